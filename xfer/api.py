@@ -1,0 +1,131 @@
+"""The package as a library: what `import xfer` gives."""
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from typing import Self
+
+from xfer import auth, config, sender, tls
+from xfer.auth import DEFAULT_KEY_ID
+from xfer.digests import DEFAULT
+from xfer.errors import Incomplete
+from xfer.sender import Result, Target
+from xfer.server import Server, Terms
+from xfer.storage import IfExists
+from xfer.storage.local import LocalStore
+
+_POLL_SECONDS = 0.2
+
+
+def send(
+    paths: Sequence[str],
+    host: str,
+    *,
+    secret: str,
+    name: str | None = None,
+    checksum: str = DEFAULT,
+    timeout: float = 60.0,
+    insecure_plaintext: bool = False,
+) -> list[Result]:
+    """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
+
+    Returns one receipt for each file, directory and link: verified, and on the
+    receiver's stable storage. `-` among `paths` is standard input, stored as
+    `name`; a session in which nothing moves for `timeout` seconds ends.
+
+    Raises `Incomplete` (with `receipts` and `failures`) when some went and
+    some did not, and another `XferError` when nothing did.
+    """
+    address = config.parse_address(host)
+    target = Target(
+        address.host,
+        address.port,
+        auth.derive_key(secret),
+        timeout=timeout,
+        plaintext=insecure_plaintext,
+        algorithm=checksum,
+    )
+    collector = _Collector()
+    sender.send(target, paths, collector, name)
+    receipts, failures = collector.receipts, collector.failures
+    if not failures:
+        return receipts
+    errors = [failure.error for failure in failures if failure.error]
+    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
+    raise sender.only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)
+
+
+class _Collector:
+    """An observer that keeps every result."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Result] = []
+        self.failures: list[Result] = []
+
+    def sending(self, name: str) -> None:
+        """The result says it all."""
+
+    def sent(self, size: int) -> None:
+        """The result says it all."""
+
+    def settled(self, result: Result) -> None:
+        (self.failures if result.error else self.receipts).append(result)
+
+
+class Receiver:
+    """Receives into `directory`, which must exist, from everybody who holds `secret`.
+
+    Listens from the start; `serve_forever` answers until `stop`. Leaving the
+    context lets what is arriving finish, for a bounded time. Port 0 takes a
+    free one, see `address`. `if_exists` is "version", "refuse" or "replace".
+    The TLS identity is kept in `state_directory`, by default the user's own.
+
+    Raises LocalError when the directory or the address can't be used.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        secret: str,
+        bind: str = "",
+        port: int = config.DEFAULT_PORT,
+        if_exists: str = IfExists.VERSION,
+        timeout: float = 60.0,
+        insecure_plaintext: bool = False,
+        state_directory: str | None = None,
+    ) -> None:
+        keys = {DEFAULT_KEY_ID: auth.derive_key(secret)}
+        identity = None
+        if not insecure_plaintext:
+            identity = tls.load_identity(state_directory or config.default_state_directory())
+        with contextlib.ExitStack() as opened:
+            store = opened.enter_context(LocalStore(directory, IfExists(if_exists)))
+            self._server = Server(bind, port, store, Terms(keys, identity, timeout))
+            opened.callback(self._server.finish)
+            self._opened = opened.pop_all()
+        self.leftovers = store.leftovers
+        self._serving = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        with self._serving:
+            self._opened.close()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens: host and port."""
+        host, port = self._server.server_address[:2]
+        return str(host), port
+
+    def serve_forever(self) -> None:
+        """Answer senders, each in a thread of its own, until `stop`."""
+        with self._serving:
+            self._server.serve_forever(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Accept nobody any more. Returns at once; any thread or signal handler may call it."""
+        self._server.stop()

@@ -1,0 +1,140 @@
+"""The opening: both ends prove that they hold the same secret.
+
+    1. sender    hello      its key id and a nonce
+    2. receiver  challenge  a nonce
+    3. sender    proof      HMAC under the client key of the transcript T
+    4. receiver  welcome    HMAC under the server key of T and the proof
+
+T covers both messages as they travelled and the receiver's certificate, so
+a relay that shows another certificate ends up with another T. The keys of
+the two directions differ, so no proof can be echoed. The sender proves
+first: nobody gets a receiver to hand out material to guess a weak secret
+with. What is left to somebody in the middle is to guess online.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from xfer.channel import Channel, expected
+from xfer.errors import AuthenticationError, LocalError, ProtocolError
+from xfer.messages import VERSION, Challenge, Hello, Proof, Welcome, parse
+
+DEFAULT_KEY_ID: Final = "default"
+MIN_PASSPHRASE: Final = 16
+"""Characters."""
+_GENERATED: Final = re.compile(r"xfer-key-([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """32 bytes that both sides hold; kept out of every printed form."""
+
+    secret: bytes = field(repr=False)
+
+    def client_proof(self, transcript: bytes) -> bytes:
+        return _mac(_mac(self.secret, b"xfer/1 client proof"), transcript)
+
+    def server_proof(self, transcript: bytes, client_proof: bytes) -> bytes:
+        return _mac(_mac(self.secret, b"xfer/1 server proof"), transcript + client_proof)
+
+
+def generate_secret() -> str:
+    """A new secret of 32 random bytes, in the form that people copy."""
+    return "xfer-key-" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+
+
+def derive_key(text: str) -> Key:
+    """The key for a secret as somebody typed or stored it.
+
+    Raises LocalError for a passphrase under 16 characters. A passphrase takes
+    scrypt (RFC 7914) some 0.1 s and 32 MiB, so derive once per process.
+    """
+    if generated := _GENERATED.fullmatch(text):
+        return Key(base64.urlsafe_b64decode(generated[1] + "="))
+    if len(text) < MIN_PASSPHRASE:
+        raise LocalError(
+            f"the secret is too short: at least {MIN_PASSPHRASE} characters, "
+            "or let `xfer keygen` make one"
+        )
+    return Key(
+        hashlib.scrypt(
+            text.encode("utf-8", "surrogateescape"),
+            salt=b"xfer/1 passphrase",
+            n=2**15,
+            r=8,
+            p=1,
+            maxmem=2**26,
+            dklen=32,
+        )
+    )
+
+
+def prove_to_receiver(
+    channel: Channel, key: Key, binding: bytes, key_id: str = DEFAULT_KEY_ID
+) -> Welcome:
+    """The sender's end. `binding` is the SHA-256 of the receiver's certificate.
+
+    Returns once the receiver has proved itself as well; raises
+    AuthenticationError when either proof fails.
+    """
+    hello = channel.send(Hello(VERSION, key_id, secrets.token_hex(32)))
+    channel.flush()
+    challenge = channel.receive_payload()
+    _require_version(expected(parse(challenge), Challenge).version)
+    transcript = transcribe(hello, challenge, binding)
+    proof = key.client_proof(transcript)
+    channel.send(Proof(proof.hex()))
+    channel.flush()
+    welcome = channel.expect(Welcome)
+    if not _same(welcome.mac, key.server_proof(transcript, proof)):
+        raise AuthenticationError("the receiver could not prove that it holds the same secret")
+    return welcome
+
+
+def admit_sender(
+    channel: Channel, keys: Mapping[str, Key], binding: bytes, digests: tuple[str, ...]
+) -> str:
+    """The receiver's end. Returns the key id of a sender that proved itself.
+
+    An unknown key id takes the way of a wrong proof, with a key that nobody has.
+    """
+    hello_payload = channel.receive_payload()
+    hello = expected(parse(hello_payload), Hello)
+    _require_version(hello.version)
+    challenge = channel.send(Challenge(VERSION, secrets.token_hex(32)))
+    channel.flush()
+    transcript = transcribe(hello_payload, challenge, binding)
+    proof = channel.expect(Proof).mac
+    key = keys.get(hello.key_id) or Key(secrets.token_bytes(32))
+    if not _same(proof, key.client_proof(transcript)):
+        raise AuthenticationError("the two sides do not hold the same secret")
+    mac = key.server_proof(transcript, bytes.fromhex(proof))
+    channel.send(Welcome(mac.hex(), list(digests)))
+    channel.flush()
+    return hello.key_id
+
+
+def transcribe(hello: bytes, challenge: bytes, binding: bytes) -> bytes:
+    """T: the hash of everything that both sides must have seen alike."""
+    parts = (b"xfer/1", hello, challenge, binding)
+    return hashlib.sha256(b"".join(struct.pack("!I", len(p)) + p for p in parts)).digest()
+
+
+def _require_version(version: int) -> None:
+    if version != VERSION:
+        raise ProtocolError(f"the other side speaks version {version}, this one {VERSION}")
+
+
+def _same(shown: str, wanted: bytes) -> bool:
+    return hmac.compare_digest(bytes.fromhex(shown), wanted)
+
+
+def _mac(key: bytes, data: bytes) -> bytes:
+    return hmac.digest(key, data, "sha256")

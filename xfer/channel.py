@@ -1,0 +1,284 @@
+"""A connected socket that speaks messages and moves bodies. Knows no disk.
+
+One thread may send while another receives. The socket does not block:
+whoever can't go on waits in `poll`, outside the lock that every call into the
+socket takes, because OpenSSL does not allow two threads in one connection at
+once. This is also the one place where the socket's errors become our own.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+from xfer import frames, messages
+from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError, XferError, from_peer
+from xfer.messages import Error, Message
+
+Result = TypeVar("Result")
+SpecificMessage = TypeVar("SpecificMessage", bound=Message)
+
+_INBOX_BYTES: Final = 256 * 1024
+_OUTBOX_BYTES: Final = 64 * 1024
+_DRAIN_SECONDS: Final = 5.0
+_DRAIN_BYTES: Final = 256 * 1024 * 1024
+
+
+class Interrupted(Exception):
+    """The `wake` descriptor became readable while `wait_for_message` waited."""
+
+
+class Channel:
+    """Frames and bodies over a connected socket, which it owns from here on.
+
+    A wait ends with PeerTimeout when nothing has moved in either direction for
+    `timeout` seconds, or at the absolute deadline set with `must_end_within`.
+    """
+
+    def __init__(self, connected: socket.socket, timeout: float) -> None:
+        connected.setblocking(False)
+        with contextlib.suppress(OSError):  # a socket pair has no such option
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.timeout = timeout
+        self._socket = connected
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self._moved_at = time.monotonic()
+        self._inbox = memoryview(bytearray(_INBOX_BYTES))
+        self._start = self._end = 0
+        self._outbox = bytearray()
+
+    def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
+        """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
+        self._socket = context.wrap_socket(
+            self._socket, server_side=server_side, do_handshake_on_connect=False
+        )
+        self._retry(self._socket.do_handshake, select.POLLIN)
+
+    def peer_certificate(self) -> bytes:
+        """The other side's certificate in DER, empty when it showed none."""
+        if not isinstance(self._socket, ssl.SSLSocket):
+            return b""
+        return self._socket.getpeercert(binary_form=True) or b""
+
+    def must_end_within(self, seconds: float | None) -> None:
+        """Set the absolute deadline for all that follows; None lifts it."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    # Sending
+
+    def send(self, message: Message) -> bytes:
+        """Queue `message`; return its payload as it will travel. See `flush`."""
+        frame = messages.encode(message)
+        self.send_body(frame)
+        return frame[4:]
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        """Queue raw bytes; small ones wait for company, large ones go out at once."""
+        if len(self._outbox) + len(data) <= _OUTBOX_BYTES:
+            self._outbox += data
+            return
+        self.flush()
+        if len(data) > _OUTBOX_BYTES // 2:
+            self._send_all(data)
+        else:
+            self._outbox += data
+
+    def flush(self) -> None:
+        """Hand everything queued to the system."""
+        if self._outbox:
+            queued, self._outbox = self._outbox, bytearray()
+            self._send_all(queued)
+
+    # Receiving
+
+    def wait_for_message(self, wake: int | None) -> None:
+        """Return once something is there to receive; Interrupted once `wake` is readable."""
+        if self._start == self._end:
+            self._fill(wake)
+
+    def is_idle(self) -> bool:
+        """Whether nothing has arrived that was not yet received."""
+        if self._start < self._end:
+            return False
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return False
+        return not self._poll(select.POLLIN, 0)
+
+    def peek(self) -> int:
+        """The first byte that the peer sent, which stays to be received."""
+        first = self._retry(lambda: self._socket.recv(1, socket.MSG_PEEK), select.POLLIN)
+        if not first:
+            raise ConnectionLost("the other side closed the connection")
+        return first[0]
+
+    def receive_payload(self) -> bytes:
+        """The JSON bytes of the next frame, exactly as they travelled."""
+        return frames.read_payload(self.read)
+
+    def receive(self) -> Message:
+        """The next message, whichever it is."""
+        return messages.parse(self.receive_payload())
+
+    def expect(self, kind: type[SpecificMessage]) -> SpecificMessage:
+        """The next message, which must be of this kind."""
+        return expected(self.receive(), kind)
+
+    def read(self, length: int) -> bytes:
+        """Exactly `length` bytes."""
+        data = bytearray(length)
+        self.read_into(memoryview(data))
+        return bytes(data)
+
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view`, past the inbox where what is missing is larger than it."""
+        filled = 0
+        while filled < len(view):
+            if self._start < self._end:
+                size = min(len(view) - filled, self._end - self._start)
+                view[filled : filled + size] = self._inbox[self._start : self._start + size]
+                self._start += size
+            elif len(view) - filled < _INBOX_BYTES:
+                self._fill()
+                continue
+            else:
+                size = self._receive_into(view[filled:])
+            filled += size
+
+    def body(self, length: int) -> "Body":
+        """The raw bytes that follow the header just received."""
+        return Body(self, length)
+
+    # Ending
+
+    def end_with(self, error: XferError) -> None:
+        """Say why the session ends, and see to it that the peer can read it.
+
+        A socket closed over unread data is reset, and the reset takes the last
+        words with it: so half-close, then drain for a bounded time and amount.
+        """
+        with contextlib.suppress(XferError):
+            self.must_end_within(_DRAIN_SECONDS)
+            self.send(Error(error.code, error.message, error.retryable))
+            self.flush()
+        self.half_close()
+
+    def half_close(self) -> None:
+        """Send the end of the stream, then drain what the peer still sends."""
+        with contextlib.suppress(XferError, OSError):
+            self.must_end_within(_DRAIN_SECONDS)
+            self._socket.shutdown(socket.SHUT_WR)
+            drained = 0
+            while drained < _DRAIN_BYTES:
+                drained += self._receive_into(self._inbox)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def abort(self) -> None:
+        """Make every thread that waits on this channel fail now."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    # The socket
+
+    def _fill(self, wake: int | None = None) -> None:
+        self._start = self._end = 0
+        self._end = self._receive_into(self._inbox, wake)
+
+    def _receive_into(self, view: memoryview, wake: int | None = None) -> int:
+        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN, wake)
+        if not size:
+            raise ConnectionLost("the other side closed the connection")
+        return size
+
+    def _send_all(self, data: bytes | bytearray | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._retry(partial(self._socket.send, rest), select.POLLOUT) :]
+
+    def _retry(self, attempt: Callable[[], Result], events: int, wake: int | None = None) -> Result:
+        """`attempt` until it neither fails nor would block."""
+        while True:
+            try:
+                with self._lock:
+                    result = attempt()
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
+                self._wait(_awaited(blocked, events), wake)
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+                raise ConnectionLost("the other side closed the connection") from error
+            except ssl.SSLError as error:
+                raise ProtocolError(f"TLS failed: {error.reason or error}") from error
+            except OSError as error:
+                raise ConnectionLost(f"the connection was lost: {error.strerror}") from error
+            else:
+                self._moved_at = time.monotonic()
+                return result
+
+    def _wait(self, events: int, wake: int | None) -> None:
+        waiting_since = time.monotonic()
+        while True:
+            remaining = self._remaining(waiting_since)
+            if remaining <= 0:
+                raise PeerTimeout("the other side kept silent for too long")
+            ready = self._poll(events, remaining, wake)
+            if wake is not None and wake in ready:
+                raise Interrupted
+            if ready:
+                return
+
+    def _remaining(self, waiting_since: float) -> float:
+        """Seconds until the deadline, or until neither direction has moved for too long."""
+        now = time.monotonic()
+        idle = max(waiting_since, self._moved_at) + self.timeout - now
+        return idle if self._deadline is None else min(idle, self._deadline - now)
+
+    def _poll(self, events: int, seconds: float, wake: int | None = None) -> list[int]:
+        poller = select.poll()
+        try:
+            poller.register(self._socket, events)
+        except ValueError as error:
+            raise ConnectionLost("the connection was closed") from error
+        if wake is not None:
+            poller.register(wake, select.POLLIN)
+        return [descriptor for descriptor, _ in poller.poll(seconds * 1000)]
+
+
+class Body:
+    """Raw bytes of a known length, to be read to the end or drained."""
+
+    def __init__(self, channel: Channel, length: int) -> None:
+        self.remaining = length
+        self._channel = channel
+
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view`, which is no longer than what remains."""
+        self._channel.read_into(view)
+        self.remaining -= len(view)
+
+    def drain(self, scratch: memoryview) -> None:
+        """Read what remains and forget it."""
+        while self.remaining:
+            self.read_into(scratch[: self.remaining])
+
+
+def expected(message: Message, kind: type[SpecificMessage]) -> SpecificMessage:
+    """`message` if it is of this kind; the error it stands for, or ProtocolError."""
+    if isinstance(message, kind):
+        return message
+    if isinstance(message, Error):
+        raise from_peer(message.code, message.message, retryable=message.retryable)
+    raise ProtocolError(f"a {message.type} message where {kind.type} was expected")
+
+
+def _awaited(blocked: OSError, events: int) -> int:
+    if isinstance(blocked, ssl.SSLWantReadError):
+        return select.POLLIN
+    if isinstance(blocked, ssl.SSLWantWriteError):
+        return select.POLLOUT
+    return events

@@ -1,0 +1,259 @@
+"""The command line: `xfer keygen`, `receive`, `send` and `demo`."""
+
+import contextlib
+import logging
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from xfer import __version__, auth, config, demonstration, sender, tree
+from xfer.api import Receiver
+from xfer.errors import LocalError, XferError
+from xfer.names import printable
+from xfer.progress import Bar
+from xfer.report import Report
+from xfer.sender import Target
+from xfer.storage import IfExists
+
+_INTERRUPTED_EXIT: Final = 130
+
+app = typer.Typer(
+    help="Send files to a machine of yours: encrypted, verified, never half-written.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Checksum(StrEnum):
+    MD5 = "md5"
+    BLAKE3 = "blake3"
+
+
+SecretFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Read the secret from FILE, which only you may be able to read. Without it: "
+        "XFER_SECRET, else xfer/secret in your configuration directory.",
+    ),
+]
+Plaintext = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-plaintext",
+        help="Leave TLS out (both sides): whoever is on the way can read and change everything.",
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(min=0.1, metavar="SECONDS", help="Give up when nothing moves for so long.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+
+
+def main() -> None:
+    """The console script. Ends the process with the exit code of the command."""
+    app(prog_name="xfer")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"xfer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: xfer keygen ~/.config/xfer/secret")
+def keygen(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Where to; your configuration directory if left out."),
+    ] = None,
+) -> None:
+    """Make a new secret in FILE, which must not exist. Give the other machine a copy."""
+    with _exit_codes():
+        target = file or config.default_secret_file()
+        config.create_secret(target)
+        _say(f"a new secret is in {target}; copy that file to the other machine")
+
+
+@app.command(epilog="Example: xfer receive --dir /srv/backup")
+def receive(
+    directory: Annotated[
+        str, typer.Option("--dir", metavar="DIR", help="Where files are stored. Must exist.")
+    ],
+    bind: Annotated[
+        str, typer.Option(metavar="ADDR", help="Listen on this address only; on all without it.")
+    ] = "",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="0 takes any that is free.")
+    ] = config.DEFAULT_PORT,
+    secret_file: SecretFile = None,
+    if_exists: Annotated[
+        IfExists,
+        typer.Option(
+            help="What to do with other content under a name: keep it as a version in "
+            "DIR/.xfer/versions, refuse the new one, or replace it for good."
+        ),
+    ] = IfExists.VERSION,
+    timeout: Timeout = 60.0,
+    insecure_plaintext: Plaintext = False,
+    quiet: Quiet = False,
+) -> None:
+    """Receive files into DIR, from everybody who holds the secret, until stopped."""
+    with _exit_codes():
+        _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
+        _allow_many_descriptors()
+        receiver = Receiver(
+            directory,
+            secret=config.find_secret(secret_file) or _first_secret(),
+            bind=bind,
+            port=port,
+            if_exists=if_exists,
+            timeout=timeout,
+            insecure_plaintext=insecure_plaintext,
+        )
+        with receiver:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: receiver.stop())
+            _announce(receiver, directory, insecure_plaintext)
+            receiver.serve_forever()
+            _say("stopping: what is arriving may finish")
+
+
+@app.command(epilog="Example: xfer send report.pdf photos/ nas")
+def send(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH…", help="Files, directories, or - with --name.")
+    ],
+    host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="Where `xfer receive` runs.")],
+    name: Annotated[
+        str | None, typer.Option(help="What standard input (-) is to be stored as.")
+    ] = None,
+    secret_file: SecretFile = None,
+    checksum: Annotated[
+        Checksum, typer.Option(help="blake3 is faster; the receiver needs it too.")
+    ] = Checksum.MD5,
+    timeout: Timeout = 60.0,
+    insecure_plaintext: Plaintext = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line for each file, then a summary.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
+    with _exit_codes():
+        secret = config.find_secret(secret_file)
+        if secret is None:
+            raise LocalError(
+                "no secret: copy the receiver's to "
+                f"{config.default_secret_file()} (chmod 600), or set {config.SECRET_VARIABLE}"
+            )
+        address = config.parse_address(host)
+        tree.check(paths, name)
+        target = Target(
+            address.host,
+            address.port,
+            auth.derive_key(secret),
+            timeout=timeout,
+            plaintext=insecure_plaintext,
+            algorithm=checksum,
+        )
+        bar = None
+        if sys.stderr.isatty() and not quiet:
+            bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
+        report = Report(bar=bar, as_json=json, quiet=quiet)
+        error = None
+        try:
+            sender.send(target, paths, report, name)
+        except XferError as ended_by:
+            error = ended_by
+        raise typer.Exit(report.finish(error, str(target)))
+
+
+@app.command(epilog="Example: xfer demo README.md photos/")
+def demo(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH…]", help="What to send; xfer's own source if left out."),
+    ] = None,
+) -> None:
+    """Both sides on this machine: a receiver on loopback, a send, the receipts."""
+    with _exit_codes():
+        demonstration.run(paths or [demonstration.own_source()])
+
+
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn what a command raises into a sentence and the exit code of the design."""
+    try:
+        yield
+    except XferError as error:
+        _say(error.message)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        _say("interrupted")
+        raise typer.Exit(_INTERRUPTED_EXIT) from error
+
+
+def _say(message: str) -> None:
+    print(f"xfer: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def _first_secret() -> str:
+    """Make the user's secret, and tell how it gets to the other machine."""
+    file = config.default_secret_file()
+    secret = config.create_secret(file)
+    _say(f"there was no secret yet: a new one is in {file}")
+    if sys.stderr.isatty():  # a log file is no place for a secret
+        _say("on the other machine, once:")
+        save = f"mkdir -p ~/.config/xfer && (umask 077; echo {secret} > ~/.config/xfer/secret)"
+        print(f"    {save}", file=sys.stderr)
+    else:
+        _say("copy that file to ~/.config/xfer/secret on the other machine")
+    return secret
+
+
+def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:
+    host, port = receiver.address
+    if receiver.leftovers:
+        _say(f"removed {receiver.leftovers} unfinished files of a receiver that was killed")
+    shown = f"[{host}]" if ":" in host else host
+    how = "in PLAINTEXT" if insecure_plaintext else "over TLS 1.3"
+    _say(f"receiving into {directory} {how}, listening on {shown}:{port}")
+    reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
+    at_port = "" if port == config.DEFAULT_PORT else f":{port}"
+    option = " --insecure-plaintext" if insecure_plaintext else ""
+    _say(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}")
+
+
+def _allow_many_descriptors() -> None:
+    """Descriptors bound how many can connect; the soft limit is for programs that select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _log_to_standard_error(level: int) -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level,
+        format="%(asctime)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%SZ",
+    )

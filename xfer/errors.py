@@ -1,0 +1,133 @@
+"""Everything that can go wrong, as one tree.
+
+Each error carries the exit code of the command line, the code word that the
+peer is told, and whether the same command run again can help.
+
+    XferError
+    ├── LocalError            1  a file cannot be read, a directory not written
+    ├── UsageError            2  the command line makes no sense
+    ├── AuthenticationError   3  one side could not prove that it holds the secret
+    ├── ConnectionLost        4  no connection, or it went away           (retry)
+    │   └── PeerTimeout       4  connected, but nothing moved any more    (retry)
+    ├── CorruptData           5  what arrived is not what was sent        (retry)
+    │   └── ProtocolError     5  what arrived is not this protocol
+    ├── Refused               6  the receiver will not take this          (depends)
+    └── Incomplete            7  some files went, some did not
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Code(StrEnum):
+    """The words that a refusal or an error carries on the wire."""
+
+    AUTH_FAILED = "auth_failed"
+    BAD_FRAME = "bad_frame"
+    BAD_NAME = "bad_name"
+    BAD_PART = "bad_part"
+    BUSY = "busy"
+    DIGEST_MISMATCH = "digest_mismatch"
+    EXISTS = "exists"
+    INTERNAL = "internal"
+    LOCAL = "local"
+    LOST = "lost"
+    NO_SPACE = "no_space"
+    QUOTA = "quota"
+    SHUTTING_DOWN = "shutting_down"
+    STORAGE = "storage"
+    TIMEOUT = "timeout"
+    TLS_REQUIRED = "tls_required"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    USAGE = "usage"
+
+
+RETRYABLE = frozenset(
+    {Code.BUSY, Code.DIGEST_MISMATCH, Code.LOST, Code.SHUTTING_DOWN, Code.TIMEOUT}
+)
+
+
+class XferError(Exception):
+    """Base of every error this package raises on purpose.
+
+    `code` is a word from `Code` (a newer peer may send others), `retryable`
+    says whether the same command run again can help.
+    """
+
+    exit_code: ClassVar[int] = 1
+    default_code: ClassVar[Code] = Code.INTERNAL
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retryable: bool | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code: str = code or self.default_code
+        self.retryable = self.code in RETRYABLE if retryable is None else retryable
+
+
+class LocalError(XferError):
+    default_code = Code.LOCAL
+
+
+class UsageError(XferError):
+    exit_code = 2
+    default_code = Code.USAGE
+
+
+class AuthenticationError(XferError):
+    exit_code = 3
+    default_code = Code.AUTH_FAILED
+
+
+class ConnectionLost(XferError):
+    exit_code = 4
+    default_code = Code.LOST
+
+
+class PeerTimeout(ConnectionLost):
+    default_code = Code.TIMEOUT
+
+
+class CorruptData(XferError):
+    exit_code = 5
+    default_code = Code.DIGEST_MISMATCH
+
+
+class ProtocolError(CorruptData):
+    default_code = Code.BAD_FRAME
+
+
+class Refused(XferError):
+    exit_code = 6
+
+
+class Incomplete(XferError):
+    """Some went and some did not. `receipts` and `failures` are `sender.Result`s."""
+
+    exit_code = 7
+    default_code = Code.LOCAL
+
+    def __init__(self, message: str, receipts: Sequence[Any], failures: Sequence[Any]) -> None:
+        retryable = all(failure.error.retryable for failure in failures)
+        super().__init__(message, retryable=retryable)
+        self.receipts = receipts
+        self.failures = failures
+
+
+_BY_CODE: dict[str, type[XferError]] = {
+    Code.AUTH_FAILED: AuthenticationError,
+    Code.BAD_FRAME: ProtocolError,
+    Code.BUSY: ConnectionLost,
+    Code.DIGEST_MISMATCH: CorruptData,
+    Code.SHUTTING_DOWN: ConnectionLost,
+    Code.TIMEOUT: PeerTimeout,
+    Code.TLS_REQUIRED: AuthenticationError,
+}
+
+
+def from_peer(code: str, message: str, *, retryable: bool) -> XferError:
+    """The error that a peer's `refusal` or `error` message stands for."""
+    return _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)

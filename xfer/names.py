@@ -1,0 +1,81 @@
+"""Names: which ones are safe, and how any POSIX name survives the wire.
+
+A name is relative, with "/" between its components. A byte that is not UTF-8
+travels as the lone surrogate U+DC80 to U+DCFF (PEP 383). Unsafe names are
+refused, never cleaned up. Touches no disk.
+"""
+
+import unicodedata
+from typing import Final
+
+from xfer.errors import Code, Refused
+
+MAX_COMPONENT: Final = 255
+"""Bytes in one component."""
+MAX_NAME: Final = 4096
+"""Bytes in a whole name, and in the target of a symbolic link."""
+STATE_DIRECTORY: Final = ".xfer"
+"""First component that no file may have: the receiver's own directory."""
+
+
+def check(name: str) -> str:
+    """Return `name` as it came; Refused (bad_name) when it is not safe to store."""
+    if reason := _fault(name):
+        raise Refused(f"unsafe name: {reason}", code=Code.BAD_NAME)
+    return name
+
+
+def check_target(target: str) -> str:
+    """Like `check`, for the text of a symbolic link: any path, but one that can exist."""
+    if not target or "\0" in target or not _is_canonical(target):
+        raise Refused("unsafe link target", code=Code.BAD_NAME)
+    if len(to_bytes(target)) >= MAX_NAME:
+        raise Refused(f"a link target of {MAX_NAME} bytes or more", code=Code.BAD_NAME)
+    return target
+
+
+def to_bytes(name: str) -> bytes:
+    """The name's bytes on disk, whatever the locale."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def from_bytes(name: bytes) -> str:
+    """The name on the wire for a name's bytes on disk, whatever the locale."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal or a log line: whatever could steer either is escaped."""
+    return "".join(c if c == " " or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _fault(name: str) -> str | None:
+    if not name:
+        return "it is empty"
+    if any(unicodedata.category(c) == "Cc" for c in name):
+        return "it has a control character"
+    if not _is_canonical(name):
+        return "it is not text, nor the one spelling of its bytes"
+    if len(to_bytes(name)) > MAX_NAME:
+        return f"it is longer than {MAX_NAME} bytes"
+    components = name.split("/")
+    if components[0] == STATE_DIRECTORY:
+        return f"{STATE_DIRECTORY} is the receiver's own"
+    return next(filter(None, map(_component_fault, components)), None)
+
+
+def _component_fault(component: str) -> str | None:
+    if component in ("", ".", ".."):
+        return "it has an empty, . or .. component"
+    if len(to_bytes(component)) > MAX_COMPONENT:
+        return f"a component is longer than {MAX_COMPONENT} bytes"
+    return None
+
+
+def _is_canonical(name: str) -> bool:
+    """Surrogates that spell valid UTF-8 would be a second name for the same bytes,
+    and a way to smuggle in characters that are refused when spelled plainly."""
+    try:
+        return from_bytes(to_bytes(name)) == name
+    except UnicodeEncodeError:
+        return False

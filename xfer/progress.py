@@ -1,0 +1,54 @@
+"""What a person sees while files travel: a bar, and sizes and times in words."""
+
+from typing import TextIO
+
+from tqdm import tqdm
+
+from xfer.names import printable
+
+_NAME_WIDTH = 32
+_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left {postfix}"
+_FORMAT_UNKNOWN = "{n_fmt} {rate_fmt}, {elapsed} {postfix}"
+
+
+class Bar:
+    """One bar for the whole job, with the name of the file that is being sent."""
+
+    def __init__(self, total: int | None, stream: TextIO) -> None:
+        """`total` in bytes; None while it is not known."""
+        self._bar = tqdm(
+            total=total,
+            file=stream,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            leave=False,
+            dynamic_ncols=True,
+            bar_format=_FORMAT_UNKNOWN if total is None else _FORMAT,
+        )
+
+    def sending(self, name: str) -> None:
+        self._bar.set_postfix_str(_shortened(printable(name)), refresh=False)
+
+    def sent(self, size: int) -> None:
+        self._bar.update(size)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(line, file=self._bar.fp)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def in_units(size: float) -> str:
+    """`size` bytes as a person reads them: 512 B, 1.5 KiB, 3.2 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]

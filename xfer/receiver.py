@@ -1,0 +1,255 @@
+"""A session from the receiver's side, from the first message to the last receipt.
+
+Opened beside `sender`, the two read as one conversation: messages come in,
+bodies go into a store, receipts go out once the store says that they may.
+Knows no terminal and no kind of store.
+"""
+
+import itertools
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+from xfer import digests, names
+from xfer.channel import Body, Channel, Interrupted
+from xfer.errors import Code, ProtocolError, Refused, XferError, from_peer
+from xfer.messages import (
+    DirectoryHeader,
+    Done,
+    Error,
+    FileHeader,
+    Message,
+    Receipt,
+    Refusal,
+    SymlinkHeader,
+)
+from xfer.names import printable
+from xfer.storage import (
+    Intake,
+    Item,
+    Metadata,
+    NewDirectory,
+    NewFile,
+    NewSymlink,
+    Partial,
+)
+
+log = logging.getLogger("xfer.receiver")
+
+_CHUNK_BYTES: Final = 256 * 1024
+_INLINE_BYTES: Final = 64 * 1024
+"""Up to here a body is not worth a second thread."""
+_BATCH_ITEMS: Final = 256
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+_MAX_UPLOADS: Final = 16
+"""Files of one session of which some parts have come and others have not."""
+_MAX_REMEMBERED: Final = 1024
+_ECHOED_NAME: Final = names.MAX_NAME
+
+
+@dataclass(slots=True)
+class Upload:
+    """A file that is arriving: what is there so far (bytes), and its running digest."""
+
+    partial: Partial
+    algorithm: str
+    digest: digests.Digest
+    began: float
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Something that only the next commit keeps from its receipt."""
+
+    item: Item
+    receipt: Receipt
+    began: float
+
+
+class Session:
+    """One authenticated sender.
+
+    `wake` is a descriptor that becomes readable when the receiver stops, and
+    `label` says in the log who the sender is.
+    """
+
+    def __init__(self, channel: Channel, intake: Intake, wake: int, label: str) -> None:
+        self._channel = channel
+        self._intake = intake
+        self._wake = wake
+        self._label = label
+        self._uploads: dict[str, Upload] = {}
+        self._refused: set[str] = set()
+        self._batch: dict[str, Arrived] = {}
+        self._batch_bytes = 0
+        self._beside = digests.Beside()
+        chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
+        self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
+
+    def run(self) -> None:
+        """Receive until the sender is done. Raises what ends the session early."""
+        try:
+            with self._beside:
+                while not isinstance(message := self._next_message(), Done):
+                    self._take(message)
+            self._commit()
+            self._channel.send(Done())
+            self._channel.flush()
+        finally:
+            self._discard()
+
+    def _next_message(self) -> Message:
+        """The next message; what has arrived is committed while nothing else comes."""
+        if self._batch and self._channel.is_idle():
+            self._commit()
+        try:
+            # A file of which parts are missing may finish, even when the receiver stops.
+            self._channel.wait_for_message(None if self._uploads else self._wake)
+        except Interrupted:
+            self._commit()
+            raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
+        return self._channel.receive()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case FileHeader():
+                self._take_file(message, self._channel.body(message.body))
+            case DirectoryHeader():
+                metadata = Metadata(message.mode, message.mtime_ns)
+                self._take_bodiless(NewDirectory(message.file_name, metadata))
+            case SymlinkHeader():
+                self._take_bodiless(NewSymlink(message.file_name, message.target))
+            case Error():
+                raise from_peer(message.code, message.message, retryable=message.retryable)
+            case _:
+                raise ProtocolError(f"a {message.type} message where a file was expected")
+
+    def _take_bodiless(self, item: NewDirectory | NewSymlink) -> None:
+        try:
+            names.check(item.name)
+            if isinstance(item, NewSymlink):
+                names.check_target(item.target)
+        except Refused as error:
+            self._refuse(item.name, error)
+        else:
+            self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()), 0)
+
+    # A file, or a part of one
+
+    def _take_file(self, header: FileHeader, body: Body) -> None:
+        if header.offset and header.file_name in self._refused:
+            body.drain(self._chunks[0])  # it was refused once; its later parts travelled already
+            return
+        try:
+            upload = self._upload_for(header)
+            self._receive(upload, body)
+            self._verify(upload, header)
+        except Refused as error:
+            self._abandon(header.file_name)
+            self._refuse(header.file_name, error)
+            body.drain(self._chunks[0])
+
+    def _upload_for(self, header: FileHeader) -> Upload:
+        if header.offset or header.file_name in self._uploads:
+            upload = self._uploads.get(header.file_name)
+            if upload is not None and upload.size == header.offset:
+                return upload
+            if header.offset:
+                raise Refused("this part continues nothing that is here", code=Code.BAD_PART)
+            self._abandon(header.file_name)
+        return self._new_upload(names.check(header.file_name), header.algorithm)
+
+    def _new_upload(self, name: str, algorithm: str) -> Upload:
+        if len(self._uploads) >= _MAX_UPLOADS:
+            self._abandon(next(iter(self._uploads)))  # the sender gave up on the oldest long ago
+        digest = digests.new(algorithm)
+        upload = Upload(self._intake.create_partial(), algorithm, digest, time.monotonic())
+        self._uploads[name] = upload
+        self._refused.discard(name)
+        return upload
+
+    def _receive(self, upload: Upload, body: Body) -> None:
+        """Move a body into its partial, hashing each chunk while the next arrives."""
+        if body.remaining <= _INLINE_BYTES:
+            chunk = self._chunks[0][: body.remaining]
+            body.read_into(chunk)
+            upload.digest.update(chunk)
+            upload.partial.write(chunk)
+            return
+        hashing = None
+        for buffer in itertools.cycle(self._chunks):
+            chunk = buffer[: body.remaining]
+            body.read_into(chunk)
+            if hashing:
+                hashing.result()
+            if not chunk:
+                return
+            hashing = self._beside.update(upload.digest, chunk)
+            upload.partial.write(chunk)
+
+    def _verify(self, upload: Upload, header: FileHeader) -> None:
+        upload.size = header.end
+        if upload.algorithm != header.algorithm:
+            raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
+        if upload.digest.hexdigest() != header.digest:
+            raise Refused("what arrived does not match its digest", code=Code.DIGEST_MISMATCH)
+        if not header.is_last:
+            return
+        upload.partial.finish(Metadata(header.mode, header.mtime_ns))
+        del self._uploads[header.file_name]
+        receipt = Receipt(header.file_name, "", header.end, header.md5, header.blake3)
+        item = NewFile(header.file_name, upload.partial)
+        self._arrived(Arrived(item, receipt, upload.began), header.end)
+
+    def _abandon(self, name: str) -> None:
+        if upload := self._uploads.pop(name, None):
+            upload.partial.discard()
+
+    # Commits, receipts, refusals
+
+    def _arrived(self, arrived: Arrived, size: int) -> None:
+        if arrived.item.name in self._batch:
+            self._commit()
+        self._batch[arrived.item.name] = arrived
+        self._batch_bytes += size
+        if len(self._batch) >= _BATCH_ITEMS or self._batch_bytes >= _BATCH_BYTES:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Bring everything that arrived to stable storage, then send the receipts."""
+        batch = list(self._batch.values())
+        self._batch.clear()
+        self._batch_bytes = 0
+        outcomes = self._intake.commit([arrived.item for arrived in batch]) if batch else []
+        for arrived, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                self._refuse(arrived.item.name, outcome)
+                continue
+            receipt = replace(arrived.receipt, outcome=outcome)
+            self._channel.send(receipt)
+            seconds = time.monotonic() - arrived.began
+            log.info(
+                "%s %s: %s bytes, %.3f s, %s",
+                self._label, printable(receipt.file_name), receipt.file_size or 0, seconds, outcome,
+            )  # fmt: skip
+        self._channel.flush()
+
+    def _refuse(self, name: str, error: XferError) -> None:
+        if len(self._refused) >= _MAX_REMEMBERED:
+            self._refused.clear()
+        self._refused.add(name)
+        because = f" ({error.__cause__})" if error.__cause__ else ""
+        log.warning("%s %s: refused, %s%s", self._label, printable(name), error.message, because)
+        self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
+        self._channel.flush()
+
+    def _discard(self) -> None:
+        """What is neither complete nor acknowledged leaves nothing behind."""
+        for name in list(self._uploads):
+            log.warning("%s %s: not completed, nothing stored", self._label, printable(name))
+            self._abandon(name)
+        for arrived in self._batch.values():
+            if isinstance(arrived.item, NewFile):
+                arrived.item.partial.discard()

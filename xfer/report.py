@@ -1,0 +1,140 @@
+"""What `xfer send` tells its user: a bar, lines of JSON, errors and the summary."""
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+
+from xfer.errors import XferError
+from xfer.names import printable
+from xfer.progress import Bar, in_units
+from xfer.sender import Result, only_error
+from xfer.tree import Kind
+
+_INCOMPLETE_EXIT = 7
+
+
+class Report:
+    """An observer of the sender that speaks to a terminal or a script.
+
+    `bar` is drawn while files travel; with `as_json`, standard output gets
+    one object for each result. Everything else goes to standard error.
+    """
+
+    def __init__(self, *, bar: Bar | None, as_json: bool, quiet: bool) -> None:
+        self._bar = bar
+        self._as_json = as_json
+        self._quiet = quiet
+        self._began = time.monotonic()
+        self._speaking = threading.Lock()
+        self._outcomes: Counter[str] = Counter()
+        self._receipts = self._bytes = self._failed = 0
+        self._errors: dict[int, XferError] = {}
+
+    # What the sender tells
+
+    def sending(self, name: str) -> None:
+        if self._bar:
+            self._bar.sending(name)
+
+    def sent(self, size: int) -> None:
+        if self._bar:
+            self._bar.sent(size)
+
+    def settled(self, result: Result) -> None:
+        with self._speaking:
+            if result.error:
+                self._failed += 1
+                self._errors.setdefault(result.error.exit_code, result.error)
+                self._say(f"{printable(result.name)}: {result.error.message}")
+            else:
+                self._receipts += 1
+                if result.kind in (Kind.FILE, Kind.STREAM):
+                    self._outcomes[result.outcome] += 1
+                    self._bytes += result.size
+            if self._as_json:
+                print(json.dumps(_described(result)), flush=True)
+
+    # How it ended
+
+    def finish(self, error: XferError | None, where: str) -> int:
+        """Close the bar, say how it ended, return the exit code.
+
+        `error` is what ended the session early, if anything did.
+        """
+        if self._bar:
+            self._bar.close()
+        if error:
+            self._errors = {error.exit_code: error}
+            self._say(error.message)
+            code = error.exit_code
+        else:
+            code = self._exit_code()
+        if self._as_json:
+            print(json.dumps(self._summary(error, code)), flush=True)
+        elif not self._quiet and self._receipts + self._failed:
+            self._write(self._in_words(where))
+        return code
+
+    def _exit_code(self) -> int:
+        if not self._failed:
+            return 0
+        only = only_error(self._receipts > 0, self._errors.values())
+        return only.exit_code if only else _INCOMPLETE_EXIT
+
+    def _summary(self, error: XferError | None, code: int) -> dict[str, object]:
+        ended_by = {"code": error.code, "message": error.message} if error else {}
+        return {
+            "type": "summary",
+            "files": self._outcomes.total(),
+            "bytes": self._bytes,
+            "seconds": round(self._seconds(), 3),
+            "failed": self._failed,
+            "exit_code": code,
+            "retryable": any(known.retryable for known in self._errors.values()),
+            **ended_by,
+        }
+
+    def _in_words(self, where: str) -> str:
+        count, seconds = self._outcomes.total(), self._seconds()
+        kinds = [f"{self._outcomes[kind]} {kind}" for kind in ("versioned", "unchanged")]
+        details = [text for text in kinds if not text.startswith("0 ")]
+        if self._failed:
+            details.append(f"{self._failed} failed")
+        return (
+            f"{count} file{'' if count == 1 else 's'}"
+            + (f" ({', '.join(details)})" if details else "")
+            + f", {in_units(self._bytes)} in {seconds:.1f} s"
+            + f" ({in_units(self._bytes / max(seconds, 0.001))}/s)"
+            + f": verified and on disk at {where}"
+        )
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _say(self, message: str) -> None:
+        self._write(f"xfer: {printable(message)}")
+
+    def _write(self, line: str) -> None:
+        if self._bar:
+            self._bar.say(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _described(result: Result) -> dict[str, object]:
+    described: dict[str, object] = {
+        "type": result.kind.value,
+        "file_name": result.name,
+        "outcome": result.outcome or "failed",
+    }
+    if result.digest:
+        described |= {"file_size": result.size, result.algorithm: result.digest}
+    if error := result.error:
+        described |= {
+            "code": error.code,
+            "message": error.message,
+            "retryable": error.retryable,
+        }
+    return described

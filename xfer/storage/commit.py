@@ -1,0 +1,289 @@
+"""Putting a batch under its names: the order in which nothing is lost.
+
+    1. compare   what already has the same content is left where it is
+    2. flush     the bytes of every file
+    3. version   older content gets a second link, in versions/; flush
+    4. install   each name in one step: linked where there was none, else replaced
+    5. flush     the directories
+
+Whatever cuts this short, each name shows nothing, the old content or the whole
+new content, and older content is in versions/ before its name is taken.
+"""
+
+import contextlib
+import datetime
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from xfer import names
+from xfer.errors import Code, Refused
+from xfer.storage import (
+    IfExists,
+    Item,
+    Metadata,
+    NewDirectory,
+    NewFile,
+    NewSymlink,
+    Outcome,
+    refusal,
+)
+from xfer.storage.directories import Directories
+from xfer.storage.durability import Flusher
+from xfer.storage.layout import Layout
+from xfer.storage.partial import LocalPartial, apply_metadata, temporary_name
+
+_COMPARED_BYTES: Final = 1024 * 1024
+_NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""The file system has no hard links, or allows no other one to this file."""
+
+
+@dataclass(slots=True)
+class _Step:
+    """One item on its way: where it goes, what is ready for it, and how it ended."""
+
+    item: Item
+    parent: int = -1
+    name: bytes = b""
+    ready: bytes = b""
+    replaces: bool = False
+    result: Outcome | Refused | None = None
+
+
+class Commit:
+    """One batch. Closes what it opened, and removes what it did not install."""
+
+    def __init__(self, layout: Layout, if_exists: IfExists, flusher: Flusher) -> None:
+        self._layout = layout
+        self._if_exists = if_exists
+        self._flusher = flusher
+        self._opened = contextlib.ExitStack()
+        self._directories = self._opened.enter_context(Directories(layout.root))
+        self._versions = self._opened.enter_context(Directories(layout.versions))
+        self._flushed: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def run(self, items: Sequence[Item], installing: threading.Lock) -> list[Outcome | Refused]:
+        """Commit `items`; `installing` is held while names change."""
+        steps = [_Step(item) for item in items]
+        try:
+            _each(steps, self._prepare)
+            self._flush(steps, self._flushed)
+            with installing:
+                _each(_open(steps), self._keep_version)
+                self._flush(_open(steps), self._versions.changed)
+                _each(_open(steps), self._install)
+            self._flush(steps, self._directories.changed)
+        finally:
+            for item in items:
+                if isinstance(item, NewFile):
+                    item.partial.discard()
+        return [step.result or Refused("not stored") for step in steps]
+
+    def _flush(self, steps: Iterable[_Step], descriptors: set[int]) -> None:
+        """Nothing of a batch is acknowledged when one of its flushes failed."""
+        try:
+            self._flusher.flush(descriptors)
+        except OSError as error:
+            for step in steps:
+                if not isinstance(step.result, Refused):
+                    step.result = _refused(error)
+
+    # 1. compare
+
+    def _prepare(self, step: _Step) -> None:
+        path, _, step.name = names.to_bytes(step.item.name).rpartition(b"/")
+        step.parent = self._directories.open(path)
+        match step.item:
+            case NewFile(_, LocalPartial() as partial):
+                step.ready = partial.name
+                self._flushed.add(partial.descriptor)
+                self._compare_file(step, partial)
+            case NewSymlink(_, target):
+                self._make_link(step, names.to_bytes(target))
+
+    def _compare_file(self, step: _Step, partial: LocalPartial) -> None:
+        existing = self._open_existing(step)
+        if existing is not None and _same_content(existing, partial.descriptor):
+            kept = os.fstat(partial.descriptor)
+            with contextlib.suppress(PermissionError):  # the content is what was asked for
+                apply_metadata(existing, Metadata(kept.st_mode, kept.st_mtime_ns))
+            self._flushed.add(existing)
+            self._found_unchanged(step)
+
+    def _open_existing(self, step: _Step) -> int | None:
+        status = _status(step)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return None
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(step.name, flags, dir_fd=step.parent)
+        except (FileNotFoundError, PermissionError):
+            return None
+        self._opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _make_link(self, step: _Step, target: bytes) -> None:
+        status = _status(step)
+        is_link = status is not None and stat.S_ISLNK(status.st_mode)
+        if is_link and os.readlink(step.name, dir_fd=step.parent) == target:
+            self._found_unchanged(step)
+            return
+        step.ready = temporary_name()
+        os.symlink(target, step.ready, dir_fd=self._layout.partials)
+        self._opened.callback(_remove, step.ready, self._layout.partials)
+
+    def _found_unchanged(self, step: _Step) -> None:
+        self._directories.changed.add(step.parent)
+        step.result = Outcome.UNCHANGED
+
+    # 3. version
+
+    def _keep_version(self, step: _Step) -> None:
+        status = _status(step)
+        if status is None or isinstance(step.item, NewDirectory):
+            return
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if self._if_exists is IfExists.REFUSE:
+            raise Refused("the receiver has other content under this name", code=Code.EXISTS)
+        step.replaces = True
+        if self._if_exists is IfExists.VERSION:
+            kept_in = self._versions.open(names.to_bytes(step.item.name))
+            _link_version(step, kept_in)
+            self._versions.changed.add(kept_in)
+
+    # 4. install
+
+    def _install(self, step: _Step) -> None:
+        if isinstance(step.item, NewDirectory):
+            self._install_directory(step, step.item.metadata)
+            return
+        partials = self._layout.partials
+        self._directories.changed.add(step.parent)
+        if not step.replaces:
+            try:
+                _link_new(step, partials)
+            except FileExistsError:  # made by somebody else since the versions were kept
+                self._keep_version(step)
+                self._flusher.flush(self._versions.changed)
+        if step.replaces:
+            os.rename(step.ready, step.name, src_dir_fd=partials, dst_dir_fd=step.parent)
+        kept = step.replaces and self._if_exists is IfExists.VERSION
+        step.result = Outcome.VERSIONED if kept else Outcome.STORED
+
+    def _install_directory(self, step: _Step, metadata: Metadata) -> None:
+        existed = _status(step) is not None
+        descriptor = self._directories.open(names.to_bytes(step.item.name))
+        before = os.fstat(descriptor)
+        apply_metadata(descriptor, metadata)
+        after = os.fstat(descriptor)
+        self._directories.changed |= {step.parent, descriptor}
+        same = (before.st_mode, before.st_mtime_ns) == (after.st_mode, after.st_mtime_ns)
+        step.result = Outcome.UNCHANGED if existed and same else Outcome.STORED
+
+
+def _each(steps: Iterable[_Step], action: Callable[[_Step], None]) -> None:
+    for step in steps:
+        try:
+            action(step)
+        except OSError as error:
+            step.result = _refused(error)
+        except Refused as error:
+            step.result = error
+
+
+def _open(steps: Iterable[_Step]) -> list[_Step]:
+    return [step for step in steps if step.result is None]
+
+
+def _status(step: _Step) -> os.stat_result | None:
+    try:
+        return os.stat(step.name, dir_fd=step.parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _same_content(one: int, other: int) -> bool:
+    if os.fstat(one).st_size != os.fstat(other).st_size:
+        return False
+    offset = 0
+    while block := os.pread(one, _COMPARED_BYTES, offset):
+        if block != os.pread(other, _COMPARED_BYTES, offset):
+            return False
+        offset += len(block)
+    return True
+
+
+def _link_new(step: _Step, partials: int) -> None:
+    """FileExistsError when the name is taken: linking never replaces."""
+    try:
+        os.link(
+            step.ready, step.name,
+            src_dir_fd=partials, dst_dir_fd=step.parent, follow_symlinks=False,
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        if _status(step) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        os.rename(step.ready, step.name, src_dir_fd=partials, dst_dir_fd=step.parent)
+
+
+def _link_version(step: _Step, kept_in: int) -> None:
+    while True:
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        try:
+            os.link(
+                step.name, stamp,
+                src_dir_fd=step.parent, dst_dir_fd=kept_in, follow_symlinks=False,
+            )  # fmt: skip
+        except FileExistsError:
+            continue  # two within a microsecond
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            _copy_version(step, stamp, kept_in)
+        return
+
+
+def _copy_version(step: _Step, stamp: str, kept_in: int) -> None:
+    """Where a second link can't be had: the older content once more, flushed."""
+    status = os.stat(step.name, dir_fd=step.parent, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(step.name, dir_fd=step.parent), stamp, dir_fd=kept_in)
+        return
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.ExitStack() as opened:
+        source = os.open(step.name, os.O_RDONLY | flags, dir_fd=step.parent)
+        opened.callback(os.close, source)
+        copy = os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=kept_in)
+        opened.callback(os.close, copy)
+        try:
+            while os.sendfile(copy, source, None, _COMPARED_BYTES):
+                pass
+            apply_metadata(copy, Metadata(status.st_mode, status.st_mtime_ns))
+            os.fsync(copy)
+        except OSError:
+            _remove(stamp.encode(), kept_in)
+            raise
+
+
+def _remove(name: bytes, directory: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+def _refused(error: OSError) -> Refused:
+    refused = refusal(error)
+    refused.__cause__ = error
+    return refused

@@ -1,0 +1,76 @@
+"""What a local store has open on its directory, and the lock that makes it the only one.
+
+DIR/.xfer/lock           held by the one receiver that uses DIR
+DIR/.xfer/partials/      bytes that are not files yet, under random names
+DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+from typing import Final
+
+from xfer.errors import LocalError
+from xfer.names import STATE_DIRECTORY
+from xfer.storage.directories import OPEN_DIRECTORY
+
+_PRIVATE: Final = 0o700
+
+
+class Layout:
+    """Descriptors of DIR and of its state directories.
+
+    Raises LocalError when DIR can't be used, or another receiver uses it.
+    """
+
+    def __init__(self, directory: str) -> None:
+        with contextlib.ExitStack() as opened:
+            try:
+                self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+                state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
+                _opened(opened, _lock(state))
+                self.partials = _opened(opened, _make_private("partials", state))
+                self.versions = _opened(opened, _make_private("versions", state))
+            except BlockingIOError as error:
+                raise LocalError(f"another receiver is using {directory}") from error
+            except OSError as error:
+                reason = f"cannot receive into {directory}: {error.strerror}"
+                raise LocalError(reason) from error
+            self._opened = opened.pop_all()
+
+    def remove_leftovers(self) -> int:
+        """Remove the partials that a killed receiver left; return how many."""
+        leftovers = os.listdir(self.partials)
+        for name in leftovers:
+            os.unlink(name, dir_fd=self.partials)
+        return len(leftovers)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _make_private(name: str, parent: int) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, _PRIVATE, dir_fd=parent)
+        os.fsync(parent)
+    descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != _PRIVATE:
+        os.fchmod(descriptor, _PRIVATE)
+    return descriptor
+
+
+def _lock(state: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open("lock", flags, 0o600, dir_fd=state)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,104 @@
+"""TLS 1.3: the contexts, the receiver's identity, and what binds the opening to it.
+
+The receiver makes a key and a self-signed certificate once and keeps both in
+one file. Nobody checks a chain: the proofs of the opening cover the
+certificate, so whoever shows another one cannot pass.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import os
+import secrets
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from xfer.errors import LocalError
+
+_IDENTITY: Final = "identity.pem"
+_VALID_DAYS: Final = 365 * 100
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the receiver shows: its context, and the binding of its certificate."""
+
+    context: ssl.SSLContext
+    binding: bytes
+
+
+def load_identity(state_directory: str) -> Identity:
+    """The receiver's identity, made in `state_directory` on first use. LocalError if neither."""
+    file = os.path.join(state_directory, _IDENTITY)
+    try:
+        if not os.path.exists(file):
+            _create_identity(state_directory, file)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0  # nobody resumes, and an unread ticket would reset a connection
+        context.load_cert_chain(file)
+        return Identity(context, binding(_certificate(file)))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise LocalError(f"the TLS identity in {file} cannot be used: {error}") from error
+
+
+def _certificate(file: str) -> bytes:
+    with open(file, encoding="ascii") as opened:
+        text = opened.read()
+    return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :])
+
+
+def binding(certificate: bytes) -> bytes:
+    """What ties the opening to a DER certificate; empty without TLS."""
+    return hashlib.sha256(certificate).digest() if certificate else b""
+
+
+def _create_identity(state_directory: str, identity: str) -> None:
+    os.makedirs(state_directory, mode=0o700, exist_ok=True)
+    draft = f"{identity}.{secrets.token_hex(8)}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(_self_signed())
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):  # another receiver was first: use its own
+            os.link(draft, identity)
+    finally:
+        os.unlink(draft)
+
+
+def _self_signed() -> bytes:
+    """A new P-256 key and a certificate for it, in PEM."""
+    # Imported here because only a receiver's very first start needs it.
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "xfer")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=_VALID_DAYS))
+        .sign(key, hashes.SHA256())
+    )
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
