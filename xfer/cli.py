@@ -9,20 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Final
+from types import FrameType
+from typing import Annotated
 
 import typer
 
 from xfer import __version__, auth, config, demonstration, sender, tree
 from xfer.api import Receiver
-from xfer.errors import LocalError, XferError
+from xfer.errors import Cancelled, LocalError, XferError
 from xfer.names import printable
 from xfer.progress import Bar
 from xfer.report import Report
 from xfer.sender import Target
 from xfer.storage import IfExists
-
-_INTERRUPTED_EXIT: Final = 130
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -129,8 +128,7 @@ def receive(
             insecure_plaintext=insecure_plaintext,
         )
         with receiver:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: receiver.stop())
+            _stop_on_signals(receiver)
             _announce(receiver, directory, insecure_plaintext)
             receiver.serve_forever()
             _say("stopping: what is arriving may finish")
@@ -178,11 +176,13 @@ def send(
         if sys.stderr.isatty() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
         report = Report(bar=bar, as_json=json, quiet=quiet)
-        error = None
+        error: XferError | None = None
         try:
             sender.send(target, paths, report, name)
         except XferError as ended_by:
             error = ended_by
+        except KeyboardInterrupt:
+            error = Cancelled("interrupted: what has no receipt is not stored")
         raise typer.Exit(report.finish(error, str(target)))
 
 
@@ -207,8 +207,7 @@ def _exit_codes() -> Iterator[None]:
         _say(error.message)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        _say("interrupted")
-        raise typer.Exit(_INTERRUPTED_EXIT) from error
+        raise typer.Exit(Cancelled.exit_code) from error
 
 
 def _say(message: str) -> None:
@@ -227,6 +226,15 @@ def _first_secret() -> str:
     else:
         _say("copy that file to ~/.config/xfer/secret on the other machine")
     return secret
+
+
+def _stop_on_signals(receiver: Receiver) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
+        receiver.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:

@@ -14,7 +14,7 @@ DEFAULT_PORT: Final = 9337
 SECRET_VARIABLE: Final = "XFER_SECRET"  # noqa: S105 (where it is, not what it is)
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<bracketed>[^\[\]\s]+)\]|(?P<host>[^\[\]:\s]+))(?::(?P<port>[0-9]{1,5}))?"
-    r"|(?P<ipv6>[^\[\]\s]+:[^\[\]\s]*:[^\[\]\s]*)"
+    r"|(?P<ipv6>[^\[\]\s]*:[^\[\]\s]*:[^\[\]\s]*)"
 )
 _READABLE_BY_OTHERS: Final = 0o077
 _MAX_SECRET: Final = 4096

@@ -12,7 +12,8 @@ peer is told, and whether the same command run again can help.
     ├── CorruptData           5  what arrived is not what was sent        (retry)
     │   └── ProtocolError     5  what arrived is not this protocol
     ├── Refused               6  the receiver will not take this          (depends)
-    └── Incomplete            7  some files went, some did not
+    ├── Incomplete            7  some files went, some did not            (depends)
+    └── Cancelled           130  the user interrupted it                  (retry)
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ class Code(StrEnum):
     BAD_NAME = "bad_name"
     BAD_PART = "bad_part"
     BUSY = "busy"
+    CANCELLED = "cancelled"
     DIGEST_MISMATCH = "digest_mismatch"
     EXISTS = "exists"
     INTERNAL = "internal"
@@ -45,7 +47,7 @@ class Code(StrEnum):
 
 
 RETRYABLE = frozenset(
-    {Code.BUSY, Code.DIGEST_MISMATCH, Code.LOST, Code.SHUTTING_DOWN, Code.TIMEOUT}
+    {Code.BUSY, Code.CANCELLED, Code.DIGEST_MISMATCH, Code.LOST, Code.SHUTTING_DOWN, Code.TIMEOUT}
 )
 
 
@@ -115,6 +117,11 @@ class Incomplete(XferError):
         super().__init__(message, retryable=retryable)
         self.receipts = receipts
         self.failures = failures
+
+
+class Cancelled(XferError):
+    exit_code = 130
+    default_code = Code.CANCELLED
 
 
 _BY_CODE: dict[str, type[XferError]] = {

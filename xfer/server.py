@@ -27,6 +27,7 @@ OPENING_SECONDS: Final = 30.0
 """TLS and the opening together may take so long."""
 STOPPING_SECONDS: Final = 30.0
 """What is arriving when the receiver stops may take so long to finish."""
+_CUTTING_SECONDS: Final = 5.0
 _TLS_HANDSHAKE: Final = 0x16
 _BREATH_SECONDS: Final = 0.1
 _ANY: Final = ("::", "0.0.0.0")  # noqa: S104 (a receiver is there to be reached)
@@ -80,7 +81,7 @@ class Server(socketserver.ThreadingTCPServer):
             if not self._changed.wait_for(lambda: not self._channels, seconds):
                 for channel in self._channels:
                     channel.abort()
-                self._changed.wait_for(lambda: not self._channels, seconds)
+                self._changed.wait_for(lambda: not self._channels, _CUTTING_SECONDS)
         self.server_close()
         self._close_wake()
 

@@ -11,7 +11,6 @@ new content, and older content is in versions/ before its name is taken.
 """
 
 import contextlib
-import datetime
 import errno
 import os
 import stat
@@ -36,10 +35,9 @@ from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher
 from xfer.storage.layout import Layout
 from xfer.storage.partial import LocalPartial, apply_metadata, temporary_name
+from xfer.storage.places import NOWHERE, Place, link_new, link_version, remove, replace
 
 _COMPARED_BYTES: Final = 1024 * 1024
-_NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""The file system has no hard links, or allows no other one to this file."""
 
 
 @dataclass(slots=True)
@@ -47,8 +45,7 @@ class _Step:
     """One item on its way: where it goes, what is ready for it, and how it ended."""
 
     item: Item
-    parent: int = -1
-    name: bytes = b""
+    place: Place = NOWHERE
     ready: bytes = b""
     replaces: bool = False
     result: Outcome | Refused | None = None
@@ -101,8 +98,8 @@ class Commit:
     # 1. compare
 
     def _prepare(self, step: _Step) -> None:
-        path, _, step.name = names.to_bytes(step.item.name).rpartition(b"/")
-        step.parent = self._directories.open(path)
+        path, _, name = names.to_bytes(step.item.name).rpartition(b"/")
+        step.place = Place(self._directories.open(path), name)
         match step.item:
             case NewFile(_, LocalPartial() as partial):
                 step.ready = partial.name
@@ -121,35 +118,35 @@ class Commit:
             self._found_unchanged(step)
 
     def _open_existing(self, step: _Step) -> int | None:
-        status = _status(step)
+        status = step.place.status()
         if status is None or not stat.S_ISREG(status.st_mode):
             return None
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(step.name, flags, dir_fd=step.parent)
+            descriptor = os.open(step.place.name, flags, dir_fd=step.place.directory)
         except (FileNotFoundError, PermissionError):
             return None
         self._opened.callback(os.close, descriptor)
         return descriptor
 
     def _make_link(self, step: _Step, target: bytes) -> None:
-        status = _status(step)
+        status = step.place.status()
         is_link = status is not None and stat.S_ISLNK(status.st_mode)
-        if is_link and os.readlink(step.name, dir_fd=step.parent) == target:
+        if is_link and os.readlink(step.place.name, dir_fd=step.place.directory) == target:
             self._found_unchanged(step)
             return
         step.ready = temporary_name()
         os.symlink(target, step.ready, dir_fd=self._layout.partials)
-        self._opened.callback(_remove, step.ready, self._layout.partials)
+        self._opened.callback(remove, step.ready, self._layout.partials)
 
     def _found_unchanged(self, step: _Step) -> None:
-        self._directories.changed.add(step.parent)
+        self._directories.changed.add(step.place.directory)
         step.result = Outcome.UNCHANGED
 
     # 3. version
 
     def _keep_version(self, step: _Step) -> None:
-        status = _status(step)
+        status = step.place.status()
         if status is None or isinstance(step.item, NewDirectory):
             return
         if stat.S_ISDIR(status.st_mode):
@@ -159,7 +156,7 @@ class Commit:
         step.replaces = True
         if self._if_exists is IfExists.VERSION:
             kept_in = self._versions.open(names.to_bytes(step.item.name))
-            _link_version(step, kept_in)
+            link_version(step.place, kept_in)
             self._versions.changed.add(kept_in)
 
     # 4. install
@@ -169,25 +166,25 @@ class Commit:
             self._install_directory(step, step.item.metadata)
             return
         partials = self._layout.partials
-        self._directories.changed.add(step.parent)
+        self._directories.changed.add(step.place.directory)
         if not step.replaces:
             try:
-                _link_new(step, partials)
+                link_new(step.ready, partials, step.place)
             except FileExistsError:  # made by somebody else since the versions were kept
                 self._keep_version(step)
                 self._flusher.flush(self._versions.changed)
         if step.replaces:
-            os.rename(step.ready, step.name, src_dir_fd=partials, dst_dir_fd=step.parent)
+            replace(step.ready, partials, step.place)
         kept = step.replaces and self._if_exists is IfExists.VERSION
         step.result = Outcome.VERSIONED if kept else Outcome.STORED
 
     def _install_directory(self, step: _Step, metadata: Metadata) -> None:
-        existed = _status(step) is not None
+        existed = step.place.status() is not None
         descriptor = self._directories.open(names.to_bytes(step.item.name))
         before = os.fstat(descriptor)
         apply_metadata(descriptor, metadata)
         after = os.fstat(descriptor)
-        self._directories.changed |= {step.parent, descriptor}
+        self._directories.changed |= {step.place.directory, descriptor}
         same = (before.st_mode, before.st_mtime_ns) == (after.st_mode, after.st_mtime_ns)
         step.result = Outcome.UNCHANGED if existed and same else Outcome.STORED
 
@@ -206,13 +203,6 @@ def _open(steps: Iterable[_Step]) -> list[_Step]:
     return [step for step in steps if step.result is None]
 
 
-def _status(step: _Step) -> os.stat_result | None:
-    try:
-        return os.stat(step.name, dir_fd=step.parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-
-
 def _same_content(one: int, other: int) -> bool:
     if os.fstat(one).st_size != os.fstat(other).st_size:
         return False
@@ -222,65 +212,6 @@ def _same_content(one: int, other: int) -> bool:
             return False
         offset += len(block)
     return True
-
-
-def _link_new(step: _Step, partials: int) -> None:
-    """FileExistsError when the name is taken: linking never replaces."""
-    try:
-        os.link(
-            step.ready, step.name,
-            src_dir_fd=partials, dst_dir_fd=step.parent, follow_symlinks=False,
-        )  # fmt: skip
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        if _status(step) is not None:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        os.rename(step.ready, step.name, src_dir_fd=partials, dst_dir_fd=step.parent)
-
-
-def _link_version(step: _Step, kept_in: int) -> None:
-    while True:
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        try:
-            os.link(
-                step.name, stamp,
-                src_dir_fd=step.parent, dst_dir_fd=kept_in, follow_symlinks=False,
-            )  # fmt: skip
-        except FileExistsError:
-            continue  # two within a microsecond
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            _copy_version(step, stamp, kept_in)
-        return
-
-
-def _copy_version(step: _Step, stamp: str, kept_in: int) -> None:
-    """Where a second link can't be had: the older content once more, flushed."""
-    status = os.stat(step.name, dir_fd=step.parent, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(step.name, dir_fd=step.parent), stamp, dir_fd=kept_in)
-        return
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with contextlib.ExitStack() as opened:
-        source = os.open(step.name, os.O_RDONLY | flags, dir_fd=step.parent)
-        opened.callback(os.close, source)
-        copy = os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=kept_in)
-        opened.callback(os.close, copy)
-        try:
-            while os.sendfile(copy, source, None, _COMPARED_BYTES):
-                pass
-            apply_metadata(copy, Metadata(status.st_mode, status.st_mtime_ns))
-            os.fsync(copy)
-        except OSError:
-            _remove(stamp.encode(), kept_in)
-            raise
-
-
-def _remove(name: bytes, directory: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
 
 
 def _refused(error: OSError) -> Refused:

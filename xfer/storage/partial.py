@@ -6,8 +6,10 @@ import secrets
 from typing import Final
 
 from xfer.storage import Metadata, refusal
+from xfer.storage.durability import start_writeback
 from xfer.storage.layout import Layout
 
+_WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 _STORABLE_MODE: Final = 0o777
 """Set-id and sticky bits stay behind."""
 
@@ -19,6 +21,7 @@ class LocalPartial:
         self.name = temporary_name()
         self._partials = layout.partials
         self._is_there = False
+        self._written = self._handed_over = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self.descriptor = os.open(self.name, flags, 0o600, dir_fd=self._partials)
@@ -33,6 +36,10 @@ class LocalPartial:
                 rest = rest[os.write(self.descriptor, rest) :]
         except OSError as error:
             raise refusal(error) from error
+        self._written += len(data)
+        if self._written - self._handed_over >= _WRITEBACK_BYTES:
+            start_writeback(self.descriptor, self._handed_over, self._written - self._handed_over)
+            self._handed_over = self._written
 
     def finish(self, metadata: Metadata) -> None:
         mode = _DEFAULT_MODE if metadata.mode is None else metadata.mode

@@ -1,0 +1,99 @@
+"""Names in directories: linked where there was none, replaced in one step, kept as versions."""
+
+import contextlib
+import datetime
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from xfer.storage import Metadata
+from xfer.storage.partial import apply_metadata
+
+_COPIED_BYTES: Final = 1024 * 1024
+_NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""The file system has no hard links, or allows no other one to this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in an open directory."""
+
+    directory: int
+    name: bytes
+
+    def status(self) -> os.stat_result | None:
+        """What has the name now, not followed if it is a link; None when nothing has."""
+        try:
+            return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+
+NOWHERE: Final = Place(-1, b"")
+
+
+def link_new(ready: bytes, partials: int, place: Place) -> None:
+    """Give a partial its name. FileExistsError when the name is taken: a link never replaces."""
+    try:
+        os.link(
+            ready, place.name,
+            src_dir_fd=partials, dst_dir_fd=place.directory, follow_symlinks=False,
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        if place.status() is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        replace(ready, partials, place)
+
+
+def replace(ready: bytes, partials: int, place: Place) -> None:
+    """Give a partial its name, whatever had it."""
+    os.rename(ready, place.name, src_dir_fd=partials, dst_dir_fd=place.directory)
+
+
+def link_version(place: Place, kept_in: int) -> None:
+    """Keep what has the name in the directory `kept_in` too, under the time it is now."""
+    while True:
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        try:
+            os.link(
+                place.name, stamp,
+                src_dir_fd=place.directory, dst_dir_fd=kept_in, follow_symlinks=False,
+            )  # fmt: skip
+        except FileExistsError:
+            continue  # two within a microsecond
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            _copy_version(place, stamp, kept_in)
+        return
+
+
+def _copy_version(place: Place, stamp: str, kept_in: int) -> None:
+    """Where a second link can't be had: the older content once more, flushed."""
+    status = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(place.name, dir_fd=place.directory), stamp, dir_fd=kept_in)
+        return
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.ExitStack() as opened:
+        source = os.open(place.name, os.O_RDONLY | flags, dir_fd=place.directory)
+        opened.callback(os.close, source)
+        copy = os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=kept_in)
+        opened.callback(os.close, copy)
+        try:
+            while os.sendfile(copy, source, None, _COPIED_BYTES):
+                pass
+            apply_metadata(copy, Metadata(status.st_mode, status.st_mtime_ns))
+            os.fsync(copy)
+        except OSError:
+            remove(stamp.encode(), kept_in)
+            raise
+
+
+def remove(name: bytes, directory: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
