@@ -81,7 +81,7 @@ def _options(
 def keygen(
     file: Annotated[
         str | None,
-        typer.Argument(help="Where to; your configuration directory if left out."),
+        typer.Argument(metavar="FILE", help="Where to; your configuration directory if left out."),
     ] = None,
 ) -> None:
     """Make a new secret in FILE, which must not exist. Give the other machine a copy."""
@@ -137,7 +137,7 @@ def receive(
 @app.command(epilog="Example: xfer send report.pdf photos/ nas")
 def send(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH…", help="Files, directories, or - with --name.")
+        list[str], typer.Argument(metavar="PATH", help="Files, directories, or - with --name.")
     ],
     host: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="Where `xfer receive` runs.")],
     name: Annotated[
@@ -190,7 +190,7 @@ def send(
 def demo(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH…]", help="What to send; xfer's own source if left out."),
+        typer.Argument(metavar="PATH", help="What to send; xfer's own source if left out."),
     ] = None,
 ) -> None:
     """Both sides on this machine: a receiver on loopback, a send, the receipts."""
@@ -221,8 +221,8 @@ def _first_secret() -> str:
     _say(f"there was no secret yet: a new one is in {file}")
     if sys.stderr.isatty():  # a log file is no place for a secret
         _say("on the other machine, once:")
-        save = f"mkdir -p ~/.config/xfer && (umask 077; echo {secret} > ~/.config/xfer/secret)"
-        print(f"    {save}", file=sys.stderr)
+        print("    (umask 077; set -C; mkdir -p ~/.config/xfer", file=sys.stderr)
+        print(f"    echo {secret} > ~/.config/xfer/secret)", file=sys.stderr)
     else:
         _say("copy that file to ~/.config/xfer/secret on the other machine")
     return secret

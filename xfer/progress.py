@@ -7,8 +7,8 @@ from tqdm import tqdm
 from xfer.names import printable
 
 _NAME_WIDTH = 32
-_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left {postfix}"
-_FORMAT_UNKNOWN = "{n_fmt} {rate_fmt}, {elapsed} {postfix}"
+_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}"
+_FORMAT_UNKNOWN = "{n_fmt} {rate_fmt}, {elapsed}{postfix}"
 
 
 class Bar:
@@ -19,7 +19,7 @@ class Bar:
         self._bar = tqdm(
             total=total,
             file=stream,
-            unit="B",
+            unit="iB",
             unit_scale=True,
             unit_divisor=1024,
             leave=False,

@@ -111,9 +111,8 @@ class Commit:
     def _compare_file(self, step: _Step, partial: LocalPartial) -> None:
         existing = self._open_existing(step)
         if existing is not None and _same_content(existing, partial.descriptor):
-            kept = os.fstat(partial.descriptor)
             with contextlib.suppress(PermissionError):  # the content is what was asked for
-                apply_metadata(existing, Metadata(kept.st_mode, kept.st_mtime_ns))
+                apply_metadata(existing, partial.metadata)
             self._flushed.add(existing)
             self._found_unchanged(step)
 

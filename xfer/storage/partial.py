@@ -20,6 +20,7 @@ class LocalPartial:
     def __init__(self, layout: Layout) -> None:
         self.name = temporary_name()
         self._partials = layout.partials
+        self.metadata = Metadata()
         self._is_there = False
         self._written = self._handed_over = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,6 +43,7 @@ class LocalPartial:
             self._handed_over = self._written
 
     def finish(self, metadata: Metadata) -> None:
+        self.metadata = metadata
         mode = _DEFAULT_MODE if metadata.mode is None else metadata.mode
         try:
             apply_metadata(self.descriptor, Metadata(mode, metadata.mtime_ns))
