@@ -7,6 +7,7 @@ once. This is also the one place where the socket's errors become our own.
 """
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -30,7 +31,25 @@ _DRAIN_BYTES: Final = 256 * 1024 * 1024
 
 
 class Interrupted(Exception):
-    """The `wake` descriptor became readable while `wait_for_message` waited."""
+    """The stop signal was set while `wait_for_message` waited, or before."""
+
+
+class StopSignal:
+    """Set once, from any thread; whoever polls can wait for it beside a socket."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.descriptor, self._held_open = os.pipe()
+
+    def set(self) -> None:
+        """Wake everybody: the end of the pipe is something to read."""
+        if not self.is_set:
+            self.is_set = True
+            os.close(self._held_open)
+
+    def close(self) -> None:
+        self.set()
+        os.close(self.descriptor)
 
 
 class Channel:
@@ -97,10 +116,12 @@ class Channel:
 
     # Receiving
 
-    def wait_for_message(self, wake: int | None) -> None:
-        """Return once something is there to receive; Interrupted once `wake` is readable."""
+    def wait_for_message(self, stop: StopSignal | None) -> None:
+        """Return once something is there to receive; Interrupted once `stop` is set."""
+        if stop and stop.is_set:
+            raise Interrupted
         if self._start == self._end:
-            self._fill(wake)
+            self._fill(stop.descriptor if stop else None)
 
     def is_idle(self) -> bool:
         """Whether nothing has arrived that was not yet received."""
@@ -157,22 +178,27 @@ class Channel:
     # Ending
 
     def end_with(self, error: XferError) -> None:
-        """Say why the session ends, and see to it that the peer can read it.
+        """Say why the session ends, and see to it that the peer can read it."""
+        self.give_up(error)
+        self.drain()
 
-        A socket closed over unread data is reset, and the reset takes the last
-        words with it: so half-close, then drain for a bounded time and amount.
-        """
+    def give_up(self, error: XferError) -> None:
+        """Say why the session ends and send nothing more; what comes back can be received."""
         with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
             self.send(Error(error.code, error.message, error.retryable))
             self.flush()
-        self.half_close()
+        self._end_sending()
 
-    def half_close(self) -> None:
-        """Send the end of the stream, then drain what the peer still sends."""
-        with contextlib.suppress(XferError, OSError):
+    def drain(self) -> None:
+        """Send nothing more, and forget what still comes, for a bounded time and amount.
+
+        A socket that is closed over unread data is reset, and the reset takes
+        the last words with it.
+        """
+        self._end_sending()
+        with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
-            self._socket.shutdown(socket.SHUT_WR)
             drained = 0
             while drained < _DRAIN_BYTES:
                 drained += self._receive_into(self._inbox)
@@ -182,10 +208,17 @@ class Channel:
 
     def abort(self) -> None:
         """Make every thread that waits on this channel fail now."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        self._shut_down(socket.SHUT_RDWR)
 
     # The socket
+
+    def _end_sending(self) -> None:
+        self._shut_down(socket.SHUT_WR)
+
+    def _shut_down(self, how: int) -> None:
+        """Past the TLS layer, which would forget that there is one."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, how)
 
     def _fill(self, wake: int | None = None) -> None:
         self._start = self._end = 0

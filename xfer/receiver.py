@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from xfer import digests, names
-from xfer.channel import Body, Channel, Interrupted
+from xfer.channel import Body, Channel, Interrupted, StopSignal
 from xfer.errors import Code, ProtocolError, Refused, XferError, from_peer
 from xfer.messages import (
     DirectoryHeader,
@@ -71,14 +71,14 @@ class Arrived:
 class Session:
     """One authenticated sender.
 
-    `wake` is a descriptor that becomes readable when the receiver stops, and
-    `label` says in the log who the sender is.
+    `stop` is set when the receiver stops, and `label` says in the log who the
+    sender is.
     """
 
-    def __init__(self, channel: Channel, intake: Intake, wake: int, label: str) -> None:
+    def __init__(self, channel: Channel, intake: Intake, stop: StopSignal, label: str) -> None:
         self._channel = channel
         self._intake = intake
-        self._wake = wake
+        self._stop = stop
         self._label = label
         self._uploads: dict[str, Upload] = {}
         self._refused: set[str] = set()
@@ -106,7 +106,7 @@ class Session:
             self._commit()
         try:
             # A file of which parts are missing may finish, even when the receiver stops.
-            self._channel.wait_for_message(None if self._uploads else self._wake)
+            self._channel.wait_for_message(None if self._uploads else self._stop)
         except Interrupted:
             self._commit()
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None

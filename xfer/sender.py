@@ -188,6 +188,7 @@ class SendSession:
                 self._send_all(entries)
             self._receipts.join()
         except XferError as error:
+            self._channel.give_up(error)
             self._receipts.join()  # what the receiver had to say explains more than our own error
             self._ended = self._ended or error
         except BaseException:

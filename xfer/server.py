@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import logging
-import os
 import socket
 import socketserver
 import threading
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from xfer import auth, digests
 from xfer.auth import Key
-from xfer.channel import Channel
+from xfer.channel import Channel, StopSignal
 from xfer.errors import Code, LocalError, ProtocolError, Refused, XferError
 from xfer.names import printable
 from xfer.receiver import Session
@@ -56,14 +55,14 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, bind: str, port: int, store: Store, terms: Terms) -> None:
         self.store = store
         self.terms = terms
-        self.wake, self._waker = os.pipe()
+        self.stop_signal = StopSignal()
         self._channels: set[Channel] = set()
         self._changed = threading.Condition()
         self._stopping = False
         try:
             self._listen(bind, port)
         except OSError as error:
-            self._close_wake()
+            self.stop_signal.close()
             where = f"{bind or 'any address'}, port {port}"
             raise LocalError(f"cannot listen on {where}: {error.strerror}") from error
 
@@ -75,15 +74,14 @@ class Server(socketserver.ThreadingTCPServer):
 
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
         """Let what is arriving finish for so long, then cut it off. Call it once, at the end."""
-        os.close(self._waker)
-        self._waker = -1
+        self.stop_signal.set()
         with self._changed:
             if not self._changed.wait_for(lambda: not self._channels, seconds):
                 for channel in self._channels:
                     channel.abort()
                 self._changed.wait_for(lambda: not self._channels, _CUTTING_SECONDS)
         self.server_close()
-        self._close_wake()
+        self.stop_signal.close()
 
     # socketserver
 
@@ -123,8 +121,8 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             key_id = self._open(channel)
             with contextlib.closing(self.store.open_intake()) as intake:
-                Session(channel, intake, self.wake, f"{peer} {printable(key_id)}").run()
-            channel.half_close()
+                Session(channel, intake, self.stop_signal, f"{peer} {printable(key_id)}").run()
+            channel.drain()
         except XferError as error:
             log.warning("%s: %s", peer, printable(error.message))
             channel.end_with(error)
@@ -160,11 +158,6 @@ class Server(socketserver.ThreadingTCPServer):
                     raise
             else:
                 return
-
-    def _close_wake(self) -> None:
-        for descriptor in (self.wake, self._waker):
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 def _readable(address: object) -> str:
