@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xfer import frames
@@ -20,9 +20,9 @@ SCALARS = (
     | st.text(st.characters())
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=4
 )
-OBJECTS = st.dictionaries(st.text(), VALUES, max_size=5)
+OBJECTS = st.dictionaries(st.text(), VALUES, max_size=3)
 
 
 class CutOff(Exception):
@@ -50,6 +50,7 @@ def framed(payload: bytes) -> bytes:
 
 
 @given(OBJECTS, st.sampled_from([1, 2, 3, 5, frames.MAX_PAYLOAD]))
+@settings(deadline=None)
 def test_a_frame_survives_however_it_is_cut_into_reads(
     fields: dict[str, object], step: int
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_frame_survives_however_it_is_cut_into_reads(
 
 
 @given(OBJECTS, st.binary(max_size=20))
+@settings(deadline=None)
 def test_what_follows_a_frame_is_left_for_the_next_reader(
     fields: dict[str, object], rest: bytes
 ) -> None:
@@ -153,6 +155,7 @@ def test_a_payload_that_is_not_one_strict_object_is_refused(payload: bytes) -> N
 
 
 @given(st.binary() | VALUES.map(lambda value: json.dumps(value).encode()))
+@settings(deadline=None)
 def test_any_payload_is_an_object_or_a_protocol_error(payload: bytes) -> None:
     try:
         fields = frames.decode(payload)
@@ -162,6 +165,7 @@ def test_any_payload_is_an_object_or_a_protocol_error(payload: bytes) -> None:
 
 
 @given(OBJECTS, st.data())
+@settings(deadline=None)
 def test_a_damaged_frame_is_an_object_or_a_protocol_error(
     fields: dict[str, object], data: st.DataObject
 ) -> None:

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xfer import names
@@ -26,6 +26,7 @@ COMPONENTS = st.lists(
 
 
 @given(st.lists(COMPONENTS.filter(is_plain), min_size=1, max_size=4))
+@settings(deadline=None)
 def test_any_posix_name_survives_the_way_to_the_wire_and_back(components: list[bytes]) -> None:
     on_disk = b"/".join(components)
     name = names.from_bytes(on_disk)
@@ -34,6 +35,7 @@ def test_any_posix_name_survives_the_way_to_the_wire_and_back(components: list[b
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/"), min_size=1))
+@settings(deadline=None)
 def test_any_text_is_stored_under_the_bytes_it_spells(text: str) -> None:
     name = "x/" + text
     if text in (".", ".."):
@@ -65,7 +67,7 @@ REFUSED = {
     "a low surrogate below a byte": "a\udc7f",
     "a low surrogate above a byte": "a\udd00",
     "a pair": "\ud83d\udcc4",
-    "a smuggled slash, overlong": "..\udc2f",
+    "a surrogate for a slash": "..\udc2f",
 }
 
 
@@ -84,6 +86,7 @@ def test_a_control_character_is_refused_anywhere(control: str) -> None:
 
 
 @given(st.text(st.characters(min_codepoint=0x80, exclude_categories=["Cs"]), min_size=1))
+@settings(deadline=None)
 def test_surrogates_that_spell_valid_utf8_are_no_second_spelling(text: str) -> None:
     smuggled = "".join(chr(0xDC00 + byte) for byte in text.encode())
     with pytest.raises(Refused):
@@ -93,6 +96,7 @@ def test_surrogates_that_spell_valid_utf8_are_no_second_spelling(text: str) -> N
 
 
 @given(st.text(st.characters(categories=["L", "N", "Zs", "Cc", "Cs"]) | st.sampled_from("/.\0")))
+@settings(deadline=None)
 def test_two_accepted_names_are_never_the_same_on_disk(name: str) -> None:
     try:
         accepted = names.check(name)
@@ -143,6 +147,7 @@ def test_a_target_that_no_link_can_hold_is_refused(target: str) -> None:
 
 
 @given(st.text(st.characters() | st.sampled_from([*CONTROLS, *BIDI, "\u2028", "\ud800", "\udcff"])))
+@settings(deadline=None)
 def test_nothing_printable_steers_a_terminal_or_breaks_a_line(text: str) -> None:
     shown = names.printable(text)
     assert {unicodedata.category(c) for c in shown}.isdisjoint({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -151,5 +156,6 @@ def test_nothing_printable_steers_a_terminal_or_breaks_a_line(text: str) -> None
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"]) | st.just(" ")))
+@settings(deadline=None)
 def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assert names.printable(text) == text
