@@ -7,9 +7,10 @@ from typing import Self
 
 from xfer import auth, config, sender, tls
 from xfer.auth import DEFAULT_KEY_ID
+from xfer.connection import Target
 from xfer.digests import DEFAULT
 from xfer.errors import Incomplete
-from xfer.sender import Result, Target
+from xfer.sender import Result
 from xfer.server import Server, Terms
 from xfer.storage import IfExists
 from xfer.storage.local import LocalStore

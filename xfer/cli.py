@@ -16,11 +16,11 @@ import typer
 
 from xfer import __version__, auth, config, demonstration, sender, tree
 from xfer.api import Receiver
+from xfer.connection import Target
 from xfer.errors import Cancelled, LocalError, XferError
 from xfer.names import printable
 from xfer.progress import Bar
 from xfer.report import Report
-from xfer.sender import Target
 from xfer.storage import IfExists
 
 app = typer.Typer(

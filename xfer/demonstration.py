@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from xfer import auth, config, names, sender, tree
+from xfer.connection import Target
 from xfer.errors import LocalError, XferError
 from xfer.progress import in_units
-from xfer.sender import Result, Target
+from xfer.sender import Result
 from xfer.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0

@@ -6,18 +6,15 @@ and messages into frames. Which names are safe to store is not decided here,
 and what a message leads to is for `sender` and `receiver`.
 """
 
-import re
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Final
 
 from xfer import frames
+from xfer import validation as check
 from xfer.errors import ProtocolError
+from xfer.validation import MAX_INTEGER
 
 VERSION: Final = 1
-MAX_INTEGER: Final = 2**63 - 1
-MAX_MODE: Final = 0o7777
-_MAX_TEXT: Final = 32_768
-_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _DIGEST_BYTES: Final = {"md5": 16, "blake3": 32}
 
 
@@ -37,9 +34,9 @@ class Hello(Message):
     nonce: str
 
     def __post_init__(self) -> None:
-        _whole(self, "version", 0)
-        _text(self, "key_id", most=255)
-        _hex(self, "nonce", 32)
+        check.whole(self, "version", 0)
+        check.text(self, "key_id", most=255)
+        check.hexadecimal(self, "nonce", 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,8 @@ class Challenge(Message):
     nonce: str
 
     def __post_init__(self) -> None:
-        _whole(self, "version", 0)
-        _hex(self, "nonce", 32)
+        check.whole(self, "version", 0)
+        check.hexadecimal(self, "nonce", 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Proof(Message):
     mac: str
 
     def __post_init__(self) -> None:
-        _hex(self, "mac", 32)
+        check.hexadecimal(self, "mac", 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,11 @@ class Welcome(Message):
     digests: list[str]
 
     def __post_init__(self) -> None:
-        _hex(self, "mac", 32)
+        check.hexadecimal(self, "mac", 32)
         if not isinstance(self.digests, list):
-            raise _fault(self, "digests")
+            raise check.fault(self, "digests")
         if not all(isinstance(digest, str) for digest in self.digests):
-            raise _fault(self, "digests")
+            raise check.fault(self, "digests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +100,15 @@ class FileHeader(Message):
     mtime_ns: int | None = None
 
     def __post_init__(self) -> None:
-        _text(self, "file_name")
-        _whole_or_none(self, "file_size", 0)
-        _whole(self, "offset", 0)
-        _whole_or_none(self, "length", 0)
-        _metadata(self)
+        check.text(self, "file_name")
+        check.whole_or_none(self, "file_size", 0)
+        check.whole(self, "offset", 0)
+        check.whole_or_none(self, "length", 0)
+        check.metadata(self)
         digests = [name for name in _DIGEST_BYTES if getattr(self, name) is not None]
         if len(digests) != 1:
             raise ProtocolError("a file message has one digest, md5 or blake3")
-        _hex(self, digests[0], _DIGEST_BYTES[digests[0]])
+        check.hexadecimal(self, digests[0], _DIGEST_BYTES[digests[0]])
         if self.length is None and self.file_size is None:
             raise ProtocolError("a file message without file_size needs a length")
         end = MAX_INTEGER if self.file_size is None else self.file_size
@@ -153,8 +150,8 @@ class DirectoryHeader(Message):
     mtime_ns: int | None = None
 
     def __post_init__(self) -> None:
-        _text(self, "file_name")
-        _metadata(self)
+        check.text(self, "file_name")
+        check.metadata(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +163,8 @@ class SymlinkHeader(Message):
     target: str
 
     def __post_init__(self) -> None:
-        _text(self, "file_name")
-        _text(self, "target")
+        check.text(self, "file_name")
+        check.text(self, "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +184,12 @@ class Receipt(Message):
     blake3: str | None = None
 
     def __post_init__(self) -> None:
-        _text(self, "file_name")
-        _text(self, "outcome", most=64)
-        _whole_or_none(self, "file_size", 0)
+        check.text(self, "file_name")
+        check.text(self, "outcome", most=64)
+        check.whole_or_none(self, "file_size", 0)
         for algorithm, size in _DIGEST_BYTES.items():
             if getattr(self, algorithm) is not None:
-                _hex(self, algorithm, size)
+                check.hexadecimal(self, algorithm, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +203,8 @@ class Refusal(Message):
     retryable: bool
 
     def __post_init__(self) -> None:
-        _text(self, "file_name")
-        _complaint(self)
+        check.text(self, "file_name")
+        check.complaint(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +217,7 @@ class Error(Message):
     retryable: bool
 
     def __post_init__(self) -> None:
-        _complaint(self)
+        check.complaint(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,42 +268,3 @@ def parse(payload: bytes) -> Message:
         return message(**known)
     except TypeError as error:
         raise ProtocolError(f"a {message.type} message lacks a key") from error
-
-
-def _fault(message: Message, key: str) -> ProtocolError:
-    return ProtocolError(f"a {message.type} message with an unusable {key}")
-
-
-def _text(message: Message, key: str, *, most: int = _MAX_TEXT) -> None:
-    value = getattr(message, key)
-    if not isinstance(value, str) or len(value) > most:
-        raise _fault(message, key)
-
-
-def _hex(message: Message, key: str, size: int) -> None:
-    value = getattr(message, key)
-    if not isinstance(value, str) or len(value) != 2 * size or not _HEX.fullmatch(value):
-        raise _fault(message, key)
-
-
-def _whole(message: Message, key: str, least: int, most: int = MAX_INTEGER) -> None:
-    value = getattr(message, key)
-    if type(value) is not int or not least <= value <= most:
-        raise _fault(message, key)
-
-
-def _whole_or_none(message: Message, key: str, least: int, most: int = MAX_INTEGER) -> None:
-    if getattr(message, key) is not None:
-        _whole(message, key, least, most)
-
-
-def _metadata(message: FileHeader | DirectoryHeader) -> None:
-    _whole_or_none(message, "mode", 0, MAX_MODE)
-    _whole_or_none(message, "mtime_ns", -MAX_INTEGER)
-
-
-def _complaint(message: Refusal | Error) -> None:
-    _text(message, "code", most=64)
-    _text(message, "message")
-    if type(message.retryable) is not bool:
-        raise _fault(message, "retryable")

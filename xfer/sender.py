@@ -6,28 +6,17 @@ it against what was sent. Knows no terminal and no store.
 """
 
 import itertools
-import socket
 import sys
 import threading
 from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from xfer import auth, digests, tls, tree
-from xfer.auth import Key
+from xfer import digests, tree
 from xfer.channel import Channel, expected
+from xfer.connection import Target, connect
 from xfer.digests import Beside
-from xfer.errors import (
-    AuthenticationError,
-    Code,
-    ConnectionLost,
-    CorruptData,
-    LocalError,
-    PeerTimeout,
-    ProtocolError,
-    XferError,
-    from_peer,
-)
+from xfer.errors import CorruptData, LocalError, XferError, from_peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
@@ -37,29 +26,13 @@ from xfer.messages import (
     Refusal,
     SymlinkHeader,
 )
-from xfer.tree import Entry, FileSource, Kind, Source, StreamSource, Unsendable
+from xfer.sources import FileSource, Source, StreamSource
+from xfer.tree import Entry, Kind, Unsendable
 
 PART_BYTES: Final = 1024 * 1024
 """A file travels in parts of this size, each with the digest up to its end."""
-OPENING_SECONDS: Final = 30.0
-"""Connecting, TLS and the opening together may take so long."""
 _READ_AHEAD: Final = 3
 """Buffers: one part is sent, one is ready, one is being read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to send, and how. `timeout` in seconds; `plaintext` leaves TLS out."""
-
-    host: str
-    port: int
-    key: Key
-    timeout: float = 60.0
-    plaintext: bool = False
-    algorithm: str = digests.DEFAULT
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,50 +89,6 @@ def send(
     tree.check(paths, stream_name)
     channel = connect(target)
     SendSession(channel, target.algorithm, observer).run(tree.walk(paths, stream_name))
-
-
-def connect(target: Target) -> Channel:
-    """A channel on which both sides have proved themselves.
-
-    Raises ConnectionLost or AuthenticationError; whatever is raised, no file
-    name has been sent.
-    """
-    try:
-        address = (target.host, target.port)
-        connected = socket.create_connection(address, min(OPENING_SECONDS, target.timeout))
-    except socket.gaierror as error:
-        retryable = error.errno == socket.EAI_AGAIN
-        raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
-    except OSError as error:
-        raise _nobody_answers(target, error) from error
-    channel = Channel(connected, target.timeout)
-    try:
-        channel.must_end_within(OPENING_SECONDS)
-        _open(channel, target)
-    except XferError:
-        channel.close()
-        raise
-    return channel
-
-
-def _open(channel: Channel, target: Target) -> None:
-    certificate = b""
-    try:
-        if not target.plaintext:
-            channel.start_tls(tls.client_context(), server_side=False)
-            certificate = channel.peer_certificate()
-        welcome = auth.prove_to_receiver(channel, target.key, tls.binding(certificate))
-    except ProtocolError as error:
-        no_tls = not target.plaintext and not certificate
-        hint = "; was it started with --insecure-plaintext?" if no_tls else ""
-        raise AuthenticationError(
-            f"what answers at {target} does not open like a receiver: {error.message}{hint}"
-        ) from error
-    if target.algorithm not in welcome.digests:
-        raise AuthenticationError(
-            f"the receiver cannot check {target.algorithm} digests", code=Code.UNSUPPORTED
-        )
-    channel.must_end_within(None)
 
 
 class SendSession:
@@ -319,11 +248,3 @@ def _matches(receipt: Receipt, sent: Result) -> bool:
         return True
     acknowledged = (receipt.file_size, getattr(receipt, sent.algorithm or digests.DEFAULT))
     return acknowledged == (sent.size, sent.digest)
-
-
-def _nobody_answers(target: Target, error: OSError) -> ConnectionLost:
-    if isinstance(error, ConnectionRefusedError):
-        return ConnectionLost(f"no receiver answers at {target}: is `xfer receive` running there?")
-    if isinstance(error, TimeoutError):
-        return PeerTimeout(f"nothing answers at {target} in time")
-    return ConnectionLost(f"cannot connect to {target}: {error.strerror}")
