@@ -14,14 +14,17 @@ from typing import Annotated
 
 import typer
 
-from xfer import __version__, auth, config, demonstration, sender, tree
+from xfer import __version__, auth, config, demonstration, retry, tree
 from xfer.api import Receiver
 from xfer.connection import Target
 from xfer.errors import Cancelled, LocalError, XferError
 from xfer.names import printable
 from xfer.progress import Bar
 from xfer.report import Report
+from xfer.retry import RETRY_SECONDS, Job
+from xfer.sender import Options
 from xfer.storage import IfExists
+from xfer.storage.local import PARTIAL_DAYS
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -110,6 +113,16 @@ def receive(
             "DIR/.xfer/versions, refuse the new one, or replace it for good."
         ),
     ] = IfExists.VERSION,
+    partial_days: Annotated[
+        float,
+        typer.Option(min=0.0, metavar="DAYS", help="Keep what is left of interrupted files for."),
+    ] = PARTIAL_DAYS,
+    fsync: Annotated[
+        bool,
+        typer.Option(
+            help="Flush to disk before a receipt. Without it a crash can take files that have one."
+        ),
+    ] = True,
     timeout: Timeout = 60.0,
     insecure_plaintext: Plaintext = False,
     quiet: Quiet = False,
@@ -126,6 +139,8 @@ def receive(
             if_exists=if_exists,
             timeout=timeout,
             insecure_plaintext=insecure_plaintext,
+            partial_days=partial_days,
+            fsync=fsync,
         )
         with receiver:
             _stop_on_signals(receiver)
@@ -147,6 +162,18 @@ def send(
     checksum: Annotated[
         Checksum, typer.Option(help="blake3 is faster; the receiver needs it too.")
     ] = Checksum.MD5,
+    checksum_all: Annotated[
+        bool,
+        typer.Option("--checksum-all", help="Skip files by content, not by size and time."),
+    ] = False,
+    retry_for: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Try again until nothing has got any further for so long; 0 for never.",
+        ),
+    ] = RETRY_SECONDS,
     timeout: Timeout = 60.0,
     insecure_plaintext: Plaintext = False,
     json: Annotated[
@@ -164,21 +191,16 @@ def send(
             )
         address = config.parse_address(host)
         tree.check(paths, name)
-        target = Target(
-            address.host,
-            address.port,
-            auth.derive_key(secret),
-            timeout=timeout,
-            plaintext=insecure_plaintext,
-            algorithm=checksum,
-        )
+        key = auth.derive_key(secret)
+        target = Target(address.host, address.port, key, timeout, insecure_plaintext)
+        job = Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
         if sys.stderr.isatty() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
         report = Report(bar=bar, as_json=json, quiet=quiet)
         error: XferError | None = None
         try:
-            sender.send(target, paths, report, name)
+            retry.send(target, job, report)
         except XferError as ended_by:
             error = ended_by
         except KeyboardInterrupt:
@@ -239,8 +261,10 @@ def _stop_on_signals(receiver: Receiver) -> None:
 
 def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:
     host, port = receiver.address
-    if receiver.leftovers:
-        _say(f"removed {receiver.leftovers} unfinished files of a receiver that was killed")
+    if removed := receiver.leftovers.removed:
+        _say(f"removed {removed} unfinished files of a receiver that was killed")
+    if resumable := receiver.leftovers.resumable:
+        _say(f"found {resumable} interrupted files, which resume when they are sent again")
     shown = f"[{host}]" if ":" in host else host
     how = "in PLAINTEXT" if insecure_plaintext else "over TLS 1.3"
     _say(f"receiving into {directory} {how}, listening on {shown}:{port}")

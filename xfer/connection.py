@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from xfer import auth, digests, tls
+from xfer import auth, tls
 from xfer.auth import Key
 from xfer.channel import Channel
 from xfer.errors import (
@@ -14,6 +14,7 @@ from xfer.errors import (
     ConnectionLost,
     PeerTimeout,
     ProtocolError,
+    Refused,
     XferError,
 )
 
@@ -30,14 +31,13 @@ class Target:
     key: Key
     timeout: float = 60.0
     plaintext: bool = False
-    algorithm: str = digests.DEFAULT
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def connect(target: Target) -> Channel:
-    """A channel on which both sides have proved themselves.
+def connect(target: Target, algorithm: str) -> Channel:
+    """A channel on which both sides have proved themselves, and agree on a kind of digest.
 
     Raises ConnectionLost or AuthenticationError; whatever is raised, no file
     name has been sent.
@@ -54,14 +54,14 @@ def connect(target: Target) -> Channel:
     channel = Channel(connected, target.timeout)
     try:
         channel.must_end_within(OPENING_SECONDS - (time.monotonic() - began))
-        _open(channel, target)
+        _open(channel, target, algorithm)
     except XferError:
         channel.close()
         raise
     return channel
 
 
-def _open(channel: Channel, target: Target) -> None:
+def _open(channel: Channel, target: Target, algorithm: str) -> None:
     certificate = b""
     try:
         if not target.plaintext:
@@ -74,10 +74,8 @@ def _open(channel: Channel, target: Target) -> None:
         raise AuthenticationError(
             f"what answers at {target} does not open like a receiver: {error.message}{hint}"
         ) from error
-    if target.algorithm not in welcome.digests:
-        raise AuthenticationError(
-            f"the receiver cannot check {target.algorithm} digests", code=Code.UNSUPPORTED
-        )
+    if algorithm not in welcome.digests:
+        raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
     channel.must_end_within(None)
 
 

@@ -10,7 +10,7 @@ peer is told, and whether the same command run again can help.
     ├── ConnectionLost        4  no connection, or it went away           (retry)
     │   └── PeerTimeout       4  connected, but nothing moved any more    (retry)
     ├── CorruptData           5  what arrived is not what was sent        (retry)
-    │   └── ProtocolError     5  what arrived is not this protocol
+    │   └── ProtocolError     5  what arrived is not this protocol        (retry)
     ├── Refused               6  the receiver will not take this          (depends)
     ├── Incomplete            7  some files went, some did not            (depends)
     └── Cancelled           130  the user interrupted it                  (retry)
@@ -47,7 +47,15 @@ class Code(StrEnum):
 
 
 RETRYABLE = frozenset(
-    {Code.BUSY, Code.CANCELLED, Code.DIGEST_MISMATCH, Code.LOST, Code.SHUTTING_DOWN, Code.TIMEOUT}
+    {
+        Code.BAD_FRAME,
+        Code.BUSY,
+        Code.CANCELLED,
+        Code.DIGEST_MISMATCH,
+        Code.LOST,
+        Code.SHUTTING_DOWN,
+        Code.TIMEOUT,
+    }
 )
 
 

@@ -20,20 +20,28 @@ from xfer.messages import (
     Error,
     FileHeader,
     Message,
+    Offer,
+    OfferedFile,
+    Plan,
+    PlannedFile,
     Receipt,
     Refusal,
     SymlinkHeader,
+    Working,
 )
+from xfer.messages.offers import in_frames
 from xfer.names import printable
+from xfer.patience import Patience, Progress
 from xfer.storage import (
+    Held,
     Intake,
     Item,
     Metadata,
     NewDirectory,
     NewFile,
     NewSymlink,
-    Partial,
 )
+from xfer.uploads import Upload, Uploads
 
 log = logging.getLogger("xfer.receiver")
 
@@ -42,21 +50,8 @@ _INLINE_BYTES: Final = 64 * 1024
 """Up to here a body is not worth a second thread."""
 _BATCH_ITEMS: Final = 256
 _BATCH_BYTES: Final = 32 * 1024 * 1024
-_MAX_UPLOADS: Final = 16
-"""Files of one session of which some parts have come and others have not."""
 _MAX_REMEMBERED: Final = 1024
 _ECHOED_NAME: Final = names.MAX_NAME
-
-
-@dataclass(slots=True)
-class Upload:
-    """A file that is arriving: what is there so far (bytes), and its running digest."""
-
-    partial: Partial
-    algorithm: str
-    digest: digests.Digest
-    began: float
-    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +75,26 @@ class Session:
         self._intake = intake
         self._stop = stop
         self._label = label
-        self._uploads: dict[str, Upload] = {}
         self._refused: set[str] = set()
         self._batch: dict[str, Arrived] = {}
         self._batch_bytes = 0
         self._beside = digests.Beside()
+        self._patience = Patience(channel, self._beside)
+        self._uploads = Uploads(intake, self._patience)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
     def run(self) -> None:
         """Receive until the sender is done. Raises what ends the session early."""
         try:
-            with self._beside:
-                while not isinstance(message := self._next_message(), Done):
-                    self._take(message)
+            while not isinstance(message := self._next_message(), Done):
+                self._take(message)
             self._commit()
             self._channel.send(Done())
             self._channel.flush()
         finally:
-            self._discard()
+            self._beside.close()
+            self._put_away()
 
     def _next_message(self) -> Message:
         """The next message; what has arrived is committed while nothing else comes."""
@@ -106,7 +102,7 @@ class Session:
             self._commit()
         try:
             # A file of which parts are missing may finish, even when the receiver stops.
-            self._channel.wait_for_message(None if self._uploads else self._stop)
+            self._channel.wait_for_message(None if self._uploads.are_arriving else self._stop)
         except Interrupted:
             self._commit()
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
@@ -121,6 +117,10 @@ class Session:
                 self._take_bodiless(NewDirectory(message.file_name, metadata))
             case SymlinkHeader():
                 self._take_bodiless(NewSymlink(message.file_name, message.target))
+            case Offer():
+                self._take_offer(message)
+            case Working():
+                pass  # that it came is all there is to it
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
@@ -136,39 +136,41 @@ class Session:
         else:
             self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()), 0)
 
+    # An offer
+
+    def _take_offer(self, offer: Offer) -> None:
+        held = self._intake.statuses([file.file_name for file in offer.files])
+        planned = (
+            self._plan(file, found, offer.digest)
+            for file, found in zip(offer.files, held, strict=True)
+        )
+        for files in in_frames(planned, lambda file: file.file_name):
+            self._channel.send(Plan(tuple(files)))
+        self._channel.flush()
+
+    def _plan(self, offered: OfferedFile, held: Held | None, algorithm: str) -> PlannedFile:
+        try:
+            names.check(offered.file_name)
+            return self._uploads.plan(offered, held, algorithm)
+        except Refused as error:
+            self._refuse(offered.file_name, error)
+            return PlannedFile(offered.file_name, "refuse")
+
     # A file, or a part of one
 
     def _take_file(self, header: FileHeader, body: Body) -> None:
         if header.offset and header.file_name in self._refused:
             body.drain(self._chunks[0])  # it was refused once; its later parts travelled already
             return
+        self._refused.discard(header.file_name)
         try:
-            upload = self._upload_for(header)
+            upload = self._uploads.expect(header)
             self._receive(upload, body)
             self._verify(upload, header)
         except Refused as error:
-            self._abandon(header.file_name)
+            self._uploads.abandon(header.file_name)
             self._refuse(header.file_name, error)
             body.drain(self._chunks[0])
-
-    def _upload_for(self, header: FileHeader) -> Upload:
-        if header.offset or header.file_name in self._uploads:
-            upload = self._uploads.get(header.file_name)
-            if upload is not None and upload.size == header.offset:
-                return upload
-            if header.offset:
-                raise Refused("this part continues nothing that is here", code=Code.BAD_PART)
-            self._abandon(header.file_name)
-        return self._new_upload(names.check(header.file_name), header.algorithm)
-
-    def _new_upload(self, name: str, algorithm: str) -> Upload:
-        if len(self._uploads) >= _MAX_UPLOADS:
-            self._abandon(next(iter(self._uploads)))  # the sender gave up on the oldest long ago
-        digest = digests.new(algorithm)
-        upload = Upload(self._intake.create_partial(), algorithm, digest, time.monotonic())
-        self._uploads[name] = upload
-        self._refused.discard(name)
-        return upload
 
     def _receive(self, upload: Upload, body: Body) -> None:
         """Move a body into its partial, hashing each chunk while the next arrives."""
@@ -190,7 +192,6 @@ class Session:
             upload.partial.write(chunk)
 
     def _verify(self, upload: Upload, header: FileHeader) -> None:
-        upload.size = header.end
         if upload.algorithm != header.algorithm:
             raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
         if upload.digest.hexdigest() != header.digest:
@@ -198,14 +199,10 @@ class Session:
         if not header.is_last:
             return
         upload.partial.finish(Metadata(header.mode, header.mtime_ns))
-        del self._uploads[header.file_name]
+        self._uploads.complete(header.file_name)
         receipt = Receipt(header.file_name, "", header.end, header.md5, header.blake3)
         item = NewFile(header.file_name, upload.partial)
         self._arrived(Arrived(item, receipt, upload.began), header.end)
-
-    def _abandon(self, name: str) -> None:
-        if upload := self._uploads.pop(name, None):
-            upload.partial.discard()
 
     # Commits, receipts, refusals
 
@@ -222,12 +219,16 @@ class Session:
         batch = list(self._batch.values())
         self._batch.clear()
         self._batch_bytes = 0
-        outcomes = self._intake.commit([arrived.item for arrived in batch]) if batch else []
+        if not batch:
+            return
+        items = [arrived.item for arrived in batch]
+        still_alive = Progress(items[-1].name)
+        outcomes = self._patience.during(still_alive, lambda _: self._intake.commit(items))
         for arrived, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 self._refuse(arrived.item.name, outcome)
                 continue
-            receipt = replace(arrived.receipt, outcome=outcome)
+            receipt = replace(arrived.receipt, outcome=outcome, durable=self._intake.durable)
             self._channel.send(receipt)
             seconds = time.monotonic() - arrived.began
             log.info(
@@ -245,11 +246,10 @@ class Session:
         self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
         self._channel.flush()
 
-    def _discard(self) -> None:
-        """What is neither complete nor acknowledged leaves nothing behind."""
-        for name in list(self._uploads):
-            log.warning("%s %s: not completed, nothing stored", self._label, printable(name))
-            self._abandon(name)
+    def _put_away(self) -> None:
+        """What is not complete stays for a later session, what is not acknowledged goes."""
+        for name, size in self._uploads.keep_all().items():
+            log.warning("%s %s: interrupted, %d bytes kept", self._label, printable(name), size)
         for arrived in self._batch.values():
             if isinstance(arrived.item, NewFile):
-                arrived.item.partial.discard()
+                arrived.item.partial.keep()

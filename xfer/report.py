@@ -9,14 +9,15 @@ from collections import Counter
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.progress import Bar, in_units
-from xfer.sender import Result, only_error
+from xfer.sender import Observer, Result, only_error
 from xfer.tree import Kind
 
 _INCOMPLETE_EXIT = 7
+_NOT_DURABLE = ": verified, but NOT flushed to disk: the receiver runs with --no-fsync"
 
 
-class Report:
-    """An observer of the sender that speaks to a terminal or a script.
+class Report(Observer):
+    """Speaks to a terminal or a script.
 
     `bar` is drawn while files travel; with `as_json`, standard output gets
     one object for each result. Everything else goes to standard error.
@@ -30,6 +31,7 @@ class Report:
         self._speaking = threading.Lock()
         self._outcomes: Counter[str] = Counter()
         self._receipts = self._bytes = self._failed = 0
+        self._durable = True
         self._errors: dict[int, XferError] = {}
 
     # What the sender tells
@@ -42,6 +44,21 @@ class Report:
         if self._bar:
             self._bar.sent(size)
 
+    def skipped(self, size: int) -> None:
+        self.sent(size)
+
+    def waiting(self, name: str, done: int, size: int) -> None:
+        if self._bar:
+            share = f", {100 * done // size}%" if size else ""
+            self._bar.note(f"the receiver is checking {name}{share}")
+
+    def pausing(self, error: XferError, seconds: float) -> None:
+        if self._bar:
+            self._bar.restart()
+            self._bar.note(f"{error.message}: trying again in {seconds:.0f} s")
+        elif not self._quiet:
+            self._say(f"{error.message}: trying again in {seconds:.1f} s")
+
     def settled(self, result: Result) -> None:
         with self._speaking:
             if result.error:
@@ -50,6 +67,7 @@ class Report:
                 self._say(f"{printable(result.name)}: {result.error.message}")
             else:
                 self._receipts += 1
+                self._durable &= result.durable
                 if result.kind in (Kind.FILE, Kind.STREAM):
                     self._outcomes[result.outcome] += 1
                     self._bytes += result.size
@@ -107,7 +125,7 @@ class Report:
             + (f" ({', '.join(details)})" if details else "")
             + f", {in_units(self._bytes)} in {seconds:.1f} s"
             + f" ({in_units(self._bytes / max(seconds, 0.001))}/s)"
-            + f": verified and on disk at {where}"
+            + (f": verified and on disk at {where}" if self._durable else _NOT_DURABLE)
         )
 
     def _seconds(self) -> float:
@@ -131,6 +149,8 @@ def _described(result: Result) -> dict[str, object]:
     }
     if result.digest:
         described |= {"file_size": result.size, result.algorithm: result.digest}
+    if not result.durable:
+        described["durable"] = False
     if error := result.error:
         described |= {
             "code": error.code,

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from xfer import auth, digests
 from xfer.auth import Key
 from xfer.channel import Channel, StopSignal
 from xfer.errors import Code, LocalError, ProtocolError, Refused, XferError
+from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
 from xfer.storage import Store
@@ -27,6 +29,7 @@ OPENING_SECONDS: Final = 30.0
 STOPPING_SECONDS: Final = 30.0
 """What is arriving when the receiver stops may take so long to finish."""
 _CUTTING_SECONDS: Final = 5.0
+_TIDY_SECONDS: Final = 600.0
 _TLS_HANDSHAKE: Final = 0x16
 _BREATH_SECONDS: Final = 0.1
 _ANY: Final = ("::", "0.0.0.0")  # noqa: S104 (a receiver is there to be reached)
@@ -59,6 +62,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._channels: set[Channel] = set()
         self._changed = threading.Condition()
         self._stopping = False
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
         try:
             self._listen(bind, port)
         except OSError as error:
@@ -115,12 +119,17 @@ class Server(socketserver.ThreadingTCPServer):
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         log.exception("%s: internal error", _readable(client_address))
 
+    def service_actions(self) -> None:
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY_SECONDS
+            self.store.tidy()
+
     # One connection
 
     def _converse(self, channel: Channel, peer: str) -> None:
         try:
             key_id = self._open(channel)
-            with contextlib.closing(self.store.open_intake()) as intake:
+            with contextlib.closing(self.store.open_intake(key_id)) as intake:
                 Session(channel, intake, self.stop_signal, f"{peer} {printable(key_id)}").run()
             channel.drain()
         except XferError as error:
@@ -141,7 +150,8 @@ class Server(socketserver.ThreadingTCPServer):
         if identity:
             channel.start_tls(identity.context, server_side=True)
         binding = identity.binding if identity else b""
-        key_id = auth.admit_sender(channel, self.terms.keys, binding, digests.available())
+        welcome = partial(Welcome, digests=list(digests.available()), durable=self.store.durable)
+        key_id = auth.admit_sender(channel, self.terms.keys, binding, welcome)
         channel.must_end_within(None)
         return key_id
 

@@ -3,11 +3,12 @@
 import os
 import select
 import stat
+import sys
 import time
 from typing import Final, Protocol, Self
 
 from xfer.errors import LocalError
-from xfer.tree import Entry, unreadable
+from xfer.tree import Entry, Kind, relative, unreadable
 
 _STREAM_PATIENCE: Final = 15.0
 """Seconds that a silent standard input may take before an empty part says so."""
@@ -35,6 +36,9 @@ class Source(Protocol):
 
     def is_at_end(self) -> bool: ...
 
+    def rewind(self) -> None:
+        """Start again from the beginning. LocalError where that is impossible."""
+
     def interrupt(self) -> None:
         """Let a read that is under way in another thread return soon."""
 
@@ -46,8 +50,8 @@ class FileSource:
         """Open the file. LocalError when it can't be, or is no plain file any more."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            target = os.path.basename(entry.path) if entry.parent is not None else entry.path
-            self._descriptor = os.open(target, flags, dir_fd=entry.parent)
+            target, directory = relative(entry.path, entry.parent)
+            self._descriptor = os.open(target, flags, dir_fd=directory)
         except OSError as error:
             raise unreadable(entry.path, error) from error
         self._path = entry.path
@@ -84,6 +88,10 @@ class FileSource:
 
     def is_at_end(self) -> bool:
         return self._position >= self._status.st_size
+
+    def rewind(self) -> None:
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self._position = 0
 
     def interrupt(self) -> None:
         """A plain file never keeps anybody waiting for long."""
@@ -137,5 +145,15 @@ class StreamSource:
     def is_at_end(self) -> bool:
         return self.size is not None
 
+    def rewind(self) -> None:
+        raise LocalError("standard input cannot be read twice")
+
     def interrupt(self) -> None:
         self._interrupted = True
+
+
+def open_source(entry: Entry) -> Source:
+    """What the entry holds. LocalError when it can't be opened, or is no plain file any more."""
+    if entry.kind is Kind.STREAM:
+        return StreamSource(sys.stdin.fileno())
+    return FileSource(entry)

@@ -26,15 +26,25 @@ class Kind(Enum):
     STREAM = "stream"
 
 
+class OpenDirectory:
+    """A descriptor that stays open as long as an entry needs it, and no longer."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to send. `parent` is a descriptor that is open until the next entry."""
+    """One thing to send. `parent` is the directory it was found in; None for a given path."""
 
     kind: Kind
     name: str
     path: str
     status: os.stat_result | None = None
-    parent: int | None = None
+    parent: OpenDirectory | None = None
     target: str = ""
 
     @property
@@ -111,7 +121,7 @@ class _Level:
     """A directory that is being walked: its descriptor, and what is left in it."""
 
     entry: Entry
-    descriptor: int
+    directory: OpenDirectory
     children: Iterator[str]
 
 
@@ -119,40 +129,36 @@ def _descend(name: str, path: str) -> Iterator[Entry | Unsendable]:
     # A list instead of recursion: a name has room for two thousand components.
     levels: list[_Level] = []
     found = _look(name, path, None)
-    try:
-        while True:
-            if isinstance(found, _Level):
-                levels.append(found)
-            else:
-                yield found
-            if not levels:
-                return
-            found = _next_in(levels)
-    finally:
-        for level in levels:
-            os.close(level.descriptor)
+    while True:
+        if isinstance(found, _Level):
+            levels.append(found)
+        else:
+            yield found
+        if not levels:
+            return
+        found = _next_in(levels)
 
 
 def _next_in(levels: list[_Level]) -> Entry | Unsendable | _Level:
     level = levels[-1]
     child = next(level.children, None)
     if child is None:
-        os.close(levels.pop().descriptor)
+        levels.pop()
         return level.entry
     name = f"{level.entry.name}/{names.from_bytes(os.fsencode(child))}"
-    return _look(name, os.path.join(level.entry.path, child), level.descriptor)
+    return _look(name, os.path.join(level.entry.path, child), level.directory)
 
 
-def _look(name: str, path: str, parent: int | None) -> Entry | Unsendable | _Level:
-    target = os.path.basename(path) if parent is not None else path
+def _look(name: str, path: str, parent: OpenDirectory | None) -> Entry | Unsendable | _Level:
+    target, directory = relative(path, parent)
     try:
         names.check(name)
-        status = os.stat(target, dir_fd=parent, follow_symlinks=False)
+        status = os.stat(target, dir_fd=directory, follow_symlinks=False)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
             return _open_level(Entry(Kind.DIRECTORY, name, path, status, parent), target)
         if stat.S_ISLNK(mode):
-            text = os.readlink(os.fsencode(target), dir_fd=parent)
+            text = os.readlink(os.fsencode(target), dir_fd=directory)
             return Entry(Kind.SYMLINK, name, path, status, parent, names.from_bytes(text))
         if stat.S_ISREG(mode):
             return Entry(Kind.FILE, name, path, status, parent)
@@ -165,12 +171,16 @@ def _look(name: str, path: str, parent: int | None) -> Entry | Unsendable | _Lev
 
 def _open_level(entry: Entry, target: str) -> _Level:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(target, flags, dir_fd=entry.parent)
-    try:
-        return _Level(entry, descriptor, iter(sorted(os.listdir(descriptor))))
-    except OSError:
-        os.close(descriptor)
-        raise
+    _, parent = relative(entry.path, entry.parent)
+    directory = OpenDirectory(os.open(target, flags, dir_fd=parent))
+    return _Level(entry, directory, iter(sorted(os.listdir(directory.descriptor))))
+
+
+def relative(path: str, parent: OpenDirectory | None) -> tuple[str, int | None]:
+    """How to reach `path` without following what somebody may have put on the way."""
+    if parent is None:
+        return path, None
+    return os.path.basename(path), parent.descriptor
 
 
 def _special(mode: int) -> str:

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -69,13 +68,12 @@ class Commit:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def run(self, items: Sequence[Item], installing: threading.Lock) -> list[Outcome | Refused]:
-        """Commit `items`; `installing` is held while names change."""
+    def run(self, items: Sequence[Item]) -> list[Outcome | Refused]:
         steps = [_Step(item) for item in items]
         try:
             _each(steps, self._prepare)
             self._flush(steps, self._flushed)
-            with installing:
+            with self._layout.installing:
                 _each(_open(steps), self._keep_version)
                 self._flush(_open(steps), self._versions.changed)
                 _each(_open(steps), self._install)
@@ -166,14 +164,17 @@ class Commit:
             return
         partials = self._layout.partials
         self._directories.changed.add(step.place.directory)
+        keeps_old_name = False
         if not step.replaces:
             try:
-                link_new(step.ready, partials, step.place)
+                keeps_old_name = link_new(step.ready, partials, step.place)
             except FileExistsError:  # made by somebody else since the versions were kept
                 self._keep_version(step)
                 self._flusher.flush(self._versions.changed)
         if step.replaces:
             replace(step.ready, partials, step.place)
+        if isinstance(step.item, NewFile) and not keeps_old_name:
+            step.item.partial.forget_name()
         kept = step.replaces and self._if_exists is IfExists.VERSION
         step.result = Outcome.VERSIONED if kept else Outcome.STORED
 

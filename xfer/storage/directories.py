@@ -17,8 +17,9 @@ class Directories:
     replaced, so that they can be flushed.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, create: bool = True) -> None:
         self._root = root
+        self._create = create
         self._opened: dict[bytes, int] = {b"": root}
         self.changed: set[int] = set()
 
@@ -31,7 +32,10 @@ class Directories:
                 os.close(descriptor)
 
     def open(self, path: bytes) -> int:
-        """The descriptor of the directory `path` below the root, made if missing."""
+        """The descriptor of the directory `path` below the root, made if missing.
+
+        FileNotFoundError if it is missing and was not to be made.
+        """
         if path in self._opened:
             return self._opened[path]
         walked = b""
@@ -46,6 +50,8 @@ class Directories:
         try:
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
+            if not self._create:
+                raise
             with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
                 os.mkdir(component, dir_fd=parent)
             self.changed.add(parent)

@@ -17,7 +17,9 @@ class Flusher:
     else's flush could take the report away.
     """
 
-    def __init__(self, directory: int) -> None:
+    def __init__(self, directory: int, *, durable: bool = True) -> None:
+        """`durable=False` makes every flush a promise that is not kept."""
+        self.durable = durable
         self._file_system = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
 
     def flush(self, descriptors: Iterable[int]) -> None:
@@ -26,6 +28,8 @@ class Flusher:
         All are on the file system that this flusher was made for. OSError if
         any of it may be lost; trying again could not repair that.
         """
+        if not self.durable:
+            return
         pending = set(descriptors)
         if len(pending) > _FEW and _SYNCFS:
             if _SYNCFS(self._file_system):

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from xfer.errors import ProtocolError
 
+DIGEST_BYTES: Final = {"md5": 16, "blake3": 32}
 MAX_INTEGER: Final = 2**63 - 1
 MAX_MODE: Final = 0o7777
 _MAX_TEXT: Final = 32_768
@@ -46,5 +47,15 @@ def metadata(message: Any) -> None:
 def complaint(message: Any) -> None:
     text(message, "code", most=64)
     text(message, "message")
-    if type(message.retryable) is not bool:
-        raise fault(message, "retryable")
+    truth(message, "retryable")
+
+
+def digests(message: Any) -> None:
+    for algorithm, size in DIGEST_BYTES.items():
+        if getattr(message, algorithm) is not None:
+            hexadecimal(message, algorithm, size)
+
+
+def truth(message: Any, key: str) -> None:
+    if type(getattr(message, key)) is not bool:
+        raise fault(message, key)
