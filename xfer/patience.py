@@ -11,7 +11,7 @@ from xfer.messages import Working
 
 Outcome = TypeVar("Outcome")
 
-_SIGN_SECONDS: Final = 5.0
+SIGN_SECONDS: Final = 5.0
 """How often a `working` message goes out; far below any sensible timeout."""
 
 
@@ -38,7 +38,7 @@ class Patience:
         """
         future = self._beside.submit(work, progress)
         try:
-            while not wait([future], _SIGN_SECONDS).done:
+            while not wait([future], SIGN_SECONDS).done:
                 self._channel.send(Working(progress.name, progress.done, progress.size))
                 self._channel.flush()
         finally:

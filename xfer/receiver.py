@@ -8,12 +8,13 @@ Knows no terminal and no kind of store.
 import itertools
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from xfer import digests, names
 from xfer.channel import Body, Channel, Interrupted, StopSignal
-from xfer.errors import Code, ProtocolError, Refused, XferError, from_peer
+from xfer.committer import EMPTY, FULL, Arrived, Committer
+from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
@@ -31,15 +32,15 @@ from xfer.messages import (
 )
 from xfer.messages.offers import in_frames
 from xfer.names import printable
-from xfer.patience import Patience, Progress
+from xfer.patience import SIGN_SECONDS, Patience
 from xfer.storage import (
     Held,
     Intake,
-    Item,
     Metadata,
     NewDirectory,
     NewFile,
     NewSymlink,
+    Outcome,
 )
 from xfer.uploads import Upload, Uploads
 
@@ -48,19 +49,8 @@ log = logging.getLogger("xfer.receiver")
 _CHUNK_BYTES: Final = 256 * 1024
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here a body is not worth a second thread."""
-_BATCH_ITEMS: Final = 256
-_BATCH_BYTES: Final = 32 * 1024 * 1024
 _MAX_REMEMBERED: Final = 1024
 _ECHOED_NAME: Final = names.MAX_NAME
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Something that only the next commit keeps from its receipt."""
-
-    item: Item
-    receipt: Receipt
-    began: float
 
 
 class Session:
@@ -76,11 +66,9 @@ class Session:
         self._stop = stop
         self._label = label
         self._refused: set[str] = set()
-        self._batch: dict[str, Arrived] = {}
-        self._batch_bytes = 0
         self._beside = digests.Beside()
-        self._patience = Patience(channel, self._beside)
-        self._uploads = Uploads(intake, self._patience)
+        self._uploads = Uploads(intake, Patience(channel, self._beside))
+        self._committer = Committer(intake, self._settle, channel.flush)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
@@ -89,24 +77,35 @@ class Session:
         try:
             while not isinstance(message := self._next_message(), Done):
                 self._take(message)
-            self._commit()
+            self._settle_below(EMPTY)
             self._channel.send(Done())
             self._channel.flush()
         finally:
+            self._committer.close()
             self._beside.close()
-            self._put_away()
+            for name, size in self._uploads.keep_all().items():
+                log.warning("%s %s: interrupted at %d bytes", self._label, printable(name), size)
 
     def _next_message(self) -> Message:
-        """The next message; what has arrived is committed while nothing else comes."""
-        if self._batch and self._channel.is_idle():
-            self._commit()
+        # A file of which parts are missing may finish, even when the receiver stops.
+        stop = None if self._uploads.are_arriving else self._stop
         try:
-            # A file of which parts are missing may finish, even when the receiver stops.
-            self._channel.wait_for_message(None if self._uploads.are_arriving else self._stop)
+            while not self._channel.wait_for_message(stop, SIGN_SECONDS):
+                if self._committer.is_busy:
+                    self._give_sign()
         except Interrupted:
-            self._commit()
+            self._settle_below(EMPTY)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
+
+    def _settle_below(self, weight: int) -> None:
+        """Wait for commits, however long the disk takes, and keep the sender patient."""
+        while not self._committer.wait_below(weight, SIGN_SECONDS):
+            self._give_sign()
+
+    def _give_sign(self) -> None:
+        self._channel.send(Working(""))
+        self._channel.flush()
 
     def _take(self, message: Message) -> None:
         match message:
@@ -134,7 +133,7 @@ class Session:
         except Refused as error:
             self._refuse(item.name, error)
         else:
-            self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()), 0)
+            self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()))
 
     # An offer
 
@@ -202,54 +201,36 @@ class Session:
         self._uploads.complete(header.file_name)
         receipt = Receipt(header.file_name, "", header.end, header.md5, header.blake3)
         item = NewFile(header.file_name, upload.partial)
-        self._arrived(Arrived(item, receipt, upload.began), header.end)
+        self._arrived(Arrived(item, receipt, upload.began, header.end))
 
-    # Commits, receipts, refusals
+    # Receipts and refusals
 
-    def _arrived(self, arrived: Arrived, size: int) -> None:
-        if arrived.item.name in self._batch:
-            self._commit()
-        self._batch[arrived.item.name] = arrived
-        self._batch_bytes += size
-        if len(self._batch) >= _BATCH_ITEMS or self._batch_bytes >= _BATCH_BYTES:
-            self._commit()
+    def _arrived(self, arrived: Arrived) -> None:
+        self._settle_below(FULL)
+        self._committer.add(arrived)
 
-    def _commit(self) -> None:
-        """Bring everything that arrived to stable storage, then send the receipts."""
-        batch = list(self._batch.values())
-        self._batch.clear()
-        self._batch_bytes = 0
-        if not batch:
+    def _settle(self, arrived: Arrived, outcome: Outcome | Refused) -> None:
+        """In the committer's thread: the answer to what was committed."""
+        name = arrived.item.name
+        if isinstance(outcome, Refused):
+            self._send_refusal(name, outcome)
             return
-        items = [arrived.item for arrived in batch]
-        still_alive = Progress(items[-1].name)
-        outcomes = self._patience.during(still_alive, lambda _: self._intake.commit(items))
-        for arrived, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Refused):
-                self._refuse(arrived.item.name, outcome)
-                continue
-            receipt = replace(arrived.receipt, outcome=outcome, durable=self._intake.durable)
-            self._channel.send(receipt)
-            seconds = time.monotonic() - arrived.began
-            log.info(
-                "%s %s: %s bytes, %.3f s, %s",
-                self._label, printable(receipt.file_name), receipt.file_size or 0, seconds, outcome,
-            )  # fmt: skip
-        self._channel.flush()
+        durable = self._intake.durable
+        self._channel.send(replace(arrived.receipt, outcome=outcome, durable=durable))
+        log.info(
+            "%s %s: %d bytes, %.3f s, %s",
+            self._label, printable(name), arrived.size, time.monotonic() - arrived.began, outcome,
+        )  # fmt: skip
 
-    def _refuse(self, name: str, error: XferError) -> None:
+    def _refuse(self, name: str, error: Refused) -> None:
+        """The answer to something of which more may be on its way."""
         if len(self._refused) >= _MAX_REMEMBERED:
             self._refused.clear()
         self._refused.add(name)
+        self._send_refusal(name, error)
+        self._channel.flush()
+
+    def _send_refusal(self, name: str, error: Refused) -> None:
         because = f" ({error.__cause__})" if error.__cause__ else ""
         log.warning("%s %s: refused, %s%s", self._label, printable(name), error.message, because)
         self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
-        self._channel.flush()
-
-    def _put_away(self) -> None:
-        """What is not complete stays for a later session, what is not acknowledged goes."""
-        for name, size in self._uploads.keep_all().items():
-            log.warning("%s %s: interrupted, %d bytes kept", self._label, printable(name), size)
-        for arrived in self._batch.values():
-            if isinstance(arrived.item, NewFile):
-                arrived.item.partial.keep()

@@ -105,7 +105,7 @@ Item = NewFile | NewDirectory | NewSymlink
 
 
 class Intake(Protocol):
-    """One sender's way into a store; one thread at a time uses it."""
+    """One sender's way into a store. One thread uses it, while another may `commit`."""
 
     durable: bool
 
