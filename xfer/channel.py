@@ -77,9 +77,8 @@ class Channel:
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
-        self._socket = context.wrap_socket(
-            self._socket, server_side=server_side, do_handshake_on_connect=False
-        )
+        wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
+        self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
         self._retry(self._socket.do_handshake, select.POLLIN)
 
     def peer_certificate(self) -> bytes:
