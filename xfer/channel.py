@@ -77,6 +77,7 @@ class Channel:
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
+        self._retry(self._socket.getpeername, 0)  # the wrapper would leak a socket that is reset
         wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
         self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
         self._retry(self._socket.do_handshake, select.POLLIN)

@@ -84,11 +84,15 @@ def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Entry
 
 def measure(paths: Sequence[str]) -> int:
     """How many bytes `walk` would find in files, for a progress bar."""
-    return sum(entry.size for entry in walk(paths) if isinstance(entry, Entry))
+    return sum(
+        entry.size for entry in walk(paths) if isinstance(entry, Entry) and entry.kind is Kind.FILE
+    )
 
 
 def check(paths: Sequence[str], stream_name: str | None = None) -> None:
     """What can be known before connecting. UsageError, or LocalError if nothing is there."""
+    if not paths:
+        raise UsageError("nothing to send")
     _roots(paths, stream_name)
     missing = [path for path in paths if path != STDIN and not os.path.lexists(path)]
     if len(missing) == len(paths):
@@ -97,7 +101,8 @@ def check(paths: Sequence[str], stream_name: str | None = None) -> None:
 
 def _roots(paths: Sequence[str], stream_name: str | None) -> list[tuple[str, str]]:
     roots: dict[str, str] = {}
-    for path in paths:
+    for given in paths:
+        path = given.rstrip("/") or given  # with the slash, a link would be followed
         if path == STDIN and not stream_name:
             raise UsageError("standard input has no name of its own: give it one with --name")
         name = stream_name if path == STDIN else _own_name(path)

@@ -58,7 +58,7 @@ class Commit:
         self._if_exists = if_exists
         self._flusher = flusher
         self._opened = contextlib.ExitStack()
-        self._directories = self._opened.enter_context(Directories(layout.root))
+        self._directories = self._opened.enter_context(Directories(layout.files))
         self._versions = self._opened.enter_context(Directories(layout.versions))
         self._flushed: set[int] = set()
 
@@ -75,16 +75,18 @@ class Commit:
             self._flush(steps, self._flushed)
             with self._layout.installing:
                 _each(_open(steps), self._keep_version)
-                self._flush(_open(steps), self._versions.changed)
+                if self._flush(_open(steps), self._versions.changed):
+                    self._versions.flushed()
                 _each(_open(steps), self._install)
-            self._flush(steps, self._directories.changed)
+            if self._flush(steps, self._directories.changed):
+                self._directories.flushed()
         finally:
             for item in items:
                 if isinstance(item, NewFile):
                     item.partial.discard()
         return [step.result or Refused("not stored") for step in steps]
 
-    def _flush(self, steps: Iterable[_Step], descriptors: set[int]) -> None:
+    def _flush(self, steps: Iterable[_Step], descriptors: set[int]) -> bool:
         """Nothing of a batch is acknowledged when one of its flushes failed."""
         try:
             self._flusher.flush(descriptors)
@@ -92,6 +94,8 @@ class Commit:
             for step in steps:
                 if not isinstance(step.result, Refused):
                     step.result = _refused(error)
+            return False
+        return True
 
     # 1. compare
 

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
+from xfer.errors import LocalError
+
 _FEW: Final = 4
 """Up to so many files are flushed one by one: a large neighbour is not waited for."""
 
@@ -41,6 +43,14 @@ class Flusher:
 
     def close(self) -> None:
         os.close(self._file_system)
+
+
+def flush_all(directory: int) -> None:
+    """Flush the whole file system that a directory is on. LocalError when that fails."""
+    if _SYNCFS is None:
+        os.sync()
+    elif _SYNCFS(directory):
+        raise LocalError(f"the disk fails: {os.strerror(ctypes.get_errno())}")
 
 
 def start_writeback(descriptor: int, offset: int, size: int) -> None:

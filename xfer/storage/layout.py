@@ -16,7 +16,7 @@ from typing import Final
 
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
-from xfer.storage.directories import OPEN_DIRECTORY
+from xfer.storage.directories import OPEN_DIRECTORY, Tree
 from xfer.storage.partial import KEYED_PREFIX, open_keyed
 
 _PRIVATE: Final = 0o700
@@ -45,7 +45,10 @@ class Layout:
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
                 _opened(opened, _lock(state))
                 self.partials = _opened(opened, _make_private("partials", state))
-                self.versions = _opened(opened, _make_private("versions", state))
+                versions = _opened(opened, _make_private("versions", state))
+                status = os.fstat(state)
+                self.files = Tree(self.root, forbidden=(status.st_dev, status.st_ino))
+                self.versions = Tree(versions)
             except BlockingIOError as error:
                 raise LocalError(f"another receiver is using {directory}") from error
             except OSError as error:
@@ -54,7 +57,14 @@ class Layout:
             self._opened = opened.pop_all()
 
     def remove_leftovers(self, partial_seconds: float) -> Leftovers:
-        """Clean up behind a receiver that was killed."""
+        """Clean up behind a receiver that was killed. LocalError when that can't be done."""
+        try:
+            return self._remove_leftovers(partial_seconds)
+        except OSError as error:
+            reason = f"cannot clean up {STATE_DIRECTORY}/partials: {error.strerror}"
+            raise LocalError(reason) from error
+
+    def _remove_leftovers(self, partial_seconds: float) -> Leftovers:
         self.remove_expired(partial_seconds)
         removed = resumable = 0
         for name in os.listdir(self.partials):

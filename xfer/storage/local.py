@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from typing import Final, Self
 
-from xfer.errors import Code, Refused
+from xfer.errors import Code, LocalError, Refused
 from xfer.names import to_bytes
 from xfer.storage import (
     Held,
@@ -21,7 +21,7 @@ from xfer.storage import (
 )
 from xfer.storage.commit import Commit
 from xfer.storage.directories import Directories
-from xfer.storage.durability import Flusher
+from xfer.storage.durability import Flusher, flush_all
 from xfer.storage.layout import Layout
 from xfer.storage.partial import (
     apply_metadata,
@@ -58,7 +58,13 @@ class LocalStore:
         self._layout = Layout(directory)
         self._if_exists = if_exists
         self._partial_seconds = partial_days * _DAY_SECONDS
-        self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
+        try:
+            self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
+            if durable:
+                flush_all(self._layout.root)  # the names that a killed receiver made
+        except LocalError:
+            self._layout.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -114,13 +120,13 @@ class LocalIntake:
             raise refusal(error) from error
 
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
-        with Directories(self._layout.root, create=False) as directories:
+        with Directories(self._layout.files, create=False) as directories:
             return [_status(directories, name) for name in files]
 
     def open_held(self, name: str) -> "HeldFile | None":
         path, _, base = to_bytes(name).rpartition(b"/")
         try:
-            with Directories(self._layout.root, create=False) as directories:
+            with Directories(self._layout.files, create=False) as directories:
                 descriptor = os.open(base, _READ, dir_fd=directories.open(path))
         except OSError:
             return None  # nothing there that could spare a transfer
