@@ -131,9 +131,10 @@ def receive(
     with _exit_codes():
         _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
         _allow_many_descriptors()
+        secret = config.find_secret(secret_file)
         receiver = Receiver(
             directory,
-            secret=config.find_secret(secret_file) or _first_secret(),
+            secret=_first_secret() if secret is None else secret,
             bind=bind,
             port=port,
             if_exists=if_exists,

@@ -4,12 +4,13 @@ So one file is committed at once, ten thousand share as many flushes as the
 disk makes in the time they take to arrive, and nobody waits for a disk.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from xfer.errors import Refused
+from xfer.errors import ConnectionLost, Refused
 from xfer.messages import Receipt
 from xfer.storage import Intake, Item, NewFile, Outcome
 
@@ -85,13 +86,13 @@ class Committer:
         return self._weight > 0
 
     def close(self) -> None:
-        """End the thread after the commit it is at; the rest stays in its partials."""
+        """Commit what has arrived whole, whether anybody still hears of it or not."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread:
             self._thread.join()
-        for arrived in self._pending:
+        for arrived in self._pending:  # the thread has failed
             if isinstance(arrived.item, NewFile):
                 arrived.item.partial.keep()
 
@@ -105,11 +106,9 @@ class Committer:
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[Arrived]:
-        """What is pending, up to the second one of a name; empty when closing."""
+        """What is pending, up to the second one of a name; nothing means that it is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._closing)
-            if self._closing:
-                return []
             names: set[str] = set()
             for arrived in self._pending:
                 if arrived.item.name in names:
@@ -121,9 +120,10 @@ class Committer:
 
     def _commit(self, batch: Sequence[Arrived]) -> None:
         outcomes = self._intake.commit([arrived.item for arrived in batch])
-        for arrived, outcome in zip(batch, outcomes, strict=True):
-            self._settle(arrived, outcome)
-        self._flush()
+        with contextlib.suppress(ConnectionLost):  # stored all the same; the next try finds it
+            for arrived, outcome in zip(batch, outcomes, strict=True):
+                self._settle(arrived, outcome)
+            self._flush()
         with self._changed:
             self._weight -= sum(arrived.weight for arrived in batch)
             self._changed.notify_all()

@@ -63,7 +63,8 @@ class XferError(Exception):
     """Base of every error this package raises on purpose.
 
     `code` is a word from `Code` (a newer peer may send others), `retryable`
-    says whether the same command run again can help.
+    says whether the same command run again can help, `is_from_peer` whether it
+    is the other side that said so.
     """
 
     exit_code: ClassVar[int] = 1
@@ -74,6 +75,7 @@ class XferError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.is_from_peer = False
         self.code: str = code or self.default_code
         self.retryable = self.code in RETRYABLE if retryable is None else retryable
 
@@ -145,4 +147,6 @@ _BY_CODE: dict[str, type[XferError]] = {
 
 def from_peer(code: str, message: str, *, retryable: bool) -> XferError:
     """The error that a peer's `refusal` or `error` message stands for."""
-    return _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)
+    error = _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)
+    error.is_from_peer = True
+    return error

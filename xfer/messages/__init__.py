@@ -6,7 +6,7 @@ and messages into frames. Which names are safe to store is not decided here,
 and what a message leads to is for `sender` and `receiver`.
 """
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from typing import Any, Final
 
 from xfer import frames
@@ -14,6 +14,7 @@ from xfer.errors import ProtocolError
 from xfer.messages.answers import Done, Error, Receipt, Refusal, Working
 from xfer.messages.base import Message
 from xfer.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
+from xfer.messages.keys import keys, known
 from xfer.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.messages.opening import VERSION, Challenge, Hello, Proof, Welcome
 from xfer.messages.validation import MAX_INTEGER
@@ -49,27 +50,16 @@ def parse(payload: bytes) -> Message:
     message = _CLASSES.get(kind) if isinstance(kind, str) else None
     if message is None:
         raise ProtocolError("a message of unknown type")
-    known = {name: content[name] for name, _ in _keys(message) if name in content}
     try:
-        return message(**known)
+        return message(**known(message, content))
     except TypeError as error:
         raise ProtocolError(f"a {message.type} message lacks a key") from error
 
 
 def _content(value: Any) -> dict[str, object]:
     content: dict[str, object] = {}
-    for name, default in _keys(type(value)):
+    for name, default in keys(type(value)):
         held = getattr(value, name)
         if held != default or default is MISSING:
             content[name] = [_content(item) for item in held] if isinstance(held, tuple) else held
     return content
-
-
-def _keys(kind: type) -> list[tuple[str, Any]]:
-    """The names of a dataclass's fields and their defaults; asked for once per class."""
-    if kind not in _KEYS:
-        _KEYS[kind] = [(field.name, field.default) for field in fields(kind)]
-    return _KEYS[kind]
-
-
-_KEYS: dict[type, list[tuple[str, Any]]] = {}

@@ -1,12 +1,13 @@
 """What a sender has, and what a receiver wants of it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from xfer.errors import ProtocolError
 from xfer.messages import validation as check
 from xfer.messages.base import Message
+from xfer.messages.keys import known
 from xfer.messages.validation import DIGEST_BYTES
 
 MAX_OFFERED: Final = 1024
@@ -120,8 +121,7 @@ def _listed(message: Any, kind: type[Listed]) -> tuple[Listed, ...]:
 def _parsed(kind: type[Listed], item: object) -> Listed:
     if not isinstance(item, dict):
         raise ProtocolError(f"a file of a {kind.type} message that is no object")
-    names = [field.name for field in fields(kind)]
     try:
-        return kind(**{name: item[name] for name in names if name in item})
+        return kind(**known(kind, item))
     except TypeError as error:
         raise ProtocolError(f"a file of a {kind.type} message lacks a key") from error
