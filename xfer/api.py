@@ -15,8 +15,6 @@ from xfer.server import Server, Terms
 from xfer.storage import IfExists
 from xfer.storage.local import PARTIAL_DAYS, LocalStore
 
-_POLL_SECONDS = 0.2
-
 
 def send(
     paths: Sequence[str],
@@ -125,7 +123,7 @@ class Receiver:
     def serve_forever(self) -> None:
         """Answer senders, each in a thread of its own, until `stop`."""
         with self._serving:
-            self._server.serve_forever(_POLL_SECONDS)
+            self._server.serve()
 
     def stop(self) -> None:
         """Accept nobody any more. Returns at once; any thread or signal handler may call it."""

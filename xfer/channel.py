@@ -28,6 +28,7 @@ SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
 _INBOX_BYTES: Final = 256 * 1024
 _OUTBOX_BYTES: Final = 64 * 1024
+_LONGEST_POLL: Final = 3600.0
 _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 256 * 1024 * 1024
 
@@ -216,170 +217,6 @@ class Channel:
                 drained += self._receive_into(self._inbox)
 
     def close(self) -> None:
-        self.set()
-        os.close(self.descriptor)
-
-
-class Channel:
-    """Frames and bodies over a connected socket, which it owns from here on.
-
-    A wait ends with PeerTimeout when nothing has moved in either direction for
-    `timeout` seconds, or at the absolute deadline set with `must_end_within`.
-    """
-
-    def __init__(self, connected: socket.socket, timeout: float) -> None:
-        connected.setblocking(False)
-        with contextlib.suppress(OSError):  # a socket pair has no such option
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.timeout = timeout
-        self._socket = connected
-        self._lock = threading.Lock()
-        self._sending = threading.RLock()
-        self._deadline: float | None = None
-        self._moved_at = time.monotonic()
-        self._inbox = memoryview(bytearray(_INBOX_BYTES))
-        self._start = self._end = 0
-        self._outbox = bytearray()
-
-    def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
-        """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
-        self._retry(self._socket.getpeername, 0)  # the wrapper would leak a socket that is reset
-        wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
-        self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
-        self._retry(self._socket.do_handshake, select.POLLIN)
-
-    def peer_certificate(self) -> bytes:
-        """The other side's certificate in DER, empty when it showed none."""
-        if not isinstance(self._socket, ssl.SSLSocket):
-            return b""
-        return self._socket.getpeercert(binary_form=True) or b""
-
-    def must_end_within(self, seconds: float | None) -> None:
-        """Set the absolute deadline for all that follows; None lifts it."""
-        self._deadline = None if seconds is None else time.monotonic() + seconds
-
-    # Sending
-
-    def send(self, message: Message) -> bytes:
-        """Queue `message`; return its payload as it will travel. See `flush`."""
-        frame = messages.encode(message)
-        self.send_body(frame)
-        return frame[4:]
-
-    def send_body(self, data: bytes | memoryview) -> None:
-        """Queue raw bytes; small ones wait for company, large ones go out at once."""
-        with self._sending:
-            if len(self._outbox) + len(data) <= _OUTBOX_BYTES:
-                self._outbox += data
-                return
-            self.flush()
-            if len(data) > _OUTBOX_BYTES // 2:
-                self._send_all(data)
-            else:
-                self._outbox += data
-
-    def flush(self) -> None:
-        """Hand everything queued to the system."""
-        with self._sending:
-            if self._outbox:
-                queued, self._outbox = self._outbox, bytearray()
-                self._send_all(queued)
-
-    # Receiving
-
-    def wait_for_message(self, stop: StopSignal | None, seconds: float) -> bool:
-        """Wait until something is there to receive; False if that takes longer.
-
-        Raises Interrupted once `stop` is set.
-        """
-        if stop and stop.is_set:
-            raise Interrupted
-        if self._has_received():
-            return True
-        wake = stop.descriptor if stop else None
-        ready = self._wait(select.POLLIN, wake, seconds)
-        if wake in ready:
-            raise Interrupted
-        return bool(ready)
-
-    def _has_received(self) -> bool:
-        if self._start < self._end:
-            return True
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
-
-    def peek(self) -> int:
-        """The first byte that the peer sent, which stays to be received."""
-        first = self._retry(lambda: self._socket.recv(1, socket.MSG_PEEK), select.POLLIN)
-        if not first:
-            raise ConnectionLost("the other side closed the connection")
-        return first[0]
-
-    def receive_payload(self) -> bytes:
-        """The JSON bytes of the next frame, exactly as they travelled."""
-        return frames.read_payload(self.read)
-
-    def receive(self) -> Message:
-        """The next message, whichever it is."""
-        return messages.parse(self.receive_payload())
-
-    def expect(self, kind: type[SpecificMessage]) -> SpecificMessage:
-        """The next message, which must be of this kind."""
-        return expected(self.receive(), kind)
-
-    def read(self, length: int) -> bytes:
-        """Exactly `length` bytes."""
-        data = bytearray(length)
-        self.read_into(memoryview(data))
-        return bytes(data)
-
-    def read_into(self, view: memoryview) -> None:
-        """Fill `view`, past the inbox where what is missing is larger than it."""
-        filled = 0
-        while filled < len(view):
-            if self._start < self._end:
-                size = min(len(view) - filled, self._end - self._start)
-                view[filled : filled + size] = self._inbox[self._start : self._start + size]
-                self._start += size
-            elif len(view) - filled < _INBOX_BYTES:
-                self._fill()
-                continue
-            else:
-                size = self._receive_into(view[filled:])
-            filled += size
-
-    def body(self, length: int) -> "Body":
-        """The raw bytes that follow the header just received."""
-        return Body(self, length)
-
-    # Ending
-
-    def end_with(self, error: XferError) -> None:
-        """Say why the session ends, and see to it that the peer can read it."""
-        self.give_up(error)
-        self.drain()
-
-    def give_up(self, error: XferError) -> None:
-        """Say why the session ends and send nothing more; what comes back can be received."""
-        with contextlib.suppress(XferError):
-            self.must_end_within(_DRAIN_SECONDS)
-            self.send(Error(error.code, error.message, error.retryable))
-            self.flush()
-        self._end_sending()
-
-    def drain(self) -> None:
-        """Send nothing more, and forget what still comes, for a bounded time and amount.
-
-        A socket that is closed over unread data is reset, and the reset takes
-        the last words with it.
-        """
-        self._end_sending()
-        with contextlib.suppress(XferError):
-            self.must_end_within(_DRAIN_SECONDS)
-            drained = 0
-            while drained < _DRAIN_BYTES:
-                drained += self._receive_into(self._inbox)
-
-    def close(self) -> None:
         self._end_tls()
         self._socket.close()
 
@@ -390,11 +227,11 @@ class Channel:
     # The socket
 
     def _end_tls(self) -> None:
-        """Send close_notify. What still comes is then read as it is, and not decrypted."""
-        if isinstance(self._socket, ssl.SSLSocket):
-            with self._lock, contextlib.suppress(OSError, ValueError):
-                self._socket.unwrap()
-            with self._lock, contextlib.suppress(OSError):
+        """Send close_notify. What still comes is read as it is from here on, not decrypted."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if isinstance(self._socket, ssl.SSLSocket):
+                with contextlib.suppress(OSError, ValueError):
+                    self._socket.unwrap()
                 self._socket = socket.socket(fileno=self._socket.detach())
                 self._socket.setblocking(False)
 
@@ -462,7 +299,8 @@ class Channel:
             raise ConnectionLost("the connection was closed") from error
         if wake is not None:
             poller.register(wake, select.POLLIN)
-        return [descriptor for descriptor, _ in poller.poll(seconds * 1000)]
+        # A longer wait than poll can express comes round again.
+        return [found for found, _ in poller.poll(min(seconds, _LONGEST_POLL) * 1000)]
 
 
 class Body:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -17,8 +18,8 @@ import typer
 from xfer import __version__, auth, config, demonstration, retry, tree
 from xfer.api import Receiver
 from xfer.connection import Target
+from xfer.console import say, write
 from xfer.errors import Cancelled, LocalError, XferError
-from xfer.names import printable
 from xfer.progress import Bar
 from xfer.report import Report
 from xfer.retry import RETRY_SECONDS, Job
@@ -91,7 +92,7 @@ def keygen(
     with _exit_codes():
         target = file or config.default_secret_file()
         config.create_secret(target)
-        _say(f"a new secret is in {target}; copy that file to the other machine")
+        say(f"a new secret is in {target}; copy that file to the other machine")
 
 
 @app.command(epilog="Example: xfer receive --dir /srv/backup")
@@ -131,6 +132,8 @@ def receive(
     with _exit_codes():
         _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
         _allow_many_descriptors()
+        if not os.path.isdir(directory):  # before a secret is made for nothing
+            raise LocalError(f"cannot receive into {directory}: it is not a directory")
         secret = config.find_secret(secret_file)
         receiver = Receiver(
             directory,
@@ -147,7 +150,7 @@ def receive(
             _stop_on_signals(receiver)
             _announce(receiver, directory, insecure_plaintext)
             receiver.serve_forever()
-            _say("stopping: what is arriving may finish")
+            say("stopping: what is arriving may finish")
 
 
 @app.command(epilog="Example: xfer send report.pdf photos/ nas")
@@ -196,7 +199,7 @@ def send(
         target = Target(address.host, address.port, key, timeout, insecure_plaintext)
         job = Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
-        if sys.stderr.isatty() and not quiet:
+        if _is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
         report = Report(bar=bar, as_json=json, quiet=quiet)
         error: XferError | None = None
@@ -227,28 +230,28 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except XferError as error:
-        _say(error.message)
+        say(error.message)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(Cancelled.exit_code) from error
-
-
-def _say(message: str) -> None:
-    print(f"xfer: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _first_secret() -> str:
     """Make the user's secret, and tell how it gets to the other machine."""
     file = config.default_secret_file()
     secret = config.create_secret(file)
-    _say(f"there was no secret yet: a new one is in {file}")
-    if sys.stderr.isatty():  # a log file is no place for a secret
-        _say("on the other machine, once:")
-        print("    (umask 077; set -C; mkdir -p ~/.config/xfer", file=sys.stderr)
-        print(f"    echo {secret} > ~/.config/xfer/secret)", file=sys.stderr)
+    say(f"there was no secret yet: a new one is in {file}")
+    if _is_terminal():  # a log file is no place for a secret
+        say("on the other machine, once:")
+        write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
+        write(f"    echo {secret} > ~/.config/xfer/secret)")
     else:
-        _say("copy that file to ~/.config/xfer/secret on the other machine")
+        say("copy that file to ~/.config/xfer/secret on the other machine")
     return secret
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _stop_on_signals(receiver: Receiver) -> None:
@@ -263,16 +266,16 @@ def _stop_on_signals(receiver: Receiver) -> None:
 def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:
     host, port = receiver.address
     if removed := receiver.leftovers.removed:
-        _say(f"removed {removed} unfinished files of a receiver that was killed")
+        say(f"removed what a killed receiver left of {removed} small file(s)")
     if resumable := receiver.leftovers.resumable:
-        _say(f"found {resumable} interrupted files, which resume when they are sent again")
+        say(f"{resumable} interrupted file(s) will resume when sent again")
     shown = f"[{host}]" if ":" in host else host
     how = "in PLAINTEXT" if insecure_plaintext else "over TLS 1.3"
-    _say(f"receiving into {directory} {how}, listening on {shown}:{port}")
+    say(f"receiving into {directory} {how}, listening on {shown}:{port}")
     reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
     at_port = "" if port == config.DEFAULT_PORT else f":{port}"
     option = " --insecure-plaintext" if insecure_plaintext else ""
-    _say(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}")
+    say(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}")
 
 
 def _allow_many_descriptors() -> None:

@@ -46,8 +46,8 @@ def connect(target: Target, algorithm: str) -> Channel:
     try:
         address = (target.host, target.port)
         connected = socket.create_connection(address, min(OPENING_SECONDS, target.timeout))
-    except socket.gaierror as error:
-        retryable = error.errno == socket.EAI_AGAIN
+    except (socket.gaierror, UnicodeError) as error:
+        retryable = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
         raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
     except OSError as error:
         raise _nobody_answers(target, error) from error

@@ -105,6 +105,7 @@ class SendSession:
         self._unsettled: dict[str, Result] = {}
         self._settling = threading.Lock()
         self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
+        self._is_done = False
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._beside = Beside()
@@ -133,6 +134,7 @@ class SendSession:
         finally:
             self._channel.close()
         if self._ended:
+            self._ended.ends_session = True
             for name in list(self._unsettled):
                 self._settle(name, error=self._ended)
             raise self._ended
@@ -150,6 +152,7 @@ class SendSession:
         while offered:
             self._send_batch(offered.popleft())
         if not self._ended:
+            self._is_done = True
             self._channel.send(Done())
             self._channel.flush()
 
@@ -244,10 +247,13 @@ class SendSession:
         try:
             while not isinstance(message := self._channel.receive(), Done):
                 self._take(message)
-            if self._unsettled:
+            if self._unsettled or not self._is_done:
                 raise CorruptData("the receiver ended without a receipt for everything")
         except XferError as error:
             self._ended = error
+        except Exception as error:  # noqa: BLE001 (raised where somebody can catch it)
+            self._ended = XferError(f"internal error: {error!r}")
+        if self._ended:
             self._channel.abort()
         self._plans.put(None)
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import select
 import socket
 import socketserver
 import threading
@@ -54,15 +55,15 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
+    timeout = 0  # of `handle_request`, which is called when somebody is there
 
     def __init__(self, bind: str, port: int, store: Store, terms: Terms) -> None:
         self.store = store
         self.terms = terms
         self.stop_signal = StopSignal()
         self._channels: set[Channel] = set()
+        self._opening: set[Channel] = set()
         self._changed = threading.Condition()
-        self._stopping = False
-        self._tidy_at = time.monotonic() + _TIDY_SECONDS
         try:
             self._listen(bind, port)
         except OSError as error:
@@ -70,16 +71,31 @@ class Server(socketserver.ThreadingTCPServer):
             where = f"{bind or 'any address'}, port {port}"
             raise LocalError(f"cannot listen on {where}: {error.strerror}") from error
 
+    def serve(self) -> None:
+        """Answer senders, each in a thread of its own, until `stop`."""
+        if self.stop_signal.is_set:
+            return
+        poller = select.poll()
+        poller.register(self.socket, select.POLLIN)
+        poller.register(self.stop_signal.descriptor, select.POLLIN)
+        tidy_at = time.monotonic() + _TIDY_SECONDS
+        while not self.stop_signal.is_set:
+            if poller.poll(_TIDY_SECONDS * 1000) and not self.stop_signal.is_set:
+                self.handle_request()
+            if time.monotonic() >= tidy_at:
+                tidy_at = time.monotonic() + _TIDY_SECONDS
+                self.store.tidy()
+
     def stop(self) -> None:
         """Accept nobody any more; return at once. Call it from any thread or signal handler."""
-        if not self._stopping:
-            self._stopping = True
-            threading.Thread(target=self.shutdown, daemon=True).start()
+        self.stop_signal.set()
 
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
         """Let what is arriving finish for so long, then cut it off. Call it once, at the end."""
         self.stop_signal.set()
         with self._changed:
+            for channel in self._opening:
+                channel.abort()  # a stranger is not waited for
             if not self._changed.wait_for(lambda: not self._channels, seconds):
                 for channel in self._channels:
                     channel.abort()
@@ -108,21 +124,18 @@ class Server(socketserver.ThreadingTCPServer):
         channel = Channel(request, self.terms.timeout)
         with self._changed:
             self._channels.add(channel)
+            self._opening.add(channel)
         try:
             self._converse(channel, _readable(client_address))
         finally:
             channel.close()
             with self._changed:
                 self._channels.remove(channel)
+                self._opening.discard(channel)
                 self._changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         log.exception("%s: internal error", _readable(client_address))
-
-    def service_actions(self) -> None:
-        if time.monotonic() >= self._tidy_at:
-            self._tidy_at = time.monotonic() + _TIDY_SECONDS
-            self.store.tidy()
 
     # One connection
 
@@ -153,6 +166,8 @@ class Server(socketserver.ThreadingTCPServer):
         welcome = partial(Welcome, digests=list(digests.available()), durable=self.store.durable)
         key_id = auth.admit_sender(channel, self.terms.keys, binding, welcome)
         channel.must_end_within(None)
+        with self._changed:
+            self._opening.discard(channel)
         return key_id
 
     def _listen(self, bind: str, port: int) -> None:
@@ -162,6 +177,8 @@ class Server(socketserver.ThreadingTCPServer):
                 self.address_family, *_, server_address = found[0]
                 numeric = str(server_address[0])
                 super().__init__((numeric, port), socketserver.BaseRequestHandler)
+            except UnicodeError as error:
+                raise LocalError(f"cannot listen on {bind}: no such host") from error
             except OSError as error:
                 no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
                 if not no_ipv6 or address == ([bind] if bind else _ANY)[-1]:

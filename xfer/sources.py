@@ -155,5 +155,7 @@ class StreamSource:
 def open_source(entry: Entry) -> Source:
     """What the entry holds. LocalError when it can't be opened, or is no plain file any more."""
     if entry.kind is Kind.STREAM:
+        if sys.stdin is None:
+            raise LocalError("standard input is closed")
         return StreamSource(sys.stdin.fileno())
     return FileSource(entry)
