@@ -5,16 +5,15 @@ import threading
 from collections.abc import Sequence
 from typing import Self
 
-from xfer import auth, config, sender, tls
+from xfer import auth, config, digests, retry, tls
 from xfer.auth import DEFAULT_KEY_ID
-from xfer.digests import DEFAULT
+from xfer.connection import Target
 from xfer.errors import Incomplete
-from xfer.sender import Result, Target
+from xfer.retry import RETRY_SECONDS, Job
+from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
 from xfer.storage import IfExists
-from xfer.storage.local import LocalStore
-
-_POLL_SECONDS = 0.2
+from xfer.storage.local import PARTIAL_DAYS, LocalStore
 
 
 def send(
@@ -23,50 +22,44 @@ def send(
     *,
     secret: str,
     name: str | None = None,
-    checksum: str = DEFAULT,
+    checksum: str = digests.DEFAULT,
+    checksum_all: bool = False,
     timeout: float = 60.0,
+    retry_for: float = RETRY_SECONDS,
     insecure_plaintext: bool = False,
 ) -> list[Result]:
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
 
     Returns one receipt for each file, directory and link: verified, and on the
     receiver's stable storage. `-` among `paths` is standard input, stored as
-    `name`; a session in which nothing moves for `timeout` seconds ends.
+    `name`. Files of which the receiver has one of equal size and time are
+    skipped; `checksum_all` compares contents instead. A session in which
+    nothing moves for `timeout` seconds ends, and what can be tried again is,
+    until nothing has got further for `retry_for` seconds.
 
     Raises `Incomplete` (with `receipts` and `failures`) when some went and
     some did not, and another `XferError` when nothing did.
     """
     address = config.parse_address(host)
-    target = Target(
-        address.host,
-        address.port,
-        auth.derive_key(secret),
-        timeout=timeout,
-        plaintext=insecure_plaintext,
-        algorithm=checksum,
-    )
+    key = auth.derive_key(secret)
+    target = Target(address.host, address.port, key, timeout, insecure_plaintext)
+    options = Options(checksum, checksum_all)
     collector = _Collector()
-    sender.send(target, paths, collector, name)
+    retry.send(target, Job(list(paths), name, options, retry_for), collector)
     receipts, failures = collector.receipts, collector.failures
     if not failures:
         return receipts
     errors = [failure.error for failure in failures if failure.error]
     summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
-    raise sender.only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)
+    raise only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)
 
 
-class _Collector:
-    """An observer that keeps every result."""
+class _Collector(Observer):
+    """Keeps every result."""
 
     def __init__(self) -> None:
         self.receipts: list[Result] = []
         self.failures: list[Result] = []
-
-    def sending(self, name: str) -> None:
-        """The result says it all."""
-
-    def sent(self, size: int) -> None:
-        """The result says it all."""
 
     def settled(self, result: Result) -> None:
         (self.failures if result.error else self.receipts).append(result)
@@ -79,6 +72,8 @@ class Receiver:
     context lets what is arriving finish, for a bounded time. Port 0 takes a
     free one, see `address`. `if_exists` is "version", "refuse" or "replace".
     The TLS identity is kept in `state_directory`, by default the user's own.
+    Partials that nobody came back for are removed after `partial_days`.
+    `fsync=False` gives receipts that a crash may break; they say so.
 
     Raises LocalError when the directory or the address can't be used.
     """
@@ -93,6 +88,8 @@ class Receiver:
         if_exists: str = IfExists.VERSION,
         timeout: float = 60.0,
         insecure_plaintext: bool = False,
+        partial_days: float = PARTIAL_DAYS,
+        fsync: bool = True,
         state_directory: str | None = None,
     ) -> None:
         keys = {DEFAULT_KEY_ID: auth.derive_key(secret)}
@@ -100,7 +97,9 @@ class Receiver:
         if not insecure_plaintext:
             identity = tls.load_identity(state_directory or config.default_state_directory())
         with contextlib.ExitStack() as opened:
-            store = opened.enter_context(LocalStore(directory, IfExists(if_exists)))
+            store = opened.enter_context(
+                LocalStore(directory, IfExists(if_exists), durable=fsync, partial_days=partial_days)
+            )
             self._server = Server(bind, port, store, Terms(keys, identity, timeout))
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
@@ -124,7 +123,7 @@ class Receiver:
     def serve_forever(self) -> None:
         """Answer senders, each in a thread of its own, until `stop`."""
         with self._serving:
-            self._server.serve_forever(_POLL_SECONDS)
+            self._server.serve()
 
     def stop(self) -> None:
         """Accept nobody any more. Returns at once; any thread or signal handler may call it."""

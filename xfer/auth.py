@@ -18,7 +18,7 @@ import hmac
 import re
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -99,10 +99,11 @@ def prove_to_receiver(
 
 
 def admit_sender(
-    channel: Channel, keys: Mapping[str, Key], binding: bytes, digests: tuple[str, ...]
+    channel: Channel, keys: Mapping[str, Key], binding: bytes, welcome: Callable[[str], Welcome]
 ) -> str:
     """The receiver's end. Returns the key id of a sender that proved itself.
 
+    `welcome` makes the message that says what is allowed, given the mac.
     An unknown key id takes the way of a wrong proof, with a key that nobody has.
     """
     hello_payload = channel.receive_payload()
@@ -116,7 +117,7 @@ def admit_sender(
     if not _same(proof, key.client_proof(transcript)):
         raise AuthenticationError("the two sides do not hold the same secret")
     mac = key.server_proof(transcript, bytes.fromhex(proof))
-    channel.send(Welcome(mac.hex(), list(digests)))
+    channel.send(welcome(mac.hex()))
     channel.flush()
     return hello.key_id
 

@@ -1,12 +1,14 @@
 """A connected socket that speaks messages and moves bodies. Knows no disk.
 
-One thread may send while another receives. The socket does not block:
+One thread receives, any may send: a message is queued in one piece, and a body
+right behind its header as long as one thread sends bodies. The socket does not block:
 whoever can't go on waits in `poll`, outside the lock that every call into the
 socket takes, because OpenSSL does not allow two threads in one connection at
 once. This is also the one place where the socket's errors become our own.
 """
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -26,6 +28,7 @@ SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
 _INBOX_BYTES: Final = 256 * 1024
 _OUTBOX_BYTES: Final = 64 * 1024
+_LONGEST_POLL: Final = 3600.0
 _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 256 * 1024 * 1024
 
@@ -66,6 +69,7 @@ class Channel:
         self.timeout = timeout
         self._socket = connected
         self._lock = threading.Lock()
+        self._sending = threading.RLock()
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
         self._inbox = memoryview(bytearray(_INBOX_BYTES))
@@ -74,9 +78,9 @@ class Channel:
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
-        self._socket = context.wrap_socket(
-            self._socket, server_side=server_side, do_handshake_on_connect=False
-        )
+        self._retry(self._socket.getpeername, 0)  # the wrapper would leak a socket that is reset
+        wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
+        self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
         self._retry(self._socket.do_handshake, select.POLLIN)
 
     def peer_certificate(self) -> bytes:
@@ -99,37 +103,44 @@ class Channel:
 
     def send_body(self, data: bytes | memoryview) -> None:
         """Queue raw bytes; small ones wait for company, large ones go out at once."""
-        if len(self._outbox) + len(data) <= _OUTBOX_BYTES:
-            self._outbox += data
-            return
-        self.flush()
-        if len(data) > _OUTBOX_BYTES // 2:
-            self._send_all(data)
-        else:
-            self._outbox += data
+        with self._sending:
+            if len(self._outbox) + len(data) <= _OUTBOX_BYTES:
+                self._outbox += data
+                return
+            self.flush()
+            if len(data) > _OUTBOX_BYTES // 2:
+                self._send_all(data)
+            else:
+                self._outbox += data
 
     def flush(self) -> None:
         """Hand everything queued to the system."""
-        if self._outbox:
-            queued, self._outbox = self._outbox, bytearray()
-            self._send_all(queued)
+        with self._sending:
+            if self._outbox:
+                queued, self._outbox = self._outbox, bytearray()
+                self._send_all(queued)
 
     # Receiving
 
-    def wait_for_message(self, stop: StopSignal | None) -> None:
-        """Return once something is there to receive; Interrupted once `stop` is set."""
+    def wait_for_message(self, stop: StopSignal | None, seconds: float) -> bool:
+        """Wait until something is there to receive; False if that takes longer.
+
+        Raises Interrupted once `stop` is set.
+        """
         if stop and stop.is_set:
             raise Interrupted
-        if self._start == self._end:
-            self._fill(stop.descriptor if stop else None)
+        if self._has_received():
+            return True
+        wake = stop.descriptor if stop else None
+        ready = self._wait(select.POLLIN, wake, seconds)
+        if wake in ready:
+            raise Interrupted
+        return bool(ready)
 
-    def is_idle(self) -> bool:
-        """Whether nothing has arrived that was not yet received."""
+    def _has_received(self) -> bool:
         if self._start < self._end:
-            return False
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-            return False
-        return not self._poll(select.POLLIN, 0)
+            return True
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def peek(self) -> int:
         """The first byte that the peer sent, which stays to be received."""
@@ -186,9 +197,10 @@ class Channel:
         """Say why the session ends and send nothing more; what comes back can be received."""
         with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
-            self.send(Error(error.code, error.message, error.retryable))
+            if not error.is_from_peer:
+                self.send(Error(error.code, error.message, error.retryable))
             self.flush()
-        self._end_sending()
+        self._shut_down(socket.SHUT_WR)
 
     def drain(self) -> None:
         """Send nothing more, and forget what still comes, for a bounded time and amount.
@@ -196,7 +208,8 @@ class Channel:
         A socket that is closed over unread data is reset, and the reset takes
         the last words with it.
         """
-        self._end_sending()
+        self._end_tls()
+        self._shut_down(socket.SHUT_WR)
         with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
             drained = 0
@@ -204,6 +217,7 @@ class Channel:
                 drained += self._receive_into(self._inbox)
 
     def close(self) -> None:
+        self._end_tls()
         self._socket.close()
 
     def abort(self) -> None:
@@ -212,20 +226,26 @@ class Channel:
 
     # The socket
 
-    def _end_sending(self) -> None:
-        self._shut_down(socket.SHUT_WR)
+    def _end_tls(self) -> None:
+        """Send close_notify. What still comes is read as it is from here on, not decrypted."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if isinstance(self._socket, ssl.SSLSocket):
+                with contextlib.suppress(OSError, ValueError):
+                    self._socket.unwrap()
+                self._socket = socket.socket(fileno=self._socket.detach())
+                self._socket.setblocking(False)
 
     def _shut_down(self, how: int) -> None:
         """Past the TLS layer, which would forget that there is one."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, how)
 
-    def _fill(self, wake: int | None = None) -> None:
+    def _fill(self) -> None:
         self._start = self._end = 0
-        self._end = self._receive_into(self._inbox, wake)
+        self._end = self._receive_into(self._inbox)
 
-    def _receive_into(self, view: memoryview, wake: int | None = None) -> int:
-        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN, wake)
+    def _receive_into(self, view: memoryview) -> int:
+        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN)
         if not size:
             raise ConnectionLost("the other side closed the connection")
         return size
@@ -235,14 +255,14 @@ class Channel:
         while rest:
             rest = rest[self._retry(partial(self._socket.send, rest), select.POLLOUT) :]
 
-    def _retry(self, attempt: Callable[[], Result], events: int, wake: int | None = None) -> Result:
+    def _retry(self, attempt: Callable[[], Result], events: int) -> Result:
         """`attempt` until it neither fails nor would block."""
         while True:
             try:
                 with self._lock:
                     result = attempt()
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
-                self._wait(_awaited(blocked, events), wake)
+                self._wait(_awaited(blocked, events))
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
                 raise ConnectionLost("the other side closed the connection") from error
             except ssl.SSLError as error:
@@ -253,17 +273,17 @@ class Channel:
                 self._moved_at = time.monotonic()
                 return result
 
-    def _wait(self, events: int, wake: int | None) -> None:
+    def _wait(self, events: int, wake: int | None = None, seconds: float = math.inf) -> list[int]:
+        """The descriptors that are ready; none after `seconds`. PeerTimeout before that."""
         waiting_since = time.monotonic()
         while True:
             remaining = self._remaining(waiting_since)
             if remaining <= 0:
                 raise PeerTimeout("the other side kept silent for too long")
-            ready = self._poll(events, remaining, wake)
-            if wake is not None and wake in ready:
-                raise Interrupted
-            if ready:
-                return
+            patience = waiting_since + seconds - time.monotonic()
+            ready = self._poll(events, max(0.0, min(remaining, patience)), wake)
+            if ready or patience <= 0:
+                return ready
 
     def _remaining(self, waiting_since: float) -> float:
         """Seconds until the deadline, or until neither direction has moved for too long."""
@@ -279,7 +299,8 @@ class Channel:
             raise ConnectionLost("the connection was closed") from error
         if wake is not None:
             poller.register(wake, select.POLLIN)
-        return [descriptor for descriptor, _ in poller.poll(seconds * 1000)]
+        # A longer wait than poll can express comes round again.
+        return [found for found, _ in poller.poll(min(seconds, _LONGEST_POLL) * 1000)]
 
 
 class Body:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -14,14 +15,17 @@ from typing import Annotated
 
 import typer
 
-from xfer import __version__, auth, config, demonstration, sender, tree
+from xfer import __version__, auth, config, demonstration, retry, tree
 from xfer.api import Receiver
+from xfer.connection import Target
+from xfer.console import say, write
 from xfer.errors import Cancelled, LocalError, XferError
-from xfer.names import printable
 from xfer.progress import Bar
 from xfer.report import Report
-from xfer.sender import Target
+from xfer.retry import RETRY_SECONDS, Job
+from xfer.sender import Options
 from xfer.storage import IfExists
+from xfer.storage.local import PARTIAL_DAYS
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -88,7 +92,7 @@ def keygen(
     with _exit_codes():
         target = file or config.default_secret_file()
         config.create_secret(target)
-        _say(f"a new secret is in {target}; copy that file to the other machine")
+        say(f"a new secret is in {target}; copy that file to the other machine")
 
 
 @app.command(epilog="Example: xfer receive --dir /srv/backup")
@@ -110,6 +114,16 @@ def receive(
             "DIR/.xfer/versions, refuse the new one, or replace it for good."
         ),
     ] = IfExists.VERSION,
+    partial_days: Annotated[
+        float,
+        typer.Option(min=0.0, metavar="DAYS", help="Keep what is left of interrupted files for."),
+    ] = PARTIAL_DAYS,
+    fsync: Annotated[
+        bool,
+        typer.Option(
+            help="Flush to disk before a receipt. Without it a crash can take files that have one."
+        ),
+    ] = True,
     timeout: Timeout = 60.0,
     insecure_plaintext: Plaintext = False,
     quiet: Quiet = False,
@@ -118,20 +132,25 @@ def receive(
     with _exit_codes():
         _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
         _allow_many_descriptors()
+        if not os.path.isdir(directory):  # before a secret is made for nothing
+            raise LocalError(f"cannot receive into {directory}: it is not a directory")
+        secret = config.find_secret(secret_file)
         receiver = Receiver(
             directory,
-            secret=config.find_secret(secret_file) or _first_secret(),
+            secret=_first_secret() if secret is None else secret,
             bind=bind,
             port=port,
             if_exists=if_exists,
             timeout=timeout,
             insecure_plaintext=insecure_plaintext,
+            partial_days=partial_days,
+            fsync=fsync,
         )
         with receiver:
             _stop_on_signals(receiver)
             _announce(receiver, directory, insecure_plaintext)
             receiver.serve_forever()
-            _say("stopping: what is arriving may finish")
+            say("stopping: what is arriving may finish")
 
 
 @app.command(epilog="Example: xfer send report.pdf photos/ nas")
@@ -147,6 +166,18 @@ def send(
     checksum: Annotated[
         Checksum, typer.Option(help="blake3 is faster; the receiver needs it too.")
     ] = Checksum.MD5,
+    checksum_all: Annotated[
+        bool,
+        typer.Option("--checksum-all", help="Skip files by content, not by size and time."),
+    ] = False,
+    retry_for: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Try again until nothing has got any further for so long; 0 for never.",
+        ),
+    ] = RETRY_SECONDS,
     timeout: Timeout = 60.0,
     insecure_plaintext: Plaintext = False,
     json: Annotated[
@@ -164,21 +195,16 @@ def send(
             )
         address = config.parse_address(host)
         tree.check(paths, name)
-        target = Target(
-            address.host,
-            address.port,
-            auth.derive_key(secret),
-            timeout=timeout,
-            plaintext=insecure_plaintext,
-            algorithm=checksum,
-        )
+        key = auth.derive_key(secret)
+        target = Target(address.host, address.port, key, timeout, insecure_plaintext)
+        job = Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
-        if sys.stderr.isatty() and not quiet:
+        if _is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
         report = Report(bar=bar, as_json=json, quiet=quiet)
         error: XferError | None = None
         try:
-            sender.send(target, paths, report, name)
+            retry.send(target, job, report)
         except XferError as ended_by:
             error = ended_by
         except KeyboardInterrupt:
@@ -204,28 +230,28 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except XferError as error:
-        _say(error.message)
+        say(error.message)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(Cancelled.exit_code) from error
-
-
-def _say(message: str) -> None:
-    print(f"xfer: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def _first_secret() -> str:
     """Make the user's secret, and tell how it gets to the other machine."""
     file = config.default_secret_file()
     secret = config.create_secret(file)
-    _say(f"there was no secret yet: a new one is in {file}")
-    if sys.stderr.isatty():  # a log file is no place for a secret
-        _say("on the other machine, once:")
-        print("    (umask 077; set -C; mkdir -p ~/.config/xfer", file=sys.stderr)
-        print(f"    echo {secret} > ~/.config/xfer/secret)", file=sys.stderr)
+    say(f"there was no secret yet: a new one is in {file}")
+    if _is_terminal():  # a log file is no place for a secret
+        say("on the other machine, once:")
+        write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
+        write(f"    echo {secret} > ~/.config/xfer/secret)")
     else:
-        _say("copy that file to ~/.config/xfer/secret on the other machine")
+        say("copy that file to ~/.config/xfer/secret on the other machine")
     return secret
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _stop_on_signals(receiver: Receiver) -> None:
@@ -239,15 +265,17 @@ def _stop_on_signals(receiver: Receiver) -> None:
 
 def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:
     host, port = receiver.address
-    if receiver.leftovers:
-        _say(f"removed {receiver.leftovers} unfinished files of a receiver that was killed")
+    if removed := receiver.leftovers.removed:
+        say(f"removed what a killed receiver left of {removed} small file(s)")
+    if resumable := receiver.leftovers.resumable:
+        say(f"{resumable} interrupted file(s) will resume when sent again")
     shown = f"[{host}]" if ":" in host else host
     how = "in PLAINTEXT" if insecure_plaintext else "over TLS 1.3"
-    _say(f"receiving into {directory} {how}, listening on {shown}:{port}")
+    say(f"receiving into {directory} {how}, listening on {shown}:{port}")
     reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
     at_port = "" if port == config.DEFAULT_PORT else f":{port}"
     option = " --insecure-plaintext" if insecure_plaintext else ""
-    _say(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}")
+    say(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}")
 
 
 def _allow_many_descriptors() -> None:

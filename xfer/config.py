@@ -66,9 +66,8 @@ def find_secret(file: str | None) -> str | None:
 def read_secret(file: str) -> str:
     """The first line of a file that nobody but its owner can read."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        with open(descriptor, encoding="utf-8") as opened:
-            status = os.fstat(descriptor)
+        with open(file, encoding="utf-8") as opened:
+            status = os.fstat(opened.fileno())
             if stat.S_ISREG(status.st_mode) and status.st_mode & _READABLE_BY_OTHERS:
                 raise LocalError(f"others can read the secret in {file}: chmod 600 {file}")
             return opened.readline(_MAX_SECRET).rstrip("\r\n")

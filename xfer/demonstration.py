@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xfer import auth, config, names, sender, tree
+from xfer import auth, config, names, retry, tree
+from xfer.connection import Target
 from xfer.errors import LocalError, XferError
 from xfer.progress import in_units
-from xfer.sender import Result, Target
+from xfer.retry import Job
+from xfer.sender import Observer, Result
 from xfer.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0
@@ -38,7 +40,7 @@ def run(paths: Sequence[str]) -> None:
         with _receiver(stored, secret_file, directory) as port:
             print(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
             shown = _Receipts()
-            sender.send(Target("127.0.0.1", port, key), paths, shown)
+            retry.send(Target("127.0.0.1", port, key), Job(list(paths)), shown)
         compared = _compare(paths, stored)
     if shown.failures:
         raise shown.failures[0]
@@ -51,18 +53,12 @@ def run(paths: Sequence[str]) -> None:
     print("    here:   xfer send FILE… HOST")
 
 
-class _Receipts:
-    """An observer that prints a line for each receipt."""
+class _Receipts(Observer):
+    """Prints a line for each receipt."""
 
     def __init__(self) -> None:
         self.files = 0
         self.failures: list[XferError] = []
-
-    def sending(self, name: str) -> None:
-        """The receipt says it all."""
-
-    def sent(self, size: int) -> None:
-        """The receipt says it all."""
 
     def settled(self, result: Result) -> None:
         name = names.printable(result.name)

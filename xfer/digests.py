@@ -6,7 +6,7 @@ processors.
 """
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from xfer.errors import Code, Refused
 DEFAULT: Final = "md5"
 Buffer = bytes | bytearray | memoryview
 Item = TypeVar("Item")
+Argument = TypeVar("Argument")
 
 
 class Digest(Protocol):
@@ -54,12 +55,19 @@ class Beside:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._pool:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def update(self, digest: Digest, data: Buffer) -> Future[object]:
         """Feed `data` to `digest`; it must stay as it is until the future is done."""
         return self._started().submit(digest.update, data)
+
+    def submit(self, work: Callable[[Argument], Item], argument: Argument) -> Future[Item]:
+        """Do `work(argument)` in the helper thread."""
+        return self._started().submit(work, argument)
 
     def ahead(self, items: Iterator[Item]) -> Generator[Item, None, None]:
         """`items`, each made while the consumer still works on the one before.

@@ -10,7 +10,7 @@ peer is told, and whether the same command run again can help.
     ├── ConnectionLost        4  no connection, or it went away           (retry)
     │   └── PeerTimeout       4  connected, but nothing moved any more    (retry)
     ├── CorruptData           5  what arrived is not what was sent        (retry)
-    │   └── ProtocolError     5  what arrived is not this protocol
+    │   └── ProtocolError     5  what arrived is not this protocol        (retry)
     ├── Refused               6  the receiver will not take this          (depends)
     ├── Incomplete            7  some files went, some did not            (depends)
     └── Cancelled           130  the user interrupted it                  (retry)
@@ -47,7 +47,15 @@ class Code(StrEnum):
 
 
 RETRYABLE = frozenset(
-    {Code.BUSY, Code.CANCELLED, Code.DIGEST_MISMATCH, Code.LOST, Code.SHUTTING_DOWN, Code.TIMEOUT}
+    {
+        Code.BAD_FRAME,
+        Code.BUSY,
+        Code.CANCELLED,
+        Code.DIGEST_MISMATCH,
+        Code.LOST,
+        Code.SHUTTING_DOWN,
+        Code.TIMEOUT,
+    }
 )
 
 
@@ -55,7 +63,9 @@ class XferError(Exception):
     """Base of every error this package raises on purpose.
 
     `code` is a word from `Code` (a newer peer may send others), `retryable`
-    says whether the same command run again can help.
+    says whether the same command run again can help, `is_from_peer` whether it
+    is the other side that said so, and `ends_session` whether nothing goes on
+    after it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -66,6 +76,8 @@ class XferError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.is_from_peer = False
+        self.ends_session = False
         self.code: str = code or self.default_code
         self.retryable = self.code in RETRYABLE if retryable is None else retryable
 
@@ -137,4 +149,6 @@ _BY_CODE: dict[str, type[XferError]] = {
 
 def from_peer(code: str, message: str, *, retryable: bool) -> XferError:
     """The error that a peer's `refusal` or `error` message stands for."""
-    return _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)
+    error = _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)
+    error.is_from_peer = True
+    return error

@@ -33,6 +33,14 @@ class Bar:
     def sent(self, size: int) -> None:
         self._bar.update(size)
 
+    def note(self, text: str) -> None:
+        """Say in the bar what is being waited for."""
+        self._bar.set_postfix_str(printable(text))
+
+    def restart(self) -> None:
+        """Everything counts again: what is there already will be skipped over."""
+        self._bar.reset()
+
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._bar.write(line, file=self._bar.fp)

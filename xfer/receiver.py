@@ -8,64 +8,49 @@ Knows no terminal and no kind of store.
 import itertools
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from xfer import digests, names
 from xfer.channel import Body, Channel, Interrupted, StopSignal
-from xfer.errors import Code, ProtocolError, Refused, XferError, from_peer
+from xfer.committer import EMPTY, FULL, Arrived, Committer
+from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
     Error,
     FileHeader,
     Message,
+    Offer,
+    OfferedFile,
+    Plan,
+    PlannedFile,
     Receipt,
     Refusal,
     SymlinkHeader,
+    Working,
 )
+from xfer.messages.offers import in_frames
 from xfer.names import printable
+from xfer.patience import SIGN_SECONDS, Patience
 from xfer.storage import (
+    Held,
     Intake,
-    Item,
     Metadata,
     NewDirectory,
     NewFile,
     NewSymlink,
-    Partial,
+    Outcome,
 )
+from xfer.uploads import Upload, Uploads
 
 log = logging.getLogger("xfer.receiver")
 
 _CHUNK_BYTES: Final = 256 * 1024
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here a body is not worth a second thread."""
-_BATCH_ITEMS: Final = 256
-_BATCH_BYTES: Final = 32 * 1024 * 1024
-_MAX_UPLOADS: Final = 16
-"""Files of one session of which some parts have come and others have not."""
 _MAX_REMEMBERED: Final = 1024
 _ECHOED_NAME: Final = names.MAX_NAME
-
-
-@dataclass(slots=True)
-class Upload:
-    """A file that is arriving: what is there so far (bytes), and its running digest."""
-
-    partial: Partial
-    algorithm: str
-    digest: digests.Digest
-    began: float
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Something that only the next commit keeps from its receipt."""
-
-    item: Item
-    receipt: Receipt
-    began: float
 
 
 class Session:
@@ -80,37 +65,47 @@ class Session:
         self._intake = intake
         self._stop = stop
         self._label = label
-        self._uploads: dict[str, Upload] = {}
         self._refused: set[str] = set()
-        self._batch: dict[str, Arrived] = {}
-        self._batch_bytes = 0
         self._beside = digests.Beside()
+        self._uploads = Uploads(intake, Patience(channel, self._beside))
+        self._committer = Committer(intake, self._settle, channel.flush)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
     def run(self) -> None:
         """Receive until the sender is done. Raises what ends the session early."""
         try:
-            with self._beside:
-                while not isinstance(message := self._next_message(), Done):
-                    self._take(message)
-            self._commit()
+            while not isinstance(message := self._next_message(), Done):
+                self._take(message)
+            self._settle_below(EMPTY)
             self._channel.send(Done())
             self._channel.flush()
         finally:
-            self._discard()
+            self._committer.close()
+            self._beside.close()
+            for name, size in self._uploads.keep_all().items():
+                log.warning("%s %s: interrupted at %d bytes", self._label, printable(name), size)
 
     def _next_message(self) -> Message:
-        """The next message; what has arrived is committed while nothing else comes."""
-        if self._batch and self._channel.is_idle():
-            self._commit()
+        # A file of which parts are missing may finish, even when the receiver stops.
+        stop = None if self._uploads.are_arriving else self._stop
         try:
-            # A file of which parts are missing may finish, even when the receiver stops.
-            self._channel.wait_for_message(None if self._uploads else self._stop)
+            while not self._channel.wait_for_message(stop, SIGN_SECONDS):
+                if self._committer.is_busy:
+                    self._give_sign()
         except Interrupted:
-            self._commit()
+            self._settle_below(EMPTY)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
+
+    def _settle_below(self, weight: int) -> None:
+        """Wait for commits, however long the disk takes, and keep the sender patient."""
+        while not self._committer.wait_below(weight, SIGN_SECONDS):
+            self._give_sign()
+
+    def _give_sign(self) -> None:
+        self._channel.send(Working(""))
+        self._channel.flush()
 
     def _take(self, message: Message) -> None:
         match message:
@@ -121,6 +116,10 @@ class Session:
                 self._take_bodiless(NewDirectory(message.file_name, metadata))
             case SymlinkHeader():
                 self._take_bodiless(NewSymlink(message.file_name, message.target))
+            case Offer():
+                self._take_offer(message)
+            case Working():
+                pass  # that it came is all there is to it
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
@@ -134,7 +133,27 @@ class Session:
         except Refused as error:
             self._refuse(item.name, error)
         else:
-            self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()), 0)
+            self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()))
+
+    # An offer
+
+    def _take_offer(self, offer: Offer) -> None:
+        held = self._intake.statuses([file.file_name for file in offer.files])
+        planned = (
+            self._plan(file, found, offer.digest)
+            for file, found in zip(offer.files, held, strict=True)
+        )
+        for files in in_frames(planned, lambda file: file.file_name):
+            self._channel.send(Plan(tuple(files)))
+        self._channel.flush()
+
+    def _plan(self, offered: OfferedFile, held: Held | None, algorithm: str) -> PlannedFile:
+        try:
+            names.check(offered.file_name)
+            return self._uploads.plan(offered, held, algorithm)
+        except Refused as error:
+            self._refuse(offered.file_name, error)
+            return PlannedFile(offered.file_name, "refuse")
 
     # A file, or a part of one
 
@@ -142,33 +161,15 @@ class Session:
         if header.offset and header.file_name in self._refused:
             body.drain(self._chunks[0])  # it was refused once; its later parts travelled already
             return
+        self._refused.discard(header.file_name)
         try:
-            upload = self._upload_for(header)
+            upload = self._uploads.expect(header)
             self._receive(upload, body)
             self._verify(upload, header)
         except Refused as error:
-            self._abandon(header.file_name)
+            self._uploads.abandon(header.file_name)
             self._refuse(header.file_name, error)
             body.drain(self._chunks[0])
-
-    def _upload_for(self, header: FileHeader) -> Upload:
-        if header.offset or header.file_name in self._uploads:
-            upload = self._uploads.get(header.file_name)
-            if upload is not None and upload.size == header.offset:
-                return upload
-            if header.offset:
-                raise Refused("this part continues nothing that is here", code=Code.BAD_PART)
-            self._abandon(header.file_name)
-        return self._new_upload(names.check(header.file_name), header.algorithm)
-
-    def _new_upload(self, name: str, algorithm: str) -> Upload:
-        if len(self._uploads) >= _MAX_UPLOADS:
-            self._abandon(next(iter(self._uploads)))  # the sender gave up on the oldest long ago
-        digest = digests.new(algorithm)
-        upload = Upload(self._intake.create_partial(), algorithm, digest, time.monotonic())
-        self._uploads[name] = upload
-        self._refused.discard(name)
-        return upload
 
     def _receive(self, upload: Upload, body: Body) -> None:
         """Move a body into its partial, hashing each chunk while the next arrives."""
@@ -190,7 +191,6 @@ class Session:
             upload.partial.write(chunk)
 
     def _verify(self, upload: Upload, header: FileHeader) -> None:
-        upload.size = header.end
         if upload.algorithm != header.algorithm:
             raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
         if upload.digest.hexdigest() != header.digest:
@@ -198,58 +198,39 @@ class Session:
         if not header.is_last:
             return
         upload.partial.finish(Metadata(header.mode, header.mtime_ns))
-        del self._uploads[header.file_name]
+        self._uploads.complete(header.file_name)
         receipt = Receipt(header.file_name, "", header.end, header.md5, header.blake3)
         item = NewFile(header.file_name, upload.partial)
-        self._arrived(Arrived(item, receipt, upload.began), header.end)
+        self._arrived(Arrived(item, receipt, upload.began, header.end))
 
-    def _abandon(self, name: str) -> None:
-        if upload := self._uploads.pop(name, None):
-            upload.partial.discard()
+    # Receipts and refusals
 
-    # Commits, receipts, refusals
+    def _arrived(self, arrived: Arrived) -> None:
+        self._settle_below(FULL)
+        self._committer.add(arrived)
 
-    def _arrived(self, arrived: Arrived, size: int) -> None:
-        if arrived.item.name in self._batch:
-            self._commit()
-        self._batch[arrived.item.name] = arrived
-        self._batch_bytes += size
-        if len(self._batch) >= _BATCH_ITEMS or self._batch_bytes >= _BATCH_BYTES:
-            self._commit()
+    def _settle(self, arrived: Arrived, outcome: Outcome | Refused) -> None:
+        """In the committer's thread: the answer to what was committed."""
+        name = arrived.item.name
+        if isinstance(outcome, Refused):
+            self._send_refusal(name, outcome)
+            return
+        durable = self._intake.durable
+        self._channel.send(replace(arrived.receipt, outcome=outcome, durable=durable))
+        log.info(
+            "%s %s: %d bytes, %.3f s, %s",
+            self._label, printable(name), arrived.size, time.monotonic() - arrived.began, outcome,
+        )  # fmt: skip
 
-    def _commit(self) -> None:
-        """Bring everything that arrived to stable storage, then send the receipts."""
-        batch = list(self._batch.values())
-        self._batch.clear()
-        self._batch_bytes = 0
-        outcomes = self._intake.commit([arrived.item for arrived in batch]) if batch else []
-        for arrived, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Refused):
-                self._refuse(arrived.item.name, outcome)
-                continue
-            receipt = replace(arrived.receipt, outcome=outcome)
-            self._channel.send(receipt)
-            seconds = time.monotonic() - arrived.began
-            log.info(
-                "%s %s: %s bytes, %.3f s, %s",
-                self._label, printable(receipt.file_name), receipt.file_size or 0, seconds, outcome,
-            )  # fmt: skip
-        self._channel.flush()
-
-    def _refuse(self, name: str, error: XferError) -> None:
+    def _refuse(self, name: str, error: Refused) -> None:
+        """The answer to something of which more may be on its way."""
         if len(self._refused) >= _MAX_REMEMBERED:
             self._refused.clear()
         self._refused.add(name)
+        self._send_refusal(name, error)
+        self._channel.flush()
+
+    def _send_refusal(self, name: str, error: Refused) -> None:
         because = f" ({error.__cause__})" if error.__cause__ else ""
         log.warning("%s %s: refused, %s%s", self._label, printable(name), error.message, because)
         self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
-        self._channel.flush()
-
-    def _discard(self) -> None:
-        """What is neither complete nor acknowledged leaves nothing behind."""
-        for name in list(self._uploads):
-            log.warning("%s %s: not completed, nothing stored", self._label, printable(name))
-            self._abandon(name)
-        for arrived in self._batch.values():
-            if isinstance(arrived.item, NewFile):
-                arrived.item.partial.discard()

@@ -1,22 +1,25 @@
 """What `xfer send` tells its user: a bar, lines of JSON, errors and the summary."""
 
+import contextlib
 import json
-import sys
+import os
 import threading
 import time
 from collections import Counter
 
+from xfer import console
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.progress import Bar, in_units
-from xfer.sender import Result, only_error
+from xfer.sender import Observer, Result, only_error
 from xfer.tree import Kind
 
 _INCOMPLETE_EXIT = 7
+_NOT_DURABLE = ": verified, but NOT flushed to disk: the receiver runs with --no-fsync"
 
 
-class Report:
-    """An observer of the sender that speaks to a terminal or a script.
+class Report(Observer):
+    """Speaks to a terminal or a script.
 
     `bar` is drawn while files travel; with `as_json`, standard output gets
     one object for each result. Everything else goes to standard error.
@@ -30,6 +33,8 @@ class Report:
         self._speaking = threading.Lock()
         self._outcomes: Counter[str] = Counter()
         self._receipts = self._bytes = self._failed = 0
+        self._durable = True
+        self._unprinted = ""
         self._errors: dict[int, XferError] = {}
 
     # What the sender tells
@@ -42,19 +47,36 @@ class Report:
         if self._bar:
             self._bar.sent(size)
 
+    def skipped(self, size: int) -> None:
+        self.sent(size)
+
+    def waiting(self, name: str, done: int, size: int) -> None:
+        if self._bar:
+            share = f", {100 * done // size}%" if size else ""
+            self._bar.note(f"the receiver is checking {name}{share}")
+
+    def pausing(self, error: XferError, seconds: float) -> None:
+        if self._bar:
+            self._bar.restart()
+            self._bar.note(f"{error.message}: trying again in {seconds:.0f} s")
+        elif not self._quiet:
+            self._say(f"{error.message}: trying again in {seconds:.1f} s")
+
     def settled(self, result: Result) -> None:
         with self._speaking:
             if result.error:
                 self._failed += 1
                 self._errors.setdefault(result.error.exit_code, result.error)
-                self._say(f"{printable(result.name)}: {result.error.message}")
+                if not result.error.ends_session:  # that is said once, at the end
+                    self._say(f"{result.name}: {result.error.message}")
             else:
                 self._receipts += 1
+                self._durable &= result.durable
                 if result.kind in (Kind.FILE, Kind.STREAM):
                     self._outcomes[result.outcome] += 1
                     self._bytes += result.size
             if self._as_json:
-                print(json.dumps(_described(result)), flush=True)
+                self._print(_described(result))
 
     # How it ended
 
@@ -72,10 +94,12 @@ class Report:
         else:
             code = self._exit_code()
         if self._as_json:
-            print(json.dumps(self._summary(error, code)), flush=True)
-        elif not self._quiet and self._receipts + self._failed:
+            self._print(self._summary(error, code))
+        elif not self._quiet and self._receipts:
             self._write(self._in_words(where))
-        return code
+        if self._unprinted:
+            self._say(self._unprinted)
+        return code or (1 if self._unprinted else 0)
 
     def _exit_code(self) -> int:
         if not self._failed:
@@ -107,30 +131,47 @@ class Report:
             + (f" ({', '.join(details)})" if details else "")
             + f", {in_units(self._bytes)} in {seconds:.1f} s"
             + f" ({in_units(self._bytes / max(seconds, 0.001))}/s)"
-            + f": verified and on disk at {where}"
+            + (f": verified and on disk at {where}" if self._durable else _NOT_DURABLE)
         )
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
 
+    def _print(self, described: dict[str, object]) -> None:
+        """A line on standard output; once that fails, the job goes on without it."""
+        if self._unprinted:
+            return
+        try:
+            print(json.dumps(described), flush=True)
+        except (OSError, ValueError) as error:
+            self._unprinted = f"standard output cannot be written: {error}"
+            # Else the interpreter tries once more when it ends.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
     def _say(self, message: str) -> None:
-        self._write(f"xfer: {printable(message)}")
+        if self._bar:
+            self._bar.say(f"xfer: {printable(message)}")
+        else:
+            console.say(message)
 
     def _write(self, line: str) -> None:
         if self._bar:
             self._bar.say(line)
         else:
-            print(line, file=sys.stderr, flush=True)
+            console.write(line)
 
 
 def _described(result: Result) -> dict[str, object]:
     described: dict[str, object] = {
-        "type": result.kind.value,
+        "type": (Kind.FILE if result.kind is Kind.STREAM else result.kind).value,
         "file_name": result.name,
         "outcome": result.outcome or "failed",
     }
     if result.digest:
         described |= {"file_size": result.size, result.algorithm: result.digest}
+    if not result.durable:
+        described["durable"] = False
     if error := result.error:
         described |= {
             "code": error.code,

@@ -5,61 +5,40 @@ and never waits for a receipt; a second one takes what comes back and settles
 it against what was sent. Knows no terminal and no store.
 """
 
-import itertools
-import socket
-import sys
+import contextlib
 import threading
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from queue import SimpleQueue
+from typing import Any, Final, TypeGuard
 
-from xfer import auth, digests, tls, tree
-from xfer.auth import Key
+from xfer import digests
 from xfer.channel import Channel, expected
 from xfer.digests import Beside
-from xfer.errors import (
-    AuthenticationError,
-    Code,
-    ConnectionLost,
-    CorruptData,
-    LocalError,
-    PeerTimeout,
-    ProtocolError,
-    XferError,
-    from_peer,
-)
+from xfer.errors import CorruptData, LocalError, ProtocolError, XferError, from_peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
     FileHeader,
     Message,
+    Offer,
+    OfferedFile,
+    Plan,
+    PlannedFile,
     Receipt,
     Refusal,
     SymlinkHeader,
+    Working,
 )
-from xfer.tree import Entry, FileSource, Kind, Source, StreamSource, Unsendable
+from xfer.messages.offers import in_frames
+from xfer.parts import Beginning, Part, PartReader
+from xfer.patience import Patience
+from xfer.sources import Source, open_source
+from xfer.tree import Entry, Kind, Unsendable
 
-PART_BYTES: Final = 1024 * 1024
-"""A file travels in parts of this size, each with the digest up to its end."""
-OPENING_SECONDS: Final = 30.0
-"""Connecting, TLS and the opening together may take so long."""
-_READ_AHEAD: Final = 3
-"""Buffers: one part is sent, one is ready, one is being read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to send, and how. `timeout` in seconds; `plaintext` leaves TLS out."""
-
-    host: str
-    port: int
-    key: Key
-    timeout: float = 60.0
-    plaintext: bool = False
-    algorithm: str = digests.DEFAULT
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+UNCHANGED: Final = "unchanged"
+_OFFERS_AHEAD: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +54,7 @@ class Result:
     algorithm: str = ""
     digest: str = ""
     outcome: str = ""
+    durable: bool = True
     error: XferError | None = None
 
 
@@ -85,96 +65,52 @@ def only_error(something_went: bool, errors: Collection[XferError]) -> XferError
     return next(iter(errors))
 
 
-class Observer(Protocol):
-    """Is told what happens; `settled` from another thread than the others."""
+class Observer:
+    """Is told what happens. `waiting` and `settled` come from another thread."""
 
-    def sending(self, name: str) -> None: ...
+    def sending(self, name: str) -> None:
+        """It is this one's turn."""
 
-    def sent(self, size: int) -> None: ...
+    def sent(self, size: int) -> None:
+        """So many more bytes have travelled."""
 
-    def settled(self, result: Result) -> None: ...
+    def skipped(self, size: int) -> None:
+        """So many bytes need not travel."""
+
+    def waiting(self, name: str, done: int, size: int) -> None:
+        """The receiver is at work on this one, `done` of `size` bytes."""
+
+    def pausing(self, error: XferError, seconds: float) -> None:
+        """There will be another attempt after so many seconds."""
+
+    def settled(self, result: Result) -> None:
+        """This is how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Bytes of a file, from `offset` on. `file_size` is None while it is not known."""
+class Options:
+    """How to send. `compare_contents` where equal size and time are not enough to skip."""
 
-    offset: int
-    data: memoryview
-    digest: str
-    file_size: int | None
-
-
-def send(
-    target: Target, paths: Sequence[str], observer: Observer, stream_name: str | None = None
-) -> None:
-    """Send `paths` (see `tree.walk`) to `target`, telling `observer` how each one ends.
-
-    Raises what can be known before connecting (UsageError, LocalError), what
-    keeps the session from opening, and what ends it early.
-    """
-    tree.check(paths, stream_name)
-    channel = connect(target)
-    SendSession(channel, target.algorithm, observer).run(tree.walk(paths, stream_name))
-
-
-def connect(target: Target) -> Channel:
-    """A channel on which both sides have proved themselves.
-
-    Raises ConnectionLost or AuthenticationError; whatever is raised, no file
-    name has been sent.
-    """
-    try:
-        address = (target.host, target.port)
-        connected = socket.create_connection(address, min(OPENING_SECONDS, target.timeout))
-    except socket.gaierror as error:
-        retryable = error.errno == socket.EAI_AGAIN
-        raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
-    except OSError as error:
-        raise _nobody_answers(target, error) from error
-    channel = Channel(connected, target.timeout)
-    try:
-        channel.must_end_within(OPENING_SECONDS)
-        _open(channel, target)
-    except XferError:
-        channel.close()
-        raise
-    return channel
-
-
-def _open(channel: Channel, target: Target) -> None:
-    certificate = b""
-    try:
-        if not target.plaintext:
-            channel.start_tls(tls.client_context(), server_side=False)
-            certificate = channel.peer_certificate()
-        welcome = auth.prove_to_receiver(channel, target.key, tls.binding(certificate))
-    except ProtocolError as error:
-        no_tls = not target.plaintext and not certificate
-        hint = "; was it started with --insecure-plaintext?" if no_tls else ""
-        raise AuthenticationError(
-            f"what answers at {target} does not open like a receiver: {error.message}{hint}"
-        ) from error
-    if target.algorithm not in welcome.digests:
-        raise AuthenticationError(
-            f"the receiver cannot check {target.algorithm} digests", code=Code.UNSUPPORTED
-        )
-    channel.must_end_within(None)
+    algorithm: str = digests.DEFAULT
+    compare_contents: bool = False
 
 
 class SendSession:
     """What goes over one connection. Use `run` once."""
 
-    def __init__(self, channel: Channel, algorithm: str, observer: Observer) -> None:
+    def __init__(self, channel: Channel, options: Options, observer: Observer) -> None:
         self._channel = channel
-        self._algorithm = algorithm
+        self._options = options
         self._observer = observer
         self._unsettled: dict[str, Result] = {}
         self._settling = threading.Lock()
+        self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
+        self._is_done = False
         self._ended: XferError | None = None
-        self._receipts = threading.Thread(target=self._take_receipts, daemon=True)
+        self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._beside = Beside()
-        self._buffers = [memoryview(bytearray(PART_BYTES)) for _ in range(_READ_AHEAD)]
+        self._patience = Patience(channel, self._beside)
+        self._reader = PartReader(options.algorithm, self._beside, self._patience)
 
     def run(self, entries: Iterable[Entry | Unsendable]) -> None:
         """Send `entries` and wait for every receipt.
@@ -182,22 +118,23 @@ class SendSession:
         What goes wrong with one entry is told to the observer; what ends the
         session is raised, after everything unsettled was told as failed with it.
         """
-        self._receipts.start()
+        self._answers.start()
         try:
             with self._beside:
                 self._send_all(entries)
-            self._receipts.join()
+            self._answers.join()
         except XferError as error:
             self._channel.give_up(error)
-            self._receipts.join()  # what the receiver had to say explains more than our own error
+            self._answers.join()  # what the receiver had to say explains more than our own error
             self._ended = self._ended or error
         except BaseException:
             self._channel.abort()
-            self._receipts.join()
+            self._answers.join()
             raise
         finally:
             self._channel.close()
         if self._ended:
+            self._ended.ends_session = True
             for name in list(self._unsettled):
                 self._settle(name, error=self._ended)
             raise self._ended
@@ -205,61 +142,87 @@ class SendSession:
     # This thread: what goes out
 
     def _send_all(self, entries: Iterable[Entry | Unsendable]) -> None:
-        for entry in entries:
+        """Offer a batch, then send the one before, for which the plan has come meanwhile."""
+        offered: deque[list[Entry | Unsendable]] = deque()
+        for batch in in_frames(entries, lambda entry: entry.name):
+            self._offer(batch)
+            offered.append(batch)
+            if len(offered) > _OFFERS_AHEAD:
+                self._send_batch(offered.popleft())
+        while offered:
+            self._send_batch(offered.popleft())
+        if not self._ended:
+            self._is_done = True
+            self._channel.send(Done())
+            self._channel.flush()
+
+    def _offer(self, batch: Sequence[Entry | Unsendable]) -> None:
+        files = [self._offered(entry) for entry in filter(_is_offered, batch)]
+        if files and not self._ended:
+            self._channel.send(Offer(tuple(files), self._options.algorithm))
+            self._channel.flush()
+
+    def _offered(self, entry: Entry) -> OfferedFile:
+        self._unsettled[entry.name] = Result(entry.name, entry.kind)
+        digest = {}
+        if self._options.compare_contents and (content := self._reader.digest_of(entry)):
+            digest[self._options.algorithm] = content
+        return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
+
+    def _send_batch(self, batch: Sequence[Entry | Unsendable]) -> None:
+        for entry in batch:
             if self._ended:
                 return
             if isinstance(entry, Unsendable):
                 self._observer.settled(Result(entry.name, Kind.FILE, error=entry.error))
-            else:
-                self._send(entry)
-        self._channel.send(Done())
-        self._channel.flush()
+                continue
+            plan = self._planned(entry) if _is_offered(entry) else None
+            self._observer.sending(entry.name)
+            try:
+                self._send(entry, plan)
+            except LocalError as error:
+                self._settle(entry.name, error=error)
 
-    def _send(self, entry: Entry) -> None:
-        self._unsettled[entry.name] = Result(entry.name, entry.kind)
-        self._observer.sending(entry.name)
+    def _planned(self, entry: Entry) -> PlannedFile:
+        plan = self._plans.get()
+        if plan is None:
+            raise self._ended or ProtocolError("the session ended")
+        if plan.file_name != entry.name:
+            raise CorruptData("a plan for something that was not offered")
+        return plan
+
+    def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
+        if plan is None:
+            self._unsettled[entry.name] = Result(entry.name, entry.kind)
         match entry.kind:
             case Kind.DIRECTORY:
                 self._channel.send(DirectoryHeader(entry.name, entry.mode, entry.mtime_ns))
             case Kind.SYMLINK:
                 self._channel.send(SymlinkHeader(entry.name, entry.target))
-            case Kind.FILE | Kind.STREAM:
-                try:
-                    self._send_content(entry)
-                except LocalError as error:
-                    self._settle(entry.name, error=error)
+            case Kind.FILE if plan and plan.action == "skip":
+                self._observer.skipped(entry.size)
+                self._settle(entry.name, outcome=UNCHANGED, size=entry.size)
+            case Kind.FILE if plan and plan.action == "refuse":
+                self._observer.skipped(entry.size)
+            case _:
+                with open_source(entry) as source:
+                    beginning = self._reader.begin(source, plan)
+                    self._observer.skipped(beginning.offset)
+                    self._send_content(entry, source, beginning)
 
-    def _send_content(self, entry: Entry) -> None:
-        with _open_source(entry) as source:
-            parts = self._read_parts(source)
-            if source.size is None or source.size > PART_BYTES:
-                parts = self._beside.ahead(parts)
-            try:
-                for part in parts:
-                    if self._ended or entry.name not in self._unsettled:
-                        return  # refused meanwhile
-                    self._send_part(entry, part, source)
-            finally:
-                source.interrupt()
-                parts.close()
-
-    def _read_parts(self, source: Source) -> Generator[Part, None, None]:
-        """One pass: each byte is read and hashed once. A part is good until the next but one."""
-        digest = digests.new(self._algorithm)
-        offset = 0
-        for buffer in itertools.cycle(self._buffers):
-            data = buffer[: source.read_into(buffer)]
-            digest.update(data)
-            yield Part(offset, data, digest.hexdigest(), source.size)
-            offset += len(data)
-            if source.is_at_end():
-                return
+    def _send_content(self, entry: Entry, source: Source, beginning: Beginning) -> None:
+        with contextlib.closing(self._reader.parts(source, beginning)) as parts:
+            for part in parts:
+                if self._ended or entry.name not in self._unsettled:
+                    return  # refused meanwhile
+                self._send_part(entry, part, source)
 
     def _send_part(self, entry: Entry, part: Part, source: Source) -> None:
         end = part.offset + len(part.data)
+        algorithm = self._options.algorithm
         is_last = end == part.file_size
         if is_last:
-            self._expect_receipt(Result(entry.name, entry.kind, end, self._algorithm, part.digest))
+            self._expect_receipt(Result(entry.name, entry.kind, end, algorithm, part.digest))
         header = FileHeader(
             entry.name,
             part.file_size,
@@ -267,7 +230,7 @@ class SendSession:
             length=None if is_last else len(part.data),
             mode=source.mode,
             mtime_ns=source.mtime_ns,
-            **{self._algorithm: part.digest},
+            **{algorithm: part.digest},
         )
         self._channel.send(header)
         self._channel.send_body(part.data)
@@ -280,38 +243,48 @@ class SendSession:
 
     # The other thread: what comes back
 
-    def _take_receipts(self) -> None:
+    def _take_answers(self) -> None:
         try:
             while not isinstance(message := self._channel.receive(), Done):
                 self._take(message)
-            if self._unsettled:
+            if self._unsettled or not self._is_done:
                 raise CorruptData("the receiver ended without a receipt for everything")
         except XferError as error:
             self._ended = error
+        except Exception as error:  # noqa: BLE001 (raised where somebody can catch it)
+            self._ended = XferError(f"internal error: {error!r}")
+        if self._ended:
             self._channel.abort()
+        self._plans.put(None)
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Refusal):
-            error = from_peer(message.code, message.message, retryable=message.retryable)
-            self._settle(message.file_name, error=error)
-            return
-        receipt = expected(message, Receipt)
+        match message:
+            case Plan():
+                for planned in message.files:
+                    self._plans.put(planned)
+            case Refusal():
+                error = from_peer(message.code, message.message, retryable=message.retryable)
+                self._settle(message.file_name, error=error)
+            case Working():
+                self._observer.waiting(message.file_name, message.done, message.size)
+            case _:
+                self._take_receipt(expected(message, Receipt))
+
+    def _take_receipt(self, receipt: Receipt) -> None:
         sent = self._unsettled.get(receipt.file_name)
         if sent is None or not _matches(receipt, sent):
             raise CorruptData("a receipt for something that was not sent")
-        self._settle(receipt.file_name, outcome=receipt.outcome)
+        self._settle(receipt.file_name, outcome=receipt.outcome, durable=receipt.durable)
 
-    def _settle(self, name: str, *, outcome: str = "", error: XferError | None = None) -> None:
+    def _settle(self, name: str, **changes: Any) -> None:
         with self._settling:
             sent = self._unsettled.pop(name, None)
         if sent:
-            self._observer.settled(replace(sent, outcome=outcome, error=error))
+            self._observer.settled(replace(sent, **changes))
 
 
-def _open_source(entry: Entry) -> Source:
-    if entry.kind is Kind.STREAM:
-        return StreamSource(sys.stdin.fileno())
-    return FileSource(entry)
+def _is_offered(entry: Entry | Unsendable) -> TypeGuard[Entry]:
+    return isinstance(entry, Entry) and entry.kind is Kind.FILE
 
 
 def _matches(receipt: Receipt, sent: Result) -> bool:
@@ -319,11 +292,3 @@ def _matches(receipt: Receipt, sent: Result) -> bool:
         return True
     acknowledged = (receipt.file_size, getattr(receipt, sent.algorithm or digests.DEFAULT))
     return acknowledged == (sent.size, sent.digest)
-
-
-def _nobody_answers(target: Target, error: OSError) -> ConnectionLost:
-    if isinstance(error, ConnectionRefusedError):
-        return ConnectionLost(f"no receiver answers at {target}: is `xfer receive` running there?")
-    if isinstance(error, TimeoutError):
-        return PeerTimeout(f"nothing answers at {target} in time")
-    return ConnectionLost(f"cannot connect to {target}: {error.strerror}")

@@ -3,18 +3,21 @@
 import contextlib
 import errno
 import logging
+import select
 import socket
 import socketserver
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from xfer import auth, digests
 from xfer.auth import Key
 from xfer.channel import Channel, StopSignal
 from xfer.errors import Code, LocalError, ProtocolError, Refused, XferError
+from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
 from xfer.storage import Store
@@ -27,6 +30,7 @@ OPENING_SECONDS: Final = 30.0
 STOPPING_SECONDS: Final = 30.0
 """What is arriving when the receiver stops may take so long to finish."""
 _CUTTING_SECONDS: Final = 5.0
+_TIDY_SECONDS: Final = 600.0
 _TLS_HANDSHAKE: Final = 0x16
 _BREATH_SECONDS: Final = 0.1
 _ANY: Final = ("::", "0.0.0.0")  # noqa: S104 (a receiver is there to be reached)
@@ -51,14 +55,15 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
+    timeout = 0  # of `handle_request`, which is called when somebody is there
 
     def __init__(self, bind: str, port: int, store: Store, terms: Terms) -> None:
         self.store = store
         self.terms = terms
         self.stop_signal = StopSignal()
         self._channels: set[Channel] = set()
+        self._opening: set[Channel] = set()
         self._changed = threading.Condition()
-        self._stopping = False
         try:
             self._listen(bind, port)
         except OSError as error:
@@ -66,16 +71,31 @@ class Server(socketserver.ThreadingTCPServer):
             where = f"{bind or 'any address'}, port {port}"
             raise LocalError(f"cannot listen on {where}: {error.strerror}") from error
 
+    def serve(self) -> None:
+        """Answer senders, each in a thread of its own, until `stop`."""
+        if self.stop_signal.is_set:
+            return
+        poller = select.poll()
+        poller.register(self.socket, select.POLLIN)
+        poller.register(self.stop_signal.descriptor, select.POLLIN)
+        tidy_at = time.monotonic() + _TIDY_SECONDS
+        while not self.stop_signal.is_set:
+            if poller.poll(_TIDY_SECONDS * 1000) and not self.stop_signal.is_set:
+                self.handle_request()
+            if time.monotonic() >= tidy_at:
+                tidy_at = time.monotonic() + _TIDY_SECONDS
+                self.store.tidy()
+
     def stop(self) -> None:
         """Accept nobody any more; return at once. Call it from any thread or signal handler."""
-        if not self._stopping:
-            self._stopping = True
-            threading.Thread(target=self.shutdown, daemon=True).start()
+        self.stop_signal.set()
 
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
         """Let what is arriving finish for so long, then cut it off. Call it once, at the end."""
         self.stop_signal.set()
         with self._changed:
+            for channel in self._opening:
+                channel.abort()  # a stranger is not waited for
             if not self._changed.wait_for(lambda: not self._channels, seconds):
                 for channel in self._channels:
                     channel.abort()
@@ -104,12 +124,14 @@ class Server(socketserver.ThreadingTCPServer):
         channel = Channel(request, self.terms.timeout)
         with self._changed:
             self._channels.add(channel)
+            self._opening.add(channel)
         try:
             self._converse(channel, _readable(client_address))
         finally:
             channel.close()
             with self._changed:
                 self._channels.remove(channel)
+                self._opening.discard(channel)
                 self._changed.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
@@ -120,7 +142,7 @@ class Server(socketserver.ThreadingTCPServer):
     def _converse(self, channel: Channel, peer: str) -> None:
         try:
             key_id = self._open(channel)
-            with contextlib.closing(self.store.open_intake()) as intake:
+            with contextlib.closing(self.store.open_intake(key_id)) as intake:
                 Session(channel, intake, self.stop_signal, f"{peer} {printable(key_id)}").run()
             channel.drain()
         except XferError as error:
@@ -141,8 +163,11 @@ class Server(socketserver.ThreadingTCPServer):
         if identity:
             channel.start_tls(identity.context, server_side=True)
         binding = identity.binding if identity else b""
-        key_id = auth.admit_sender(channel, self.terms.keys, binding, digests.available())
+        welcome = partial(Welcome, digests=list(digests.available()), durable=self.store.durable)
+        key_id = auth.admit_sender(channel, self.terms.keys, binding, welcome)
         channel.must_end_within(None)
+        with self._changed:
+            self._opening.discard(channel)
         return key_id
 
     def _listen(self, bind: str, port: int) -> None:
@@ -152,6 +177,8 @@ class Server(socketserver.ThreadingTCPServer):
                 self.address_family, *_, server_address = found[0]
                 numeric = str(server_address[0])
                 super().__init__((numeric, port), socketserver.BaseRequestHandler)
+            except UnicodeError as error:
+                raise LocalError(f"cannot listen on {bind}: no such host") from error
             except OSError as error:
                 no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
                 if not no_ipv6 or address == ([bind] if bind else _ANY)[-1]:

@@ -39,7 +39,32 @@ class Metadata:
     mtime_ns: int | None = None
 
 
-class Partial(Protocol):
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A whole file that is there under its name: size in bytes, and metadata."""
+
+    size: int
+    mode: int
+    mtime_ns: int
+
+
+class Readable(Protocol):
+    """Bytes in the store; `size` of them."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read_at(self, offset: int, view: memoryview) -> int:
+        """Fill the front of `view`; how many bytes. Refused when the store fails."""
+
+
+class HeldReader(Readable, Protocol):
+    """A whole file, open for reading."""
+
+    def close(self) -> None: ...
+
+
+class Partial(Readable, Protocol):
     """Bytes on their way to becoming a file; nobody sees them yet."""
 
     def write(self, data: bytes | memoryview) -> None:
@@ -47,6 +72,12 @@ class Partial(Protocol):
 
     def finish(self, metadata: Metadata) -> None:
         """No more bytes will come. Refused when the store fails."""
+
+    def keep(self) -> None:
+        """Leave it for a later session, if it can be found again; else discard it."""
+
+    def forget_name(self) -> None:
+        """It has become a file by being renamed: there is nothing to discard but the handle."""
 
     def discard(self) -> None:
         """Leave nothing behind. Safe to call at any time, and twice."""
@@ -74,10 +105,29 @@ Item = NewFile | NewDirectory | NewSymlink
 
 
 class Intake(Protocol):
-    """One sender's way into a store; one thread uses it."""
+    """One sender's way into a store. One thread uses it, while another may `commit`."""
 
-    def create_partial(self) -> Partial:
-        """An empty partial. Refused when the store fails."""
+    durable: bool
+
+    def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
+        """An empty partial, which a later session finds again by `name` if it has one.
+
+        `size` (bytes) is how large it will get, as far as known. Refused when
+        there is no room for it, when the store fails, and (busy) when another
+        session has the partial of that name.
+        """
+
+    def find_partial(self, name: str) -> Partial | None:
+        """The partial that an earlier session of this sender kept. Refused (busy) as above."""
+
+    def statuses(self, files: Sequence[str]) -> list[Held | None]:
+        """The whole files under these names; None where nothing or something else is."""
+
+    def open_held(self, name: str) -> HeldReader | None:
+        """The whole file under this name, for reading; None as above."""
+
+    def set_metadata(self, name: str, metadata: Metadata) -> None:
+        """Change a whole file's metadata, as far as the store allows."""
 
     def commit(self, items: Sequence[Item]) -> list[Outcome | Refused]:
         """Put each item under its name; one result for each, in order.
@@ -92,10 +142,18 @@ class Intake(Protocol):
 
 
 class Store(Protocol):
-    """Keeps files. Used by many threads at once."""
+    """Keeps files. Used by many threads at once.
 
-    def open_intake(self) -> Intake:
-        """Refused when the store fails."""
+    `durable` says whether `commit` really waits for stable storage.
+    """
+
+    durable: bool
+
+    def open_intake(self, owner: str) -> Intake:
+        """A way in for the sender with this key id. Refused when the store fails."""
+
+    def tidy(self) -> None:
+        """Remove partials that nobody came back for; called now and then."""
 
 
 def refusal(error: OSError) -> Refused:

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -59,7 +58,7 @@ class Commit:
         self._if_exists = if_exists
         self._flusher = flusher
         self._opened = contextlib.ExitStack()
-        self._directories = self._opened.enter_context(Directories(layout.root))
+        self._directories = self._opened.enter_context(Directories(layout.files))
         self._versions = self._opened.enter_context(Directories(layout.versions))
         self._flushed: set[int] = set()
 
@@ -69,24 +68,25 @@ class Commit:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def run(self, items: Sequence[Item], installing: threading.Lock) -> list[Outcome | Refused]:
-        """Commit `items`; `installing` is held while names change."""
+    def run(self, items: Sequence[Item]) -> list[Outcome | Refused]:
         steps = [_Step(item) for item in items]
         try:
             _each(steps, self._prepare)
             self._flush(steps, self._flushed)
-            with installing:
+            with self._layout.installing:
                 _each(_open(steps), self._keep_version)
-                self._flush(_open(steps), self._versions.changed)
+                if self._flush(_open(steps), self._versions.changed):
+                    self._versions.flushed()
                 _each(_open(steps), self._install)
-            self._flush(steps, self._directories.changed)
+            if self._flush(steps, self._directories.changed):
+                self._directories.flushed()
         finally:
             for item in items:
                 if isinstance(item, NewFile):
                     item.partial.discard()
         return [step.result or Refused("not stored") for step in steps]
 
-    def _flush(self, steps: Iterable[_Step], descriptors: set[int]) -> None:
+    def _flush(self, steps: Iterable[_Step], descriptors: set[int]) -> bool:
         """Nothing of a batch is acknowledged when one of its flushes failed."""
         try:
             self._flusher.flush(descriptors)
@@ -94,6 +94,8 @@ class Commit:
             for step in steps:
                 if not isinstance(step.result, Refused):
                     step.result = _refused(error)
+            return False
+        return True
 
     # 1. compare
 
@@ -166,14 +168,17 @@ class Commit:
             return
         partials = self._layout.partials
         self._directories.changed.add(step.place.directory)
+        keeps_old_name = False
         if not step.replaces:
             try:
-                link_new(step.ready, partials, step.place)
+                keeps_old_name = link_new(step.ready, partials, step.place)
             except FileExistsError:  # made by somebody else since the versions were kept
                 self._keep_version(step)
                 self._flusher.flush(self._versions.changed)
         if step.replaces:
             replace(step.ready, partials, step.place)
+        if isinstance(step.item, NewFile) and not keeps_old_name:
+            step.item.partial.forget_name()
         kept = step.replaces and self._if_exists is IfExists.VERSION
         step.result = Outcome.VERSIONED if kept else Outcome.STORED
 

@@ -5,21 +5,37 @@ import os
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
-from xfer.names import STATE_DIRECTORY
 
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Tree:
+    """A root below which directories are opened and made.
+
+    `forbidden` is the (device, inode) of a directory that must not be entered:
+    file systems that fold case or ignore characters have more names for one
+    directory than can be listed. `unflushed` are the paths of directories that
+    some batch has made and not flushed yet; whoever relies on one flushes it.
+    """
+
+    def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
+        self.root = root
+        self.forbidden = forbidden
+        self.unflushed: set[bytes] = set()
 
 
 class Directories:
     """Descriptors of the directories that one batch touches; closed with it.
 
     `changed` collects the descriptors in which a name was made, moved or
-    replaced, so that they can be flushed.
+    replaced, so that they can be flushed; call `flushed` after that.
     """
 
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._opened: dict[bytes, int] = {b"": root}
+    def __init__(self, tree: Tree, *, create: bool = True) -> None:
+        self._tree = tree
+        self._create = create
+        self._opened: dict[bytes, int] = {b"": tree.root}
+        self._made: set[bytes] = set()
         self.changed: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -31,7 +47,10 @@ class Directories:
                 os.close(descriptor)
 
     def open(self, path: bytes) -> int:
-        """The descriptor of the directory `path` below the root, made if missing."""
+        """The descriptor of the directory `path` below the root, made if missing.
+
+        FileNotFoundError if it is missing and was not to be made.
+        """
         if path in self._opened:
             return self._opened[path]
         walked = b""
@@ -39,24 +58,33 @@ class Directories:
             parent = self._opened[walked]
             walked = walked + b"/" + component if walked else component
             if walked not in self._opened:
-                self._opened[walked] = self._open_or_make(component, parent)
+                self._opened[walked] = self._open_or_make(walked, component, parent)
         return self._opened[path]
 
-    def _open_or_make(self, component: bytes, parent: int) -> int:
+    def flushed(self) -> None:
+        """What this batch has made is on stable storage."""
+        self._tree.unflushed -= self._made
+
+    def _open_or_make(self, path: bytes, component: bytes, parent: int) -> int:
         try:
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
+            if not self._create:
+                raise
+            self._made.add(path)
+            self._tree.unflushed.add(path)
             with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
                 os.mkdir(component, dir_fd=parent)
-            self.changed.add(parent)
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
-        if parent == self._root and component.lower() == STATE_DIRECTORY.encode():
-            self._require_other_than_state(descriptor)
-        return descriptor
-
-    def _require_other_than_state(self, descriptor: int) -> None:
-        """A file system that folds case has more than one name for the state directory."""
-        state = os.stat(STATE_DIRECTORY, dir_fd=self._root, follow_symlinks=False)
-        if os.path.samestat(os.fstat(descriptor), state):
+        if path in self._tree.unflushed:
+            self.changed.add(parent)
+        if parent == self._tree.root and self._is_forbidden(descriptor):
             os.close(descriptor)
             raise Refused("unsafe name: it is the receiver's own", code=Code.BAD_NAME)
+        return descriptor
+
+    def _is_forbidden(self, descriptor: int) -> bool:
+        if self._tree.forbidden is None:
+            return False
+        status = os.fstat(descriptor)
+        return (status.st_dev, status.st_ino) == self._tree.forbidden

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
+from xfer.errors import LocalError
+
 _FEW: Final = 4
 """Up to so many files are flushed one by one: a large neighbour is not waited for."""
 
@@ -17,7 +19,9 @@ class Flusher:
     else's flush could take the report away.
     """
 
-    def __init__(self, directory: int) -> None:
+    def __init__(self, directory: int, *, durable: bool = True) -> None:
+        """`durable=False` makes every flush a promise that is not kept."""
+        self.durable = durable
         self._file_system = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
 
     def flush(self, descriptors: Iterable[int]) -> None:
@@ -26,6 +30,8 @@ class Flusher:
         All are on the file system that this flusher was made for. OSError if
         any of it may be lost; trying again could not repair that.
         """
+        if not self.durable:
+            return
         pending = set(descriptors)
         if len(pending) > _FEW and _SYNCFS:
             if _SYNCFS(self._file_system):
@@ -37,6 +43,14 @@ class Flusher:
 
     def close(self) -> None:
         os.close(self._file_system)
+
+
+def flush_all(directory: int) -> None:
+    """Flush the whole file system that a directory is on. LocalError when that fails."""
+    if _SYNCFS is None:
+        os.sync()
+    elif _SYNCFS(directory):
+        raise LocalError(f"the disk fails: {os.strerror(ctypes.get_errno())}")
 
 
 def start_writeback(descriptor: int, offset: int, size: int) -> None:

@@ -9,29 +9,46 @@ import contextlib
 import fcntl
 import os
 import stat
+import threading
+import time
+from dataclasses import dataclass
 from typing import Final
 
-from xfer.errors import LocalError
+from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
-from xfer.storage.directories import OPEN_DIRECTORY
+from xfer.storage.directories import OPEN_DIRECTORY, Tree
+from xfer.storage.partial import KEYED_PREFIX, open_keyed
 
 _PRIVATE: Final = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Partials of a receiver that was killed: removed, and kept to be resumed."""
+
+    removed: int
+    resumable: int
 
 
 class Layout:
     """Descriptors of DIR and of its state directories.
 
-    Raises LocalError when DIR can't be used, or another receiver uses it.
+    `installing` is held while names change. Raises LocalError when DIR can't be
+    used, or another receiver uses it.
     """
 
     def __init__(self, directory: str) -> None:
+        self.installing = threading.Lock()
         with contextlib.ExitStack() as opened:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
                 _opened(opened, _lock(state))
                 self.partials = _opened(opened, _make_private("partials", state))
-                self.versions = _opened(opened, _make_private("versions", state))
+                versions = _opened(opened, _make_private("versions", state))
+                status = os.fstat(state)
+                self.files = Tree(self.root, forbidden=(status.st_dev, status.st_ino))
+                self.versions = Tree(versions)
             except BlockingIOError as error:
                 raise LocalError(f"another receiver is using {directory}") from error
             except OSError as error:
@@ -39,12 +56,36 @@ class Layout:
                 raise LocalError(reason) from error
             self._opened = opened.pop_all()
 
-    def remove_leftovers(self) -> int:
-        """Remove the partials that a killed receiver left; return how many."""
-        leftovers = os.listdir(self.partials)
-        for name in leftovers:
-            os.unlink(name, dir_fd=self.partials)
-        return len(leftovers)
+    def remove_leftovers(self, partial_seconds: float) -> Leftovers:
+        """Clean up behind a receiver that was killed. LocalError when that can't be done."""
+        try:
+            return self._remove_leftovers(partial_seconds)
+        except OSError as error:
+            reason = f"cannot clean up {STATE_DIRECTORY}/partials: {error.strerror}"
+            raise LocalError(reason) from error
+
+    def _remove_leftovers(self, partial_seconds: float) -> Leftovers:
+        self.remove_expired(partial_seconds)
+        removed = resumable = 0
+        for name in os.listdir(self.partials):
+            if os.fsencode(name).startswith(KEYED_PREFIX):
+                resumable += 1
+            else:
+                os.unlink(name, dir_fd=self.partials)
+                removed += 1
+        return Leftovers(removed, resumable)
+
+    def remove_expired(self, partial_seconds: float) -> None:
+        """Remove the partials that nobody has written to for so long."""
+        for name in map(os.fsencode, os.listdir(self.partials)):
+            if not name.startswith(KEYED_PREFIX):
+                continue
+            with contextlib.suppress(FileNotFoundError, Refused):  # gone, or in use
+                written_at = os.stat(name, dir_fd=self.partials).st_mtime
+                if time.time() - written_at < partial_seconds:
+                    continue
+                if partial := open_keyed(self.partials, name, create=False):
+                    partial.discard()
 
     def close(self) -> None:
         self._opened.close()

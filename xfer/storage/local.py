@@ -1,29 +1,70 @@
 """A directory on this machine as a store."""
 
-import threading
+import contextlib
+import errno
+import os
+import stat
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
-from xfer.errors import Refused
-from xfer.storage import IfExists, Intake, Item, Outcome, Partial, refusal
+from xfer.errors import Code, LocalError, Refused
+from xfer.names import to_bytes
+from xfer.storage import (
+    Held,
+    IfExists,
+    Intake,
+    Item,
+    Metadata,
+    Outcome,
+    Partial,
+    refusal,
+)
 from xfer.storage.commit import Commit
-from xfer.storage.durability import Flusher
+from xfer.storage.directories import Directories
+from xfer.storage.durability import Flusher, flush_all
 from xfer.storage.layout import Layout
-from xfer.storage.partial import LocalPartial
+from xfer.storage.partial import (
+    apply_metadata,
+    create_unkeyed,
+    key_for,
+    open_keyed,
+    read_at,
+)
+
+PARTIAL_DAYS: Final = 7.0
+_DAY_SECONDS: Final = 86_400.0
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LocalStore:
     """The store in `directory`, which must exist and be writable.
 
-    Raises LocalError when it can't be used, or another receiver uses it.
-    `leftovers` is how many partials of a receiver that was killed were removed.
+    Partials that nobody came back for are removed after `partial_days`.
+    `durable=False` leaves out every flush: a crash may then take what was
+    acknowledged. `leftovers` says what a receiver that was killed left here.
+
+    Raises LocalError when the directory can't be used, or another receiver uses it.
     """
 
-    def __init__(self, directory: str, if_exists: IfExists = IfExists.VERSION) -> None:
+    def __init__(
+        self,
+        directory: str,
+        if_exists: IfExists = IfExists.VERSION,
+        *,
+        durable: bool = True,
+        partial_days: float = PARTIAL_DAYS,
+    ) -> None:
+        self.durable = durable
         self._layout = Layout(directory)
         self._if_exists = if_exists
-        self._installing = threading.Lock()
-        self.leftovers = self._layout.remove_leftovers()
+        self._partial_seconds = partial_days * _DAY_SECONDS
+        try:
+            self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
+            if durable:
+                flush_all(self._layout.root)  # the names that a killed receiver made
+        except LocalError:
+            self._layout.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -31,11 +72,15 @@ class LocalStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open_intake(self) -> Intake:
+    def open_intake(self, owner: str) -> Intake:
         try:
-            return LocalIntake(self._layout, self._if_exists, self._installing)
+            flusher = Flusher(self._layout.root, durable=self.durable)
         except OSError as error:
             raise refusal(error) from error
+        return LocalIntake(owner, self._layout, flusher, self._if_exists)
+
+    def tidy(self) -> None:
+        self._layout.remove_expired(self._partial_seconds)
 
     def close(self) -> None:
         """Let go of the directory. Every intake must be closed before."""
@@ -45,18 +90,96 @@ class LocalStore:
 class LocalIntake:
     """One sender's way into a local store."""
 
-    def __init__(self, layout: Layout, if_exists: IfExists, installing: threading.Lock) -> None:
+    def __init__(self, owner: str, layout: Layout, flusher: Flusher, if_exists: IfExists) -> None:
+        self.durable = flusher.durable
+        self._owner = owner
         self._layout = layout
+        self._flusher = flusher
         self._if_exists = if_exists
-        self._installing = installing
-        self._flusher = Flusher(layout.root)
 
-    def create_partial(self) -> Partial:
-        return LocalPartial(self._layout)
+    def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
+        partials = self._layout.partials
+        try:
+            if size is not None:
+                _require_room(partials, size)
+            if name is None:
+                return create_unkeyed(partials)
+            partial = open_keyed(partials, key_for(self._owner, name), create=True)
+            if partial is None:
+                raise Refused("its partial went away", code=Code.BUSY)
+            os.ftruncate(partial.descriptor, 0)
+        except OSError as error:
+            raise refusal(error) from error
+        partial.size = 0
+        return partial
+
+    def find_partial(self, name: str) -> Partial | None:
+        try:
+            return open_keyed(self._layout.partials, key_for(self._owner, name), create=False)
+        except OSError as error:
+            raise refusal(error) from error
+
+    def statuses(self, files: Sequence[str]) -> list[Held | None]:
+        with Directories(self._layout.files, create=False) as directories:
+            return [_status(directories, name) for name in files]
+
+    def open_held(self, name: str) -> "HeldFile | None":
+        path, _, base = to_bytes(name).rpartition(b"/")
+        try:
+            with Directories(self._layout.files, create=False) as directories:
+                descriptor = os.open(base, _READ, dir_fd=directories.open(path))
+        except OSError:
+            return None  # nothing there that could spare a transfer
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
+        return HeldFile(descriptor)
+
+    def set_metadata(self, name: str, metadata: Metadata) -> None:
+        held = self.open_held(name)
+        if held is not None:
+            held.apply(metadata)
+            held.close()
 
     def commit(self, items: Sequence[Item]) -> list[Outcome | Refused]:
         with Commit(self._layout, self._if_exists, self._flusher) as commit:
-            return commit.run(items, self._installing)
+            return commit.run(items)
 
     def close(self) -> None:
         self._flusher.close()
+
+
+class HeldFile:
+    """A stored file, open for reading."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def read_at(self, offset: int, view: memoryview) -> int:
+        return read_at(self._descriptor, offset, view)
+
+    def apply(self, metadata: Metadata) -> None:
+        with contextlib.suppress(PermissionError):  # another owner's: the bytes are there
+            apply_metadata(self._descriptor, metadata)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _status(directories: Directories, name: str) -> Held | None:
+    path, _, base = to_bytes(name).rpartition(b"/")
+    try:
+        status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
+    except (OSError, Refused):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+
+def _require_room(partials: int, size: int) -> None:
+    """Better said now than after most of it has travelled."""
+    status = os.fstatvfs(partials)
+    if size > status.f_bavail * status.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

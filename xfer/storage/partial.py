@@ -1,46 +1,56 @@
-"""Bytes on their way into a local store."""
+"""Bytes on their way into a local store.
+
+A partial with a key is found again by its owner and name, and locked while a
+session has it. One without belongs to its session alone.
+"""
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import secrets
+import struct
 from typing import Final
 
+from xfer.errors import Code, Refused
+from xfer.names import to_bytes
 from xfer.storage import Metadata, refusal
 from xfer.storage.durability import start_writeback
-from xfer.storage.layout import Layout
 
+KEYED_PREFIX: Final = b"keyed-"
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 _STORABLE_MODE: Final = 0o777
 """Set-id and sticky bits stay behind."""
+_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalPartial:
-    """A file in partials/ under a name that nobody can guess."""
+    """An open file in the directory of partials."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.name = temporary_name()
-        self._partials = layout.partials
+    def __init__(self, partials: int, name: bytes, descriptor: int) -> None:
+        self.name = name
+        self.descriptor = descriptor
         self.metadata = Metadata()
-        self._is_there = False
-        self._written = self._handed_over = 0
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            self.descriptor = os.open(self.name, flags, 0o600, dir_fd=self._partials)
-        except OSError as error:
-            raise refusal(error) from error
-        self._is_there = True
+        self.size = os.fstat(descriptor).st_size
+        self._partials = partials
+        self._handed_over = self.size
+        self._is_open = self._has_name = True
+
+    def read_at(self, offset: int, view: memoryview) -> int:
+        return read_at(self.descriptor, offset, view)
 
     def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[os.write(self.descriptor, rest) :]
+                written = os.pwrite(self.descriptor, rest, self.size)
+                self.size += written
+                rest = rest[written:]
         except OSError as error:
             raise refusal(error) from error
-        self._written += len(data)
-        if self._written - self._handed_over >= _WRITEBACK_BYTES:
-            start_writeback(self.descriptor, self._handed_over, self._written - self._handed_over)
-            self._handed_over = self._written
+        if self.size - self._handed_over >= _WRITEBACK_BYTES:
+            start_writeback(self.descriptor, self._handed_over, self.size - self._handed_over)
+            self._handed_over = self.size
 
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -50,12 +60,58 @@ class LocalPartial:
         except OSError as error:
             raise refusal(error) from error
 
-    def discard(self) -> None:
-        if self._is_there:
-            self._is_there = False
+    def keep(self) -> None:
+        if not self.name.startswith(KEYED_PREFIX) or not self.size:
+            self.discard()
+        elif self._is_open:
+            self._is_open = False
             os.close(self.descriptor)
-            with contextlib.suppress(FileNotFoundError):  # it was renamed to its place
+
+    def discard(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            # Unlinked before the lock goes: else another session could find, under the
+            # partial's name, the very file that was just put in its place.
+            if self._has_name:
                 os.unlink(self.name, dir_fd=self._partials)
+            os.close(self.descriptor)
+
+    def forget_name(self) -> None:
+        """It was renamed; what has its old name from now on is somebody else's."""
+        self._has_name = False
+
+
+def create_unkeyed(partials: int) -> LocalPartial:
+    """An empty partial that no later session finds."""
+    name = temporary_name()
+    return LocalPartial(partials, name, _open(partials, name, os.O_CREAT | os.O_EXCL))
+
+
+def open_keyed(partials: int, name: bytes, *, create: bool) -> LocalPartial | None:
+    """The partial of this name, locked; None if there is none and none is to be made.
+
+    Refused (busy) when another session has it.
+    """
+    while True:
+        try:
+            descriptor = _open(partials, name, os.O_CREAT if create else 0)
+        except FileNotFoundError:
+            return None
+        try:
+            if _lock_current(partials, name, descriptor):
+                return LocalPartial(partials, name, descriptor)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            busy = "another session is sending this file right now"
+            raise Refused(busy, code=Code.BUSY) from error
+        os.close(descriptor)
+
+
+def key_for(owner: str, name: str) -> bytes:
+    """What the partial of a sender's file is called: one name for each pair, and no other."""
+    parts = (owner.encode("utf-8", "surrogatepass"), to_bytes(name))
+    joined = b"".join(struct.pack("!I", len(part)) + part for part in parts)
+    return KEYED_PREFIX + hashlib.sha256(joined).hexdigest().encode()
 
 
 def temporary_name() -> bytes:
@@ -69,6 +125,38 @@ def apply_metadata(descriptor: int, metadata: Metadata) -> None:
         # A time that this system can't represent is no reason to lose the bytes.
         with contextlib.suppress(OverflowError):
             os.utime(descriptor, ns=(metadata.mtime_ns, metadata.mtime_ns))
+
+
+def read_at(descriptor: int, offset: int, view: memoryview) -> int:
+    try:
+        return os.preadv(descriptor, [view], offset)
+    except OSError as error:
+        raise refusal(error) from error
+
+
+def _open(partials: int, name: bytes, flags: int) -> int:
+    return os.open(name, _FLAGS | flags, 0o600, dir_fd=partials)
+
+
+def _lock_current(partials: int, name: bytes, descriptor: int) -> bool:
+    """Lock what was opened; False if it is not, or must not be, the partial any more.
+
+    BlockingIOError when another session holds the lock.
+    """
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    status = os.fstat(descriptor)
+    try:
+        current = os.stat(name, dir_fd=partials, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if not os.path.samestat(status, current):
+        return False
+    if status.st_nlink > 1:
+        # Killed between the two steps of an install: this is a stored file already, and
+        # not another byte may be written to it.
+        os.unlink(name, dir_fd=partials)
+        return False
+    return True
 
 
 def _umask() -> int:

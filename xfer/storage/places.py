@@ -34,8 +34,11 @@ class Place:
 NOWHERE: Final = Place(-1, b"")
 
 
-def link_new(ready: bytes, partials: int, place: Place) -> None:
-    """Give a partial its name. FileExistsError when the name is taken: a link never replaces."""
+def link_new(ready: bytes, partials: int, place: Place) -> bool:
+    """Give a partial its name; whether it still has the old one, too.
+
+    FileExistsError when the name is taken: a link never replaces.
+    """
     try:
         os.link(
             ready, place.name,
@@ -47,6 +50,8 @@ def link_new(ready: bytes, partials: int, place: Place) -> None:
         if place.status() is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         replace(ready, partials, place)
+        return False
+    return True
 
 
 def replace(ready: bytes, partials: int, place: Place) -> None:

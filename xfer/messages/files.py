@@ -1,0 +1,97 @@
+"""What a sender sends: files and their parts, directories, links."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xfer.errors import ProtocolError
+from xfer.messages import validation as check
+from xfer.messages.base import Message
+from xfer.messages.validation import DIGEST_BYTES, MAX_INTEGER
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader(Message):
+    """A file, or the part of one that starts at `offset`; `body` raw bytes follow.
+
+    `file_size` (bytes) is None while the sender does not know it. Exactly one
+    of `md5` and `blake3` is there: the digest, as hex, of the file's first
+    `offset` + `body` bytes. `mode` are permission bits, `mtime_ns` nanoseconds
+    since 1970.
+    """
+
+    type: ClassVar = "file"
+    file_name: str
+    file_size: int | None
+    md5: str | None = None
+    blake3: str | None = None
+    offset: int = 0
+    length: int | None = None
+    mode: int | None = None
+    mtime_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        check.text(self, "file_name")
+        check.whole_or_none(self, "file_size", 0)
+        check.whole(self, "offset", 0)
+        check.whole_or_none(self, "length", 0)
+        check.metadata(self)
+        digests = [name for name in DIGEST_BYTES if getattr(self, name) is not None]
+        if len(digests) != 1:
+            raise ProtocolError("a file message has one digest, md5 or blake3")
+        check.hexadecimal(self, digests[0], DIGEST_BYTES[digests[0]])
+        if self.length is None and self.file_size is None:
+            raise ProtocolError("a file message without file_size needs a length")
+        end = MAX_INTEGER if self.file_size is None else self.file_size
+        if self.body < 0 or self.offset + self.body > end:
+            raise ProtocolError("a file message whose part lies outside the file")
+
+    @property
+    def body(self) -> int:
+        """How many raw bytes follow this header."""
+        if self.length is not None:
+            return self.length
+        return (self.file_size or 0) - self.offset
+
+    @property
+    def end(self) -> int:
+        """Where in the file this part ends, in bytes."""
+        return self.offset + self.body
+
+    @property
+    def is_last(self) -> bool:
+        return self.end == self.file_size
+
+    @property
+    def algorithm(self) -> str:
+        return "md5" if self.md5 is not None else "blake3"
+
+    @property
+    def digest(self) -> str:
+        return self.md5 or self.blake3 or ""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryHeader(Message):
+    """A directory, to be there with this mode and time."""
+
+    type: ClassVar = "directory"
+    file_name: str
+    mode: int | None = None
+    mtime_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        check.text(self, "file_name")
+        check.metadata(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SymlinkHeader(Message):
+    """A symbolic link and the text it holds."""
+
+    type: ClassVar = "symlink"
+    file_name: str
+    target: str
+
+    def __post_init__(self) -> None:
+        check.text(self, "file_name")
+        check.text(self, "target")

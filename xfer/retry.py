@@ -1,0 +1,143 @@
+"""A job, carried on over as many connections as it takes.
+
+What is retryable is tried again after growing pauses, until nothing has got
+any further for `retry_for` seconds; each attempt resumes the one before. What
+is not retryable is told at once.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from xfer import tree
+from xfer.connection import Target, connect
+from xfer.errors import XferError
+from xfer.parts import PART_BYTES
+from xfer.sender import Observer, Options, Result, SendSession
+from xfer.tree import Entry, Kind, Unsendable
+
+RETRY_SECONDS: Final = 60.0
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 15.0
+_WORTH_A_CONNECTION: Final = PART_BYTES
+"""Bytes: a connection that moved so many before it was lost got the job further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to send, and how. `-` among `paths` is standard input, stored as `stream_name`."""
+
+    paths: list[str]
+    stream_name: str | None = None
+    options: Options = field(default_factory=Options)
+    retry_for: float = RETRY_SECONDS
+
+
+def send(target: Target, job: Job, observer: Observer) -> None:
+    """Send `job` to `target`, telling `observer` once how each thing ends.
+
+    Raises what can be known before connecting (UsageError, LocalError), and
+    what ends the job early.
+    """
+    tree.check(job.paths, job.stream_name)
+    attempts = _Attempts(target, job, observer)
+    pauses = _pauses()
+    gives_up_at = None
+    while error := attempts.once():
+        if attempts.got_further or gives_up_at is None:
+            gives_up_at = time.monotonic() + job.retry_for
+            pauses = _pauses()
+        pause = next(pauses)
+        if not error.retryable or time.monotonic() + pause > gives_up_at:
+            attempts.give_up()
+            return
+        observer.pausing(error, pause)
+        time.sleep(pause)
+
+
+class _Attempts(Observer):
+    """What is settled for good, what failed so far, and how the last attempt ended.
+
+    It stands between the session and the observer, so that one result is told
+    for each thing however often it is tried.
+    """
+
+    def __init__(self, target: Target, job: Job, observer: Observer) -> None:
+        self.got_further = False
+        self._target = target
+        self._job = job
+        self._observer = observer
+        self._settled: set[str] = set()
+        self._failed: dict[str, Result] = {}
+        self._ended: XferError | None = None
+        self._stream_was_read = False
+        self._sent = 0
+
+    def once(self) -> XferError | None:
+        """Try what is left. Why it is worth trying again, or not; None when all is done."""
+        self.got_further = False
+        self._ended = None
+        self._sent = 0
+        self._failed.clear()
+        try:
+            channel = connect(self._target, self._job.options.algorithm)
+            SendSession(channel, self._job.options, self).run(self._left())
+        except XferError as error:
+            self._ended = error
+            self.got_further |= self._sent >= _WORTH_A_CONNECTION
+            if self._stream_was_read:
+                error.retryable = False  # what came from standard input is gone
+        failures = (failure.error for failure in self._failed.values())
+        return self._ended or next(filter(None, failures), None)
+
+    def give_up(self) -> None:
+        """Tell what failed. Raises what ended the last session early."""
+        for result in self._failed.values():
+            self._observer.settled(result)
+        if self._ended:
+            raise self._ended
+
+    def _left(self) -> Iterator[Entry | Unsendable]:
+        for entry in tree.walk(self._job.paths, self._job.stream_name):
+            if entry.name not in self._settled:
+                self._stream_was_read |= _is_stream(entry)
+                yield entry
+            elif isinstance(entry, Entry):
+                self._observer.skipped(entry.size)
+
+    # What the session tells
+
+    def sending(self, name: str) -> None:
+        self._observer.sending(name)
+
+    def sent(self, size: int) -> None:
+        self._sent += size
+        self._observer.sent(size)
+
+    def skipped(self, size: int) -> None:
+        self._observer.skipped(size)
+
+    def waiting(self, name: str, done: int, size: int) -> None:
+        self._observer.waiting(name, done, size)
+
+    def settled(self, result: Result) -> None:
+        if result.error and result.error.retryable:
+            self._failed[result.name] = result
+            return
+        self._settled.add(result.name)
+        self.got_further |= not result.error
+        self._observer.settled(result)
+
+
+def _is_stream(entry: Entry | Unsendable) -> bool:
+    return isinstance(entry, Entry) and entry.kind is Kind.STREAM
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds: twice as long each time, up to a limit, and never all senders at once."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1.5)  # noqa: S311 (spread, not secrecy)
+        pause = min(2 * pause, _LONGEST_PAUSE)

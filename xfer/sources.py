@@ -1,0 +1,161 @@
+"""Where the bytes of a file come from: the file itself, or standard input."""
+
+import os
+import select
+import stat
+import sys
+import time
+from typing import Final, Protocol, Self
+
+from xfer.errors import LocalError
+from xfer.tree import Entry, Kind, relative, unreadable
+
+_STREAM_PATIENCE: Final = 15.0
+"""Seconds that a silent standard input may take before an empty part says so."""
+_POLL_SECONDS: Final = 0.25
+
+
+class Source(Protocol):
+    """Bytes to send. `size` (bytes) is None until it is known."""
+
+    @property
+    def size(self) -> int | None: ...
+
+    @property
+    def mode(self) -> int | None: ...
+
+    @property
+    def mtime_ns(self) -> int | None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill the front of `view`; fewer bytes than it holds mean the end, or a pause."""
+
+    def is_at_end(self) -> bool: ...
+
+    def rewind(self) -> None:
+        """Start again from the beginning. LocalError where that is impossible."""
+
+    def interrupt(self) -> None:
+        """Let a read that is under way in another thread return soon."""
+
+
+class FileSource:
+    """An open file, and the size and time that it had then."""
+
+    def __init__(self, entry: Entry) -> None:
+        """Open the file. LocalError when it can't be, or is no plain file any more."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            target, directory = relative(entry.path, entry.parent)
+            self._descriptor = os.open(target, flags, dir_fd=directory)
+        except OSError as error:
+            raise unreadable(entry.path, error) from error
+        self._path = entry.path
+        self._status = status = os.fstat(self._descriptor)
+        self._position = 0
+        self.size = status.st_size
+        self.mode = stat.S_IMODE(status.st_mode)
+        self.mtime_ns = status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._descriptor)
+            raise LocalError(f"{entry.path} is not a plain file any more")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill `view` as far as the file goes. LocalError when it changed meanwhile."""
+        filled = 0
+        try:
+            while filled < len(view):
+                size = os.readv(self._descriptor, [view[filled:]])
+                if not size:
+                    break
+                filled += size
+        except OSError as error:
+            raise unreadable(self._path, error) from error
+        self._position += filled
+        if filled < len(view) or self.is_at_end():
+            self._require_unchanged()
+        return filled
+
+    def is_at_end(self) -> bool:
+        return self._position >= self._status.st_size
+
+    def rewind(self) -> None:
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self._position = 0
+
+    def interrupt(self) -> None:
+        """A plain file never keeps anybody waiting for long."""
+
+    def _require_unchanged(self) -> None:
+        """The size is compared with the bytes too: files below /proc have one of 0."""
+        now = os.fstat(self._descriptor)
+        if (self._position, now.st_size, now.st_mtime_ns) != (self.size, self.size, self.mtime_ns):
+            raise LocalError(f"{self._path} changed while it was read")
+
+
+class StreamSource:
+    """Standard input: its size is known once it has ended."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+        self._interrupted = False
+        self.size: int | None = None
+        self.mode = self.mtime_ns = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass  # standard input is not ours to close
+
+    def read_into(self, view: memoryview) -> int:
+        """What came until `view` is full, the stream ends, or patience does."""
+        filled = 0
+        patience_ends = time.monotonic() + _STREAM_PATIENCE
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLIN)
+        while filled < len(view) and time.monotonic() < patience_ends and not self._interrupted:
+            if not poller.poll(_POLL_SECONDS * 1000):
+                continue
+            size = self._read(view[filled:])
+            if not size:
+                self.size = self._position + filled
+                break
+            filled += size
+        self._position += filled
+        return filled
+
+    def _read(self, view: memoryview) -> int:
+        try:
+            return os.readv(self._descriptor, [view])
+        except OSError as error:
+            raise unreadable("standard input", error) from error
+
+    def is_at_end(self) -> bool:
+        return self.size is not None
+
+    def rewind(self) -> None:
+        raise LocalError("standard input cannot be read twice")
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+
+def open_source(entry: Entry) -> Source:
+    """What the entry holds. LocalError when it can't be opened, or is no plain file any more."""
+    if entry.kind is Kind.STREAM:
+        if sys.stdin is None:
+            raise LocalError("standard input is closed")
+        return StreamSource(sys.stdin.fileno())
+    return FileSource(entry)

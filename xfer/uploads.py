@@ -1,0 +1,205 @@
+"""The files of one session that are arriving, and what there is of them from before.
+
+A file continues where an earlier session left it (its partial), or where
+older content of that name ends (a log that has grown). Either way the bytes
+that are there are hashed again first.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from xfer import digests, names
+from xfer.digests import Digest
+from xfer.errors import Code, Refused
+from xfer.messages import FileHeader, OfferedFile, PlannedFile
+from xfer.patience import Patience, Progress
+from xfer.storage import Held, Intake, Metadata, Partial, Readable
+
+_MAX_OPEN: Final = 16
+"""Files of one session of which some parts have come and others have not."""
+_BLOCK_BYTES: Final = 1024 * 1024
+_WORTH_CONTINUING: Final = 1024 * 1024
+"""Bytes: older content that is smaller travels again sooner than it is compared."""
+
+
+@dataclass(slots=True)
+class Upload:
+    """A file that is arriving: what is there so far, and its running digest."""
+
+    partial: Partial
+    algorithm: str
+    digest: Digest
+    began: float
+
+    @property
+    def size(self) -> int:
+        return self.partial.size
+
+
+class Uploads:
+    """What one session has open. Everything is `Refused` that the store refuses."""
+
+    def __init__(self, intake: Intake, patience: Patience) -> None:
+        self._intake = intake
+        self._patience = patience
+        self._arriving: dict[str, Upload] = {}
+        self._resumable: dict[str, Upload] = {}
+
+    @property
+    def are_arriving(self) -> bool:
+        return bool(self._arriving)
+
+    # What is wanted of an offer
+
+    def plan(self, offered: OfferedFile, held: Held | None, algorithm: str) -> PlannedFile:
+        """What is to be done with one offered file, given what has its name now."""
+        name = offered.file_name
+        if held and self._is_same(offered, held, algorithm):
+            if held.mtime_ns != offered.mtime_ns or held.mode != offered.mode:
+                self._intake.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
+            return PlannedFile(name, "skip")
+        if offset := self._resumable_bytes(offered, algorithm):
+            digest = self._resumable[name].digest.hexdigest()
+            return PlannedFile(name, "resume", offset, **{algorithm: digest})
+        if held and _WORTH_CONTINUING <= held.size < offered.file_size:
+            digest = self._digest_of_held(name, held.size, algorithm)
+            return PlannedFile(name, "resume", held.size, **{algorithm: digest})
+        return PlannedFile(name, "send")
+
+    def _is_same(self, offered: OfferedFile, held: Held, algorithm: str) -> bool:
+        if held.size != offered.file_size:
+            return False
+        if offered.digest is None:
+            return held.mtime_ns == offered.mtime_ns
+        return self._digest_of_held(offered.file_name, held.size, algorithm) == offered.digest
+
+    def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
+        """How much of the file an earlier session left; it is hashed and locked then."""
+        name = offered.file_name
+        self._release(name)
+        partial = None if name in self._arriving else self._intake.find_partial(name)
+        if partial is None:
+            return 0
+        if not 0 < partial.size <= offered.file_size:
+            partial.keep()
+            return 0
+        self._resumable[name] = self._resumed(partial, name, algorithm)
+        return partial.size
+
+    def _digest_of_held(self, name: str, size: int, algorithm: str) -> str:
+        digest = digests.new(algorithm)
+        if held := self._intake.open_held(name):
+            try:
+                self._take_in(held, digest, Progress(name, size), None)
+            finally:
+                held.close()
+        return digest.hexdigest()
+
+    # What arrives
+
+    def expect(self, header: FileHeader) -> Upload:
+        """Where the body of `header` goes."""
+        name = names.check(header.file_name)
+        upload = self._arriving.get(name)
+        if upload and header.offset and upload.size == header.offset:
+            return upload
+        if not header.offset:
+            self.abandon(name)
+            self._release(name)
+            upload = self._begun(header)
+        elif not upload:
+            upload = self._continued(header)
+        if upload is None or upload.size != header.offset:
+            raise Refused("this part continues nothing that is here", code=Code.BAD_PART)
+        if len(self._arriving) >= _MAX_OPEN:
+            self._keep(next(iter(self._arriving)))  # the sender gave it up long ago
+        self._arriving[name] = upload
+        return upload
+
+    def complete(self, name: str) -> Upload:
+        """Every part of the file has come; it is the caller's from here on."""
+        return self._arriving.pop(name)
+
+    def abandon(self, name: str) -> None:
+        """What has come is good for nothing."""
+        if upload := self._arriving.pop(name, None):
+            upload.partial.discard()
+
+    def keep_all(self) -> dict[str, int]:
+        """Leave everything to a later session; how many bytes of which file that is."""
+        kept = {name: upload.size for name, upload in self._arriving.items()}
+        for name in kept:
+            self._keep(name)
+        for name in list(self._resumable):
+            self._release(name)
+        return kept
+
+    def _begun(self, header: FileHeader) -> Upload:
+        digest = digests.new(header.algorithm)
+        # A small file in one part is cheaper sent again than found again.
+        is_small = header.is_last and header.body < _WORTH_CONTINUING
+        name = None if is_small else header.file_name
+        partial = self._intake.create_partial(name, header.file_size)
+        return Upload(partial, header.algorithm, digest, time.monotonic())
+
+    def _continued(self, header: FileHeader) -> Upload | None:
+        name, algorithm = header.file_name, header.algorithm
+        if upload := self._resumable.pop(name, None):
+            return upload
+        if partial := self._intake.find_partial(name):
+            if partial.size == header.offset:
+                return self._resumed(partial, name, algorithm)
+            partial.keep()
+        held = self._intake.open_held(name)
+        if held is None:
+            return None
+        try:
+            return self._copied(held, header) if held.size == header.offset else None
+        finally:
+            held.close()
+
+    def _resumed(self, partial: Partial, name: str, algorithm: str) -> Upload:
+        upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
+        try:
+            self._take_in(partial, upload.digest, Progress(name, partial.size), None)
+        except BaseException:
+            partial.keep()
+            raise
+        return upload
+
+    def _copied(self, held: Readable, header: FileHeader) -> Upload:
+        name, algorithm = header.file_name, header.algorithm
+        partial = self._intake.create_partial(name, header.file_size)
+        upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
+        try:
+            self._take_in(held, upload.digest, Progress(name, header.offset), partial)
+        except BaseException:
+            partial.discard()
+            raise
+        return upload
+
+    def _take_in(
+        self, source: Readable, digest: Digest, progress: Progress, copy: Partial | None
+    ) -> None:
+        """Hash, and where asked for copy, the first `progress.size` bytes of `source`."""
+
+        def work(progress: Progress) -> None:
+            block = memoryview(bytearray(min(_BLOCK_BYTES, progress.size)))
+            while progress.done < progress.size:
+                size = source.read_at(progress.done, block[: progress.size - progress.done])
+                if not size:
+                    raise Refused("it became shorter meanwhile", code=Code.BUSY)
+                digest.update(block[:size])
+                if copy:
+                    copy.write(block[:size])
+                progress.done += size
+
+        self._patience.during(progress, work)
+
+    def _keep(self, name: str) -> None:
+        self._arriving.pop(name).partial.keep()
+
+    def _release(self, name: str) -> None:
+        if upload := self._resumable.pop(name, None):
+            upload.partial.keep()
