@@ -21,7 +21,7 @@ import pytest
 from xfer import auth, digests, frames, messages, tls
 from xfer.channel import Channel
 from xfer.errors import XferError
-from xfer.messages import Done, Error, Message
+from xfer.messages import Done, Error, Message, PlannedFile, Welcome
 
 Value = TypeVar("Value")
 
@@ -72,7 +72,10 @@ def start(
     stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     """`python -m xfer arguments`, with a pipe on each of its three streams."""
-    command = [*prefix, sys.executable, "-m", "xfer", *map(str, arguments)]
+    words = list(map(str, arguments))
+    if words[:1] == ["send"] and "--retry-for" not in words:
+        words[1:1] = ["--retry-for", "0"]  # a test sees the first failure, not the last
+    command = [*prefix, sys.executable, "-m", "xfer", *words]
     return subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
@@ -307,14 +310,23 @@ def fake_receiver(script: Callable[[Channel], object]) -> Iterator[str]:
 
 def admit(channel: Channel) -> None:
     """Open a plaintext connection the way a receiver does."""
-    auth.admit_sender(channel, {auth.DEFAULT_KEY_ID: KEY}, b"", digests.available())
+    allowed = list(digests.available())
+    auth.admit_sender(channel, {auth.DEFAULT_KEY_ID: KEY}, b"", lambda mac: Welcome(mac, allowed))
 
 
 def receive_file(channel: Channel) -> messages.FileHeader:
     """The next header, once its body has been read."""
+    plan_all(channel)
     header = channel.expect(messages.FileHeader)
     channel.read(header.body)
     return header
+
+
+def plan_all(channel: Channel) -> None:
+    """Take an offer, and ask for all of it."""
+    offer = channel.expect(messages.Offer)
+    channel.send(messages.Plan(tuple(PlannedFile(file.file_name, "send") for file in offer.files)))
+    channel.flush()
 
 
 def _drain(connected: socket.socket) -> None:

@@ -30,7 +30,9 @@ def sender(key: Key = OURS, binding: bytes = BINDING, key_id: str = "default") -
 def receiver(channel: Channel) -> str:
     """As the server does it: what goes wrong is said to the peer."""
     try:
-        return auth.admit_sender(channel, KEYS, BINDING, ("md5", "blake3"))
+        return auth.admit_sender(
+            channel, KEYS, BINDING, lambda mac: Welcome(mac, ["md5", "blake3"])
+        )
     except XferError as error:
         channel.end_with(error)
         raise

@@ -145,8 +145,8 @@ def test_messages_and_bodies_flow_both_ways_at_once(ends: Ends) -> None:
         lambda: receive_all_sizes(ours, "fro"),
         lambda: receive_all_sizes(theirs, "to"),
     )
-    assert ours.is_idle()
-    assert theirs.is_idle()
+    assert not ours.wait_for_message(None, 0)
+    assert not theirs.wait_for_message(None, 0)
 
 
 def test_a_payload_is_received_exactly_as_it_was_sent(ends: Ends) -> None:
@@ -160,15 +160,15 @@ def test_what_is_queued_travels_once_it_is_flushed(ends: Ends) -> None:
     ours, theirs = ends
     ours.send(Done())
     time.sleep(0.05)
-    assert theirs.is_idle()
+    assert not theirs.wait_for_message(None, 0)
     ours.send(DirectoryHeader("a"))
     ours.flush()
-    theirs.wait_for_message(None)
-    assert not theirs.is_idle()
+    theirs.wait_for_message(None, 10)
+    assert theirs.wait_for_message(None, 0)
     theirs.expect(Done)
-    assert not theirs.is_idle()
+    assert theirs.wait_for_message(None, 0)
     theirs.expect(DirectoryHeader)
-    assert theirs.is_idle()
+    assert not theirs.wait_for_message(None, 0)
 
 
 def test_peeking_takes_nothing_away() -> None:
@@ -282,11 +282,11 @@ def test_a_wait_is_interrupted_and_can_be_taken_up_again(
     stopping = threading.Timer(delay, stop.set)
     stopping.start()
     with pytest.raises(Interrupted):
-        theirs.wait_for_message(stop)
+        theirs.wait_for_message(stop, 10)
     stopping.join()
     ours.send(Done())
     ours.flush()
-    theirs.wait_for_message(None)
+    theirs.wait_for_message(None, 10)
     theirs.expect(Done)
 
 
@@ -297,13 +297,13 @@ def test_a_stop_goes_before_what_has_arrived_and_loses_none_of_it(
     ours.send(Done())
     ours.send(Done())
     ours.flush()
-    theirs.wait_for_message(stop)
+    theirs.wait_for_message(stop, 10)
     theirs.expect(Done)
     stop.set()
     stop.set()
     with pytest.raises(Interrupted):
-        theirs.wait_for_message(stop)
-    theirs.wait_for_message(None)
+        theirs.wait_for_message(stop, 10)
+    theirs.wait_for_message(None, 10)
     theirs.expect(Done)
 
 

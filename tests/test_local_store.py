@@ -26,6 +26,7 @@ from tests.test_store_contract import new_file, put, words
 from xfer import names
 from xfer.errors import Code, LocalError, Refused
 from xfer.storage import IfExists, Intake, Metadata, NewDirectory, NewSymlink
+from xfer.storage.layout import Leftovers
 from xfer.storage.local import LocalStore
 
 MTIME = 1_000_000_000_123_456_789
@@ -48,7 +49,7 @@ def store(root: Path) -> Iterator[LocalStore]:
 
 @pytest.fixture
 def intake(store: LocalStore) -> Iterator[Intake]:
-    opened = store.open_intake()
+    opened = store.open_intake("default")
     yield opened
     opened.close()
 
@@ -56,7 +57,7 @@ def intake(store: LocalStore) -> Iterator[Intake]:
 def put_into(root: Path, if_exists: IfExists, name: str, content: bytes) -> str:
     """Commit one file to a store that is opened for it."""
     with LocalStore(str(root), if_exists) as store:
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         try:
             return put(intake, name, content)
         finally:
@@ -191,7 +192,7 @@ def test_replace_keeps_no_version(root: Path) -> None:
 
 def test_under_refuse_one_of_many_senders_at_once_wins(root: Path) -> None:
     with LocalStore(str(root), IfExists.REFUSE) as store:
-        intakes = [store.open_intake() for _ in range(8)]
+        intakes = [store.open_intake("default") for _ in range(8)]
         with ThreadPoolExecutor(8) as threads:
             told = list(threads.map(lambda n: put(intakes[n], "f", b"%d" % n), range(8)))
         for intake in intakes:
@@ -299,10 +300,10 @@ def test_what_a_killed_receiver_left_is_removed_and_counted(root: Path) -> None:
         (root / ".xfer/partials" / name).write_bytes(b"half")
     (root / ".xfer/partials/3").symlink_to(root)
     with LocalStore(str(root)) as store:
-        assert store.leftovers == 3
+        assert store.leftovers == Leftovers(removed=3, resumable=0)
     assert partials(root) == []
     with LocalStore(str(root)) as store:
-        assert store.leftovers == 0
+        assert store.leftovers == Leftovers(removed=0, resumable=0)
 
 
 def test_a_leftover_that_cannot_be_removed_is_a_local_error_and_frees_the_lock(root: Path) -> None:
@@ -381,7 +382,7 @@ def test_commits_and_failures_leak_no_descriptor(root: Path, store: LocalStore) 
     (root / "link").symlink_to("taken")
     before = open_descriptors()
     for turn in range(20):
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         content = b"%d" % turn
         put(intake, "a/b/f", content)
         files = [new_file(intake, n, content) for n in ("a/b/f", "taken", "link/f", "a/b/f/g")]
@@ -405,7 +406,7 @@ def test_too_many_open_files_is_busy_and_leaves_nothing(
     try:
         (result,) = intake.commit([file])
         last = intake.create_partial()  # has the descriptor of the one that was refused
-        for one_more in (intake.create_partial, store.open_intake):
+        for one_more in (intake.create_partial, functools.partial(store.open_intake, "default")):
             with pytest.raises(Refused) as caught:
                 one_more()
             assert caught.value.code == Code.BUSY
@@ -458,7 +459,7 @@ def mount(root: Path) -> Iterator[Callable[[str, str], Path]]:
 def test_a_full_disk_is_no_space_and_leaves_nothing(mount: Callable[[str, str], Path]) -> None:
     disk = mount("disk", "size=1m")
     with LocalStore(str(disk)) as store:
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         put(intake, "f", b"old")
         free = os.statvfs(disk).f_bfree
         partial = intake.create_partial()
@@ -476,7 +477,7 @@ def test_a_disk_without_inodes_is_no_space_and_keeps_the_old(
 ) -> None:
     disk = mount("disk", "nr_inodes=16")
     with LocalStore(str(disk)) as store:
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         filler = [disk / "filler1", disk / "filler2"]
         for path in filler:
             path.touch()
@@ -528,7 +529,7 @@ def item(name, content):
 
 try:
     with LocalStore(sys.argv[1]) as store:
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         results = intake.commit([item(*one) for one in json.loads(sys.argv[2])])
         told = [getattr(result, "code", result) for result in results]
         os.write(1, json.dumps(told).encode())
@@ -855,7 +856,7 @@ def _require_old_or_new(directory: Path) -> None:
 def _require_that_a_second_run_finishes(directory: Path) -> None:
     with LocalStore(str(directory)) as store:
         assert partials(directory) == []
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         for name in ("old", "d/new"):
             assert put(intake, name, b"new content") in ("stored", "versioned", "unchanged")
         intake.commit([NewSymlink("link", "old")])

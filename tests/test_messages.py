@@ -89,7 +89,7 @@ WRONG: dict[str, list[object]] = {
     "file_size": NO_COUNT,
     "md5": no_hex(16),
     "blake3": no_hex(32),
-    "offset": [None, *NO_COUNT],
+    "offset": NO_COUNT,
     "length": NO_COUNT,
     "mode": [0o10000, *NO_COUNT],
     "mtime_ns": [-MOST - 1, *NO_INTEGER],

@@ -114,7 +114,7 @@ def store(keeper: Keeper) -> Iterator[Store]:
 
 @pytest.fixture
 def intake(store: Store) -> Iterator[Intake]:
-    opened = store.open_intake()
+    opened = store.open_intake("default")
     yield opened
     opened.close()
 
@@ -181,7 +181,7 @@ def test_no_content_is_lost_to_a_later_one(
     with TemporaryDirectory() as directory:
         keeper = make(Path(directory))
         with keeper.open() as store:
-            intake = store.open_intake()
+            intake = store.open_intake("default")
             outcomes = [put(intake, "d/f", content) for content in contents]
             intake.close()
         changes = [i for i in range(1, len(contents)) if contents[i] != contents[i - 1]]
@@ -263,7 +263,7 @@ def test_every_content_with_a_receipt_survives_senders_at_once(
     start = threading.Barrier(senders)
 
     def send(sender: int) -> set[str]:
-        intake = store.open_intake()
+        intake = store.open_intake("default")
         told: set[str] = set()
         for turn in range(rounds):
             content = b"%d %d" % (sender, turn)

@@ -18,12 +18,10 @@ from hypothesis import strategies as st
 
 from xfer import names
 from xfer.errors import Code, LocalError, UsageError
+from xfer.sources import FileSource, Source, StreamSource
 from xfer.tree import (
     Entry,
-    FileSource,
     Kind,
-    Source,
-    StreamSource,
     Unsendable,
     check,
     measure,
@@ -335,7 +333,7 @@ def test_what_may_not_be_read_is_told_and_the_rest_goes(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["missing", "missing/", "file/", "file/below", "missing/x"])
+@pytest.mark.parametrize("path", ["missing", "missing/", "file/below", "missing/x"])
 def test_a_path_that_is_not_there_is_unsendable_and_the_others_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -424,6 +422,7 @@ def test_a_tree_of_1500_levels_is_walked_and_read(deep: Callable[[str, int], Pat
     assert isinstance(file, Entry)
     assert file.name == "deep" + "/d" * 1500 + "/f"
     assert read(FileSource(file)) == b""
+    del file  # an entry keeps its directory open
     assert [entry.name.count("/") for entry in entries] == list(range(1500, -1, -1))
     assert open_descriptors() == before
 

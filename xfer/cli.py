@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import resource
 import signal
 import socket
@@ -25,6 +24,7 @@ from xfer.report import Report
 from xfer.retry import RETRY_SECONDS, Job
 from xfer.sender import Options
 from xfer.storage import IfExists
+from xfer.storage.layout import Layout
 from xfer.storage.local import PARTIAL_DAYS
 
 app = typer.Typer(
@@ -132,12 +132,10 @@ def receive(
     with _exit_codes():
         _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
         _allow_many_descriptors()
-        if not os.path.isdir(directory):  # before a secret is made for nothing
-            raise LocalError(f"cannot receive into {directory}: it is not a directory")
         secret = config.find_secret(secret_file)
         receiver = Receiver(
             directory,
-            secret=_first_secret() if secret is None else secret,
+            secret=_first_secret(directory) if secret is None else secret,
             bind=bind,
             port=port,
             if_exists=if_exists,
@@ -236,8 +234,9 @@ def _exit_codes() -> Iterator[None]:
         raise typer.Exit(Cancelled.exit_code) from error
 
 
-def _first_secret() -> str:
+def _first_secret(directory: str) -> str:
     """Make the user's secret, and tell how it gets to the other machine."""
+    Layout(directory).close()  # fails before a secret is made for nothing
     file = config.default_secret_file()
     secret = config.create_secret(file)
     say(f"there was no secret yet: a new one is in {file}")
@@ -266,7 +265,7 @@ def _stop_on_signals(receiver: Receiver) -> None:
 def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:
     host, port = receiver.address
     if removed := receiver.leftovers.removed:
-        say(f"removed what a killed receiver left of {removed} small file(s)")
+        say(f"removed {removed} unfinished file(s) of a receiver that was killed")
     if resumable := receiver.leftovers.resumable:
         say(f"{resumable} interrupted file(s) will resume when sent again")
     shown = f"[{host}]" if ":" in host else host

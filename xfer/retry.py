@@ -50,7 +50,7 @@ def send(target: Target, job: Job, observer: Observer) -> None:
             gives_up_at = time.monotonic() + job.retry_for
             pauses = _pauses()
         pause = next(pauses)
-        if not error.retryable or time.monotonic() + pause > gives_up_at:
+        if attempts.lost_input or not error.retryable or time.monotonic() + pause > gives_up_at:
             attempts.give_up()
             return
         observer.pausing(error, pause)
@@ -72,7 +72,7 @@ class _Attempts(Observer):
         self._settled: set[str] = set()
         self._failed: dict[str, Result] = {}
         self._ended: XferError | None = None
-        self._stream_was_read = False
+        self.lost_input = False
         self._sent = 0
 
     def once(self) -> XferError | None:
@@ -87,8 +87,6 @@ class _Attempts(Observer):
         except XferError as error:
             self._ended = error
             self.got_further |= self._sent >= _WORTH_A_CONNECTION
-            if self._stream_was_read:
-                error.retryable = False  # what came from standard input is gone
         failures = (failure.error for failure in self._failed.values())
         return self._ended or next(filter(None, failures), None)
 
@@ -102,7 +100,7 @@ class _Attempts(Observer):
     def _left(self) -> Iterator[Entry | Unsendable]:
         for entry in tree.walk(self._job.paths, self._job.stream_name):
             if entry.name not in self._settled:
-                self._stream_was_read |= _is_stream(entry)
+                self.lost_input |= _is_stream(entry)  # what is read from it is gone
                 yield entry
             elif isinstance(entry, Entry):
                 self._observer.skipped(entry.size)

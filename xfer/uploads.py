@@ -82,7 +82,7 @@ class Uploads:
         if partial is None:
             return 0
         if not 0 < partial.size <= offered.file_size:
-            partial.keep()
+            partial.discard()
             return 0
         self._resumable[name] = self._resumed(partial, name, algorithm)
         return partial.size
@@ -106,7 +106,6 @@ class Uploads:
             return upload
         if not header.offset:
             self.abandon(name)
-            self._release(name)
             upload = self._begun(header)
         elif not upload:
             upload = self._continued(header)
@@ -122,9 +121,10 @@ class Uploads:
         return self._arriving.pop(name)
 
     def abandon(self, name: str) -> None:
-        """What has come is good for nothing."""
-        if upload := self._arriving.pop(name, None):
-            upload.partial.discard()
+        """What has come, now or before, is good for nothing."""
+        for uploads in (self._arriving, self._resumable):
+            if upload := uploads.pop(name, None):
+                upload.partial.discard()
 
     def keep_all(self) -> dict[str, int]:
         """Leave everything to a later session; how many bytes of which file that is."""
@@ -139,7 +139,8 @@ class Uploads:
         digest = digests.new(header.algorithm)
         # A small file in one part is cheaper sent again than found again.
         is_small = header.is_last and header.body < _WORTH_CONTINUING
-        name = None if is_small else header.file_name
+        # And what came from standard input cannot be sent again.
+        name = None if is_small or header.file_size is None else header.file_name
         partial = self._intake.create_partial(name, header.file_size)
         return Upload(partial, header.algorithm, digest, time.monotonic())
 
