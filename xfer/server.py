@@ -29,6 +29,7 @@ OPENING_SECONDS: Final = 30.0
 """TLS and the opening together may take so long."""
 STOPPING_SECONDS: Final = 30.0
 """What is arriving when the receiver stops may take so long to finish."""
+_GREETING_SECONDS: Final = 1.0
 _CUTTING_SECONDS: Final = 5.0
 _TIDY_SECONDS: Final = 600.0
 _TLS_HANDSHAKE: Final = 0x16
@@ -94,6 +95,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Let what is arriving finish for so long, then cut it off. Call it once, at the end."""
         self.stop_signal.set()
         with self._changed:
+            self._changed.wait_for(lambda: not self._opening, _GREETING_SECONDS)
             for channel in self._opening:
                 channel.abort()  # a stranger is not waited for
             if not self._changed.wait_for(lambda: not self._channels, seconds):
@@ -168,6 +170,7 @@ class Server(socketserver.ThreadingTCPServer):
         channel.must_end_within(None)
         with self._changed:
             self._opening.discard(channel)
+            self._changed.notify_all()
         return key_id
 
     def _listen(self, bind: str, port: int) -> None:
