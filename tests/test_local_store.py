@@ -634,7 +634,7 @@ FLUSHING = ["fsync", "fdatasync", "syncfs"]
 
 
 def strace(trace: Path, *inject: str) -> list[str]:
-    calls = ",".join(f"?{call}" for call in ["write", "sendfile", *NAMING, *FLUSHING])
+    calls = ",".join(f"?{call}" for call in ["write", "pwrite64", "sendfile", *NAMING, *FLUSHING])
     faults = [option for fault in inject for option in ("-e", f"inject={fault}")]
     prefix = tool("strace", "-f", "-y", "-o", str(trace), "-e", f"trace={calls}", *faults)
     if trouble := _trouble_with_strace():
@@ -654,7 +654,7 @@ def events(root: Path, trace: Path) -> list[str]:
     top = re.escape(str(root))
     state = rf"\d+<{top}/\.xfer"
     kinds = {
-        rf"write\({state}/partials/": "write",
+        rf"pwrite64\({state}/partials/": "write",
         rf"(fsync|fdatasync)\({state}/partials/": "flush data",
         rf"(fsync|fdatasync)\({state}/versions": "flush version",
         rf"syncfs\(\d+<{top}>": "flush all",
