@@ -14,11 +14,16 @@ from xfer.messages import (
     FileHeader,
     Hello,
     Message,
+    Offer,
+    OfferedFile,
+    Plan,
+    PlannedFile,
     Proof,
     Receipt,
     Refusal,
     SymlinkHeader,
     Welcome,
+    Working,
 )
 
 WIRE = Path(__file__).parents[1] / "fixtures" / "wire"
@@ -35,6 +40,16 @@ GOLDEN: dict[str, Message] = {
     "file_part": FileHeader("docs/a.txt", None, None, BLAKE3, 7, 5, 0o644, -1),
     "directory": DirectoryHeader("docs/empty", 0o755, 1_700_000_000_000_000_000),
     "symlink": SymlinkHeader("docs/ü \U0001f4c4", "caf\udce9.txt"),
+    "offer": Offer(
+        (
+            OfferedFile("docs/a.txt", 12, 1_700_000_000_000_000_000, 0o644),
+            OfferedFile("b.log", 5_000_000, md5=MD5),
+        )
+    ),
+    "plan": Plan(
+        (PlannedFile("docs/a.txt", "skip"), PlannedFile("b.log", "resume", 12, MD5)),
+    ),
+    "working": Working("b.log", 1_048_576, 5_000_000),
     "receipt": Receipt("docs/a.txt", "versioned", 12, MD5),
     "refusal": Refusal(
         "../a.txt",

@@ -18,11 +18,16 @@ from xfer.messages import (
     FileHeader,
     Hello,
     Message,
+    Offer,
+    OfferedFile,
+    Plan,
+    PlannedFile,
     Proof,
     Receipt,
     Refusal,
     SymlinkHeader,
     Welcome,
+    Working,
 )
 
 HEX = "0123456789abcdef" * 4
@@ -59,6 +64,23 @@ PAIRS: list[tuple[Message, Fields]] = [
         Error("busy", "later", retryable=True),
         {"code": "busy", "message": "later", "retryable": True},
     ),
+    (Working(NAME), {"file_name": NAME}),
+    (Working(NAME, 1, 2), {"file_name": NAME, "done": 1, "size": 2}),
+    (Offer(()), {"files": []}),
+    (
+        Offer((OfferedFile(NAME, 1), OfferedFile(NAME, 0, -1, 0o644, MD5)), "blake3"),
+        {"digest": "blake3", "files": [
+            {"file_name": NAME, "file_size": 1},
+            {"file_name": NAME, "file_size": 0, "mtime_ns": -1, "mode": 0o644, "md5": MD5},
+        ]},
+    ),
+    (
+        Plan((PlannedFile(NAME, "send"), PlannedFile(NAME, "resume", 7, None, HEX))),
+        {"files": [
+            {"file_name": NAME, "action": "send"},
+            {"file_name": NAME, "action": "resume", "offset": 7, "blake3": HEX},
+        ]},
+    ),
     (Done(), {}),
 ]  # fmt: skip
 FULL = {message.type: fields for message, fields in PAIRS}
@@ -66,6 +88,8 @@ OPTIONAL = {
     "file": {"offset", "length", "mode", "mtime_ns"},
     "directory": {"mode", "mtime_ns"},
     "receipt": {"file_size", "md5", "blake3"},
+    "working": {"done", "size"},
+    "offer": {"digest"},
 }
 
 NO_TEXT: list[object] = [1, 1.5, True, [], {}, ["a"]]
@@ -79,7 +103,17 @@ def no_hex(size: int) -> list[object]:
     return [*NO_TEXT, *odd, *strange]
 
 
+FILE = {"file_name": "a", "file_size": 1, "action": "send"}
+NO_FILES: list[object] = [
+    None, 1, True, "a", {}, {"a": 1}, [None], [1], ["a"], [[]], [{}], [{**FILE, "file_name": 1}],
+    1025 * [FILE], [{**FILE, "md5": "0"}], [{**FILE, "offset": -1, "mode": -1}],
+    [{"file_name": "a"}], [{**FILE, "action": "delete", "file_size": -1}],
+]  # fmt: skip
 WRONG: dict[str, list[object]] = {
+    "files": NO_FILES,
+    "digest": ["sha1", *NO_TEXT],
+    "done": NO_COUNT,
+    "size": NO_COUNT,
     "version": [None, *NO_COUNT],
     "key_id": [None, "x" * 256, *NO_TEXT],
     "nonce": [None, *no_hex(32)],
