@@ -72,6 +72,7 @@ class Channel:
         self._sending = threading.RLock()
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
+        self._silent_since: float | None = None
         self._inbox = memoryview(bytearray(_INBOX_BYTES))
         self._start = self._end = 0
         self._outbox = bytearray()
@@ -132,9 +133,13 @@ class Channel:
         if self._has_received():
             return True
         wake = stop.descriptor if stop else None
-        ready = self._wait(select.POLLIN, wake, seconds)
+        # Asked again and again, it is still one and the same silence.
+        self._silent_since = self._silent_since or time.monotonic()
+        ready = self._wait(select.POLLIN, wake, seconds, self._silent_since)
         if wake in ready:
             raise Interrupted
+        if ready:
+            self._silent_since = None
         return bool(ready)
 
     def _has_received(self) -> bool:
