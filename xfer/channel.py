@@ -278,22 +278,31 @@ class Channel:
                 self._moved_at = time.monotonic()
                 return result
 
-    def _wait(self, events: int, wake: int | None = None, seconds: float = math.inf) -> list[int]:
-        """The descriptors that are ready; none after `seconds`. PeerTimeout before that."""
-        waiting_since = time.monotonic()
+    def _wait(
+        self,
+        events: int,
+        wake: int | None = None,
+        seconds: float = math.inf,
+        since: float | None = None,
+    ) -> list[int]:
+        """The descriptors that are ready; none after `seconds`.
+
+        PeerTimeout when the silence, which began at `since`, is too long before that.
+        """
+        began = time.monotonic()
         while True:
-            remaining = self._remaining(waiting_since)
+            remaining = self._remaining(since or began)
             if remaining <= 0:
                 raise PeerTimeout("the other side kept silent for too long")
-            patience = waiting_since + seconds - time.monotonic()
+            patience = began + seconds - time.monotonic()
             ready = self._poll(events, max(0.0, min(remaining, patience)), wake)
             if ready or patience <= 0:
                 return ready
 
-    def _remaining(self, waiting_since: float) -> float:
+    def _remaining(self, since: float) -> float:
         """Seconds until the deadline, or until neither direction has moved for too long."""
         now = time.monotonic()
-        idle = max(waiting_since, self._moved_at) + self.timeout - now
+        idle = max(since, self._moved_at) + self.timeout - now
         return idle if self._deadline is None else min(idle, self._deadline - now)
 
     def _poll(self, events: int, seconds: float, wake: int | None = None) -> list[int]:

@@ -11,7 +11,7 @@ from xfer.messages import Working
 
 Outcome = TypeVar("Outcome")
 
-SIGN_SECONDS: Final = 5.0
+SIGN_SECONDS: Final = 1.0
 """How often a `working` message goes out; far below any sensible timeout."""
 
 
@@ -25,11 +25,17 @@ class Progress:
 
 
 class Patience:
-    """Does long work in the helper thread while the caller's own keeps the peer patient."""
+    """Does long work in the helper thread while the caller's own keeps the peer patient.
 
-    def __init__(self, channel: Channel, beside: Beside) -> None:
+    `tell` hears of the work's progress as often as the peer does.
+    """
+
+    def __init__(
+        self, channel: Channel, beside: Beside, tell: Callable[[Progress], None] | None = None
+    ) -> None:
         self._channel = channel
         self._beside = beside
+        self._tell = tell
 
     def during(self, progress: Progress, work: Callable[[Progress], Outcome]) -> Outcome:
         """What `work(progress)` returns or raises. Raises ConnectionLost if the peer went away.
@@ -41,6 +47,8 @@ class Patience:
             while not wait([future], SIGN_SECONDS).done:
                 self._channel.send(Working(progress.name, progress.done, progress.size))
                 self._channel.flush()
+                if self._tell:
+                    self._tell(progress)
         finally:
             wait([future])
         return future.result()

@@ -10,6 +10,7 @@ from collections import Counter
 from xfer import console
 from xfer.errors import XferError
 from xfer.names import printable
+from xfer.patience import Progress
 from xfer.progress import Bar, in_units
 from xfer.sender import Observer, Result, only_error
 from xfer.tree import Kind
@@ -51,9 +52,13 @@ class Report(Observer):
         self.sent(size)
 
     def waiting(self, name: str, done: int, size: int) -> None:
+        if self._bar and size:
+            self._bar.note(f"the receiver is checking {name}: {100 * done // size}%")
+
+    def checking(self, progress: Progress) -> None:
         if self._bar:
-            share = f", {100 * done // size}%" if size else ""
-            self._bar.note(f"the receiver is checking {name}{share}")
+            share = 100 * progress.done // max(progress.size, 1)
+            self._bar.note(f"checking {progress.name}: {share}%")
 
     def pausing(self, error: XferError, seconds: float) -> None:
         if self._bar:

@@ -15,6 +15,7 @@ from xfer import tree
 from xfer.connection import Target, connect
 from xfer.errors import XferError
 from xfer.parts import PART_BYTES
+from xfer.patience import Progress
 from xfer.sender import Observer, Options, Result, SendSession
 from xfer.tree import Entry, Kind, Unsendable
 
@@ -119,6 +120,9 @@ class _Attempts(Observer):
 
     def waiting(self, name: str, done: int, size: int) -> None:
         self._observer.waiting(name, done, size)
+
+    def checking(self, progress: Progress) -> None:
+        self._observer.checking(progress)
 
     def settled(self, result: Result) -> None:
         if result.error and result.error.retryable:

@@ -33,7 +33,7 @@ from xfer.messages import (
 )
 from xfer.messages.offers import in_frames
 from xfer.parts import Beginning, Part, PartReader
-from xfer.patience import Patience
+from xfer.patience import Patience, Progress
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
 
@@ -80,6 +80,9 @@ class Observer:
     def waiting(self, name: str, done: int, size: int) -> None:
         """The receiver is at work on this one, `done` of `size` bytes."""
 
+    def checking(self, progress: Progress) -> None:
+        """This side is at work on what the receiver has already, or might have."""
+
     def pausing(self, error: XferError, seconds: float) -> None:
         """There will be another attempt after so many seconds."""
 
@@ -109,8 +112,8 @@ class SendSession:
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._beside = Beside()
-        self._patience = Patience(channel, self._beside)
-        self._reader = PartReader(options.algorithm, self._beside, self._patience)
+        patience = Patience(channel, self._beside, self._observer.checking)
+        self._reader = PartReader(options.algorithm, self._beside, patience)
 
     def run(self, entries: Iterable[Entry | Unsendable]) -> None:
         """Send `entries` and wait for every receipt.
