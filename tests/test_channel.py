@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from xfer import tls
-from xfer.channel import Channel, Interrupted, StopSignal, expected
+from xfer.channel import Channel, expected
 from xfer.errors import (
     Cancelled,
     Code,
@@ -26,6 +26,7 @@ from xfer.errors import (
     XferError,
 )
 from xfer.messages import DirectoryHeader, Done, Error, FileHeader, SymlinkHeader
+from xfer.transport import Interrupted, StopSignal
 
 Ends = tuple[Channel, Channel]
 Result = TypeVar("Result")

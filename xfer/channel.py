@@ -1,98 +1,52 @@
 """A connected socket that speaks messages and moves bodies. Knows no disk.
 
-One thread receives, any may send: a message is queued in one piece, and a body
-right behind its header as long as one thread sends bodies. The socket does not block:
-whoever can't go on waits in `poll`, outside the lock that every call into the
-socket takes, because OpenSSL does not allow two threads in one connection at
-once. This is also the one place where the socket's errors become our own.
+One thread receives, any may send: a message is queued in one piece, and a
+body right behind its header as long as one thread sends bodies.
 """
 
 import contextlib
-import math
-import os
-import select
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable
-from functools import partial
 from typing import Final, TypeVar
 
 from xfer import frames, messages
-from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError, XferError, from_peer
+from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message
+from xfer.transport import Interrupted, StopSignal, Transport
 
-Result = TypeVar("Result")
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
 _INBOX_BYTES: Final = 256 * 1024
 _OUTBOX_BYTES: Final = 64 * 1024
-_LONGEST_POLL: Final = 3600.0
 _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 256 * 1024 * 1024
-
-
-class Interrupted(Exception):
-    """The stop signal was set while `wait_for_message` waited, or before."""
-
-
-class StopSignal:
-    """Set once, from any thread; whoever polls can wait for it beside a socket."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-        self.descriptor, self._held_open = os.pipe()
-
-    def set(self) -> None:
-        """Wake everybody: the end of the pipe is something to read."""
-        if not self.is_set:
-            self.is_set = True
-            os.close(self._held_open)
-
-    def close(self) -> None:
-        self.set()
-        os.close(self.descriptor)
 
 
 class Channel:
     """Frames and bodies over a connected socket, which it owns from here on.
 
-    A wait ends with PeerTimeout when nothing has moved in either direction for
-    `timeout` seconds, or at the absolute deadline set with `must_end_within`.
+    Every wait is bounded by `timeout` (seconds), see `Transport`.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
-        connected.setblocking(False)
-        with contextlib.suppress(OSError):  # a socket pair has no such option
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.timeout = timeout
-        self._socket = connected
-        self._lock = threading.Lock()
+        self._transport = Transport(connected, timeout)
         self._sending = threading.RLock()
-        self._deadline: float | None = None
-        self._moved_at = time.monotonic()
-        self._silent_since: float | None = None
         self._inbox = memoryview(bytearray(_INBOX_BYTES))
         self._start = self._end = 0
         self._outbox = bytearray()
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
-        self._retry(self._socket.getpeername, 0)  # the wrapper would leak a socket that is reset
-        wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
-        self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
-        self._retry(self._socket.do_handshake, select.POLLIN)
+        self._transport.start_tls(context, server_side=server_side)
 
     def peer_certificate(self) -> bytes:
         """The other side's certificate in DER, empty when it showed none."""
-        if not isinstance(self._socket, ssl.SSLSocket):
-            return b""
-        return self._socket.getpeercert(binary_form=True) or b""
+        return self._transport.peer_certificate()
 
     def must_end_within(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._transport.must_end_within(seconds)
 
     # Sending
 
@@ -110,7 +64,7 @@ class Channel:
                 return
             self.flush()
             if len(data) > _OUTBOX_BYTES // 2:
-                self._send_all(data)
+                self._transport.send_all(data)
             else:
                 self._outbox += data
 
@@ -119,7 +73,7 @@ class Channel:
         with self._sending:
             if self._outbox:
                 queued, self._outbox = self._outbox, bytearray()
-                self._send_all(queued)
+                self._transport.send_all(queued)
 
     # Receiving
 
@@ -130,29 +84,11 @@ class Channel:
         """
         if stop and stop.is_set:
             raise Interrupted
-        if self._has_received():
-            return True
-        wake = stop.descriptor if stop else None
-        # Asked again and again, it is still one and the same silence.
-        self._silent_since = self._silent_since or time.monotonic()
-        ready = self._wait(select.POLLIN, wake, seconds, self._silent_since)
-        if wake in ready:
-            raise Interrupted
-        if ready:
-            self._silent_since = None
-        return bool(ready)
-
-    def _has_received(self) -> bool:
-        if self._start < self._end:
-            return True
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+        return self._start < self._end or self._transport.wait_readable(stop, seconds)
 
     def peek(self) -> int:
         """The first byte that the peer sent, which stays to be received."""
-        first = self._retry(lambda: self._socket.recv(1, socket.MSG_PEEK), select.POLLIN)
-        if not first:
-            raise ConnectionLost("the other side closed the connection")
-        return first[0]
+        return self._transport.peek()
 
     def receive_payload(self) -> bytes:
         """The JSON bytes of the next frame, exactly as they travelled."""
@@ -184,7 +120,7 @@ class Channel:
                 self._fill()
                 continue
             else:
-                size = self._receive_into(view[filled:])
+                size = self._transport.receive_into(view[filled:])
             filled += size
 
     def body(self, length: int) -> "Body":
@@ -205,7 +141,7 @@ class Channel:
             if not error.is_from_peer:
                 self.send(Error(error.code, error.message, error.retryable))
             self.flush()
-        self._shut_down(socket.SHUT_WR)
+        self._transport.shut_down(socket.SHUT_WR)
 
     def drain(self) -> None:
         """Send nothing more, and forget what still comes, for a bounded time and amount.
@@ -213,108 +149,24 @@ class Channel:
         A socket that is closed over unread data is reset, and the reset takes
         the last words with it.
         """
-        self._end_tls()
-        self._shut_down(socket.SHUT_WR)
+        self._transport.end_tls()
+        self._transport.shut_down(socket.SHUT_WR)
         with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
             drained = 0
             while drained < _DRAIN_BYTES:
-                drained += self._receive_into(self._inbox)
+                drained += self._transport.receive_into(self._inbox)
 
     def close(self) -> None:
-        self._end_tls()
-        self._socket.close()
+        self._transport.close()
 
     def abort(self) -> None:
         """Make every thread that waits on this channel fail now."""
-        self._shut_down(socket.SHUT_RDWR)
-
-    # The socket
-
-    def _end_tls(self) -> None:
-        """Send close_notify. What still comes is read as it is from here on, not decrypted."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            if isinstance(self._socket, ssl.SSLSocket):
-                with contextlib.suppress(OSError, ValueError):
-                    self._socket.unwrap()
-                self._socket = socket.socket(fileno=self._socket.detach())
-                self._socket.setblocking(False)
-
-    def _shut_down(self, how: int) -> None:
-        """Past the TLS layer, which would forget that there is one."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, how)
+        self._transport.shut_down(socket.SHUT_RDWR)
 
     def _fill(self) -> None:
         self._start = self._end = 0
-        self._end = self._receive_into(self._inbox)
-
-    def _receive_into(self, view: memoryview) -> int:
-        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN)
-        if not size:
-            raise ConnectionLost("the other side closed the connection")
-        return size
-
-    def _send_all(self, data: bytes | bytearray | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._retry(partial(self._socket.send, rest), select.POLLOUT) :]
-
-    def _retry(self, attempt: Callable[[], Result], events: int) -> Result:
-        """`attempt` until it neither fails nor would block."""
-        while True:
-            try:
-                with self._lock:
-                    result = attempt()
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
-                self._wait(_awaited(blocked, events))
-            except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-                raise ConnectionLost("the other side closed the connection") from error
-            except ssl.SSLError as error:
-                raise ProtocolError(f"TLS failed: {error.reason or error}") from error
-            except OSError as error:
-                raise ConnectionLost(f"the connection was lost: {error.strerror}") from error
-            else:
-                self._moved_at = time.monotonic()
-                return result
-
-    def _wait(
-        self,
-        events: int,
-        wake: int | None = None,
-        seconds: float = math.inf,
-        since: float | None = None,
-    ) -> list[int]:
-        """The descriptors that are ready; none after `seconds`.
-
-        PeerTimeout when the silence, which began at `since`, is too long before that.
-        """
-        began = time.monotonic()
-        while True:
-            remaining = self._remaining(since or began)
-            if remaining <= 0:
-                raise PeerTimeout("the other side kept silent for too long")
-            patience = began + seconds - time.monotonic()
-            ready = self._poll(events, max(0.0, min(remaining, patience)), wake)
-            if ready or patience <= 0:
-                return ready
-
-    def _remaining(self, since: float) -> float:
-        """Seconds until the deadline, or until neither direction has moved for too long."""
-        now = time.monotonic()
-        idle = max(since, self._moved_at) + self.timeout - now
-        return idle if self._deadline is None else min(idle, self._deadline - now)
-
-    def _poll(self, events: int, seconds: float, wake: int | None = None) -> list[int]:
-        poller = select.poll()
-        try:
-            poller.register(self._socket, events)
-        except ValueError as error:
-            raise ConnectionLost("the connection was closed") from error
-        if wake is not None:
-            poller.register(wake, select.POLLIN)
-        # A longer wait than poll can express comes round again.
-        return [found for found, _ in poller.poll(min(seconds, _LONGEST_POLL) * 1000)]
+        self._end = self._transport.receive_into(self._inbox)
 
 
 class Body:
@@ -342,11 +194,3 @@ def expected(message: Message, kind: type[SpecificMessage]) -> SpecificMessage:
     if isinstance(message, Error):
         raise from_peer(message.code, message.message, retryable=message.retryable)
     raise ProtocolError(f"a {message.type} message where {kind.type} was expected")
-
-
-def _awaited(blocked: OSError, events: int) -> int:
-    if isinstance(blocked, ssl.SSLWantReadError):
-        return select.POLLIN
-    if isinstance(blocked, ssl.SSLWantWriteError):
-        return select.POLLOUT
-    return events

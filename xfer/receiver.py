@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from xfer import digests, names
-from xfer.channel import Body, Channel, Interrupted, StopSignal
+from xfer.channel import Body, Channel
 from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.messages import (
@@ -42,6 +42,7 @@ from xfer.storage import (
     NewSymlink,
     Outcome,
 )
+from xfer.transport import Interrupted, StopSignal
 from xfer.uploads import Upload, Uploads
 
 log = logging.getLogger("xfer.receiver")

@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from xfer import auth, digests
 from xfer.auth import Key
-from xfer.channel import Channel, StopSignal
+from xfer.channel import Channel
 from xfer.errors import Code, LocalError, ProtocolError, Refused, XferError
 from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
 from xfer.storage import Store
 from xfer.tls import Identity
+from xfer.transport import StopSignal
 
 log = logging.getLogger("xfer.receiver")
 
