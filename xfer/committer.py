@@ -16,6 +16,8 @@ from xfer.storage import Intake, Item, NewFile, Outcome
 
 _ITEM_WEIGHT: Final = 64 * 1024
 """What an item counts beside its bytes; it has a descriptor open, and a place in memory."""
+_WORTH_A_BATCH: Final = 64
+"""Items for which a commit begins although more are coming."""
 FULL: Final = 32 * 1024 * 1024
 """Weight from which on whoever receives should wait."""
 EMPTY: Final = 1
@@ -53,7 +55,7 @@ class Committer:
         self._weight = 0
         self._changed = threading.Condition()
         self._failure: Exception | None = None
-        self._closing = False
+        self._is_in_a_hurry = self._closing = False
         self._thread: threading.Thread | None = None
 
     def add(self, arrived: Arrived) -> None:
@@ -63,10 +65,16 @@ class Committer:
                 raise self._failure
             self._pending.append(arrived)
             self._weight += arrived.weight
-            self._changed.notify_all()
+            if len(self._pending) >= _WORTH_A_BATCH:
+                self._hurry()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
+
+    def hurry(self) -> None:
+        """Nothing more is coming for the moment: commit what there is."""
+        with self._changed:
+            self._hurry()
 
     def wait_below(self, weight: int, seconds: float) -> bool:
         """Wait until less than `weight` is unsettled; False if it takes longer.
@@ -74,6 +82,7 @@ class Committer:
         Raises what ended the thread, if anything did.
         """
         with self._changed:
+            self._hurry()
             below = self._changed.wait_for(
                 lambda: self._weight < weight or self._failure is not None, seconds
             )
@@ -96,6 +105,11 @@ class Committer:
             if isinstance(arrived.item, NewFile):
                 arrived.item.partial.keep()
 
+    def _hurry(self) -> None:
+        if self._pending:
+            self._is_in_a_hurry = True
+            self._changed.notify_all()
+
     def _run(self) -> None:
         try:
             while batch := self._next_batch():
@@ -108,7 +122,8 @@ class Committer:
     def _next_batch(self) -> list[Arrived]:
         """What is pending, up to the second one of a name; nothing means that it is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._pending or self._closing)
+            self._changed.wait_for(lambda: (self._pending and self._is_in_a_hurry) or self._closing)
+            self._is_in_a_hurry = False
             names: set[str] = set()
             for arrived in self._pending:
                 if arrived.item.name in names:

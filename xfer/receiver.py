@@ -91,6 +91,8 @@ class Session:
         # A file of which parts are missing may finish, even when the receiver stops.
         stop = None if self._uploads.are_arriving else self._stop
         try:
+            if not self._channel.wait_for_message(stop, 0):
+                self._committer.hurry()
             while not self._channel.wait_for_message(stop, SIGN_SECONDS):
                 if self._committer.is_busy:
                     self._give_sign()

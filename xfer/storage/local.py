@@ -100,10 +100,10 @@ class LocalIntake:
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
         partials = self._layout.partials
         try:
-            if size is not None:
-                _require_room(partials, size)
             if name is None:
                 return create_unkeyed(partials)
+            if size is not None:
+                _require_room(partials, size)
             partial = open_keyed(partials, key_for(self._owner, name), create=True)
             if partial is None:
                 raise Refused("its partial went away", code=Code.BUSY)
