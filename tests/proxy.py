@@ -5,6 +5,7 @@ count the bytes of one direction of one connection, from 0.
 """
 
 import contextlib
+import itertools
 import select
 import socket
 import struct
@@ -61,7 +62,7 @@ class Link:
 
 def link(way: str, **trouble: Any) -> Link:
     """Trouble in one direction only."""
-    return Link(Trouble(**trouble), Trouble()) if way == "up" else Link(down=Trouble(**trouble))
+    return Link(**{way: Trouble(**trouble)})
 
 
 class Proxy:
@@ -107,8 +108,7 @@ class Proxy:
     def silences(self, seconds: float) -> int:
         """How often the sender of the only connection said nothing for so long, and then more."""
         (connection,) = self._connections
-        arrivals = connection.up.arrivals
-        gaps = (later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False))
+        gaps = (later - earlier for earlier, later in itertools.pairwise(connection.up.arrivals))
         return sum(gap >= seconds for gap in gaps)
 
     def leading_to(self, site: Site) -> Site:
@@ -116,7 +116,7 @@ class Proxy:
         return replace(site, host=f"127.0.0.1:{self._listening.getsockname()[1]}")
 
     def _serve(self) -> None:
-        while _readable(self._listening, self._stop):
+        while _ready(self._listening, self._stop):
             sender = self._listening.accept()[0]
             try:
                 receiver = socket.create_connection(self._to)
@@ -189,27 +189,24 @@ class _Direction:
             if self.passed == self._trouble.ends_at:
                 self._end()
                 return
-            if self._is_due():
+            if self._seconds_to_wait() == 0:
                 self._pass_on(self._on_its_way.popleft()[1])
             elif self.is_at_end:
-                _readable(None, self._over, self._seconds_to_wait())
-            elif _readable(self._source, self._over, self._seconds_to_wait()):
+                _ready(None, self._over, self._seconds_to_wait())
+            elif _ready(self._source, self._over, self._seconds_to_wait()):
                 self._take()
         if self.is_at_end:
             self._sink.shutdown(socket.SHUT_WR)
 
     def _end(self) -> None:
         if self.passed == self._trouble.stall_at:
-            _readable(None, self._over)
+            _ready(None, self._over)
         self.was_reset = self.passed == self._trouble.reset_at
 
     def _seconds_to_wait(self) -> float | None:
         if not self._on_its_way:
             return None
         return max(0.0, self._on_its_way[0][0] - time.monotonic())
-
-    def _is_due(self) -> bool:
-        return self._seconds_to_wait() == 0
 
     def _take(self) -> None:
         trouble = self._trouble
@@ -227,12 +224,12 @@ class _Direction:
     def _pass_on(self, data: bytes) -> None:
         rest = memoryview(self._changed(data))[: self._room()]
         while rest and not self._over.is_set:
-            if _writable(self._sink, self._over):
+            if _ready(self._sink, self._over, events=select.POLLOUT):
                 sent = self._sink.send(rest)
                 self.passed += sent
                 rest = rest[sent:]
         if self._trouble.rate:
-            _readable(None, self._over, len(data) / self._trouble.rate)
+            _ready(None, self._over, len(data) / self._trouble.rate)
 
     def _changed(self, data: bytes) -> bytes:
         position = self._trouble.flip_at
@@ -248,24 +245,19 @@ def _limit_buffers(end: socket.socket) -> None:
         end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
 
 
-def _readable(end: socket.socket | None, over: StopSignal, seconds: float | None = None) -> bool:
-    """Wait until there is something to read; False when it is over before, or too late."""
-    return _ready(end, select.POLLIN, over, seconds)
-
-
-def _writable(end: socket.socket, over: StopSignal) -> bool:
-    return _ready(end, select.POLLOUT, over, None)
-
-
-def _ready(end: socket.socket | None, events: int, over: StopSignal, seconds: float | None) -> bool:
+def _ready(
+    end: socket.socket | None,
+    over: StopSignal,
+    seconds: float | None = None,
+    events: int = select.POLLIN,
+) -> bool:
+    """Wait until `end` is ready; False when it is over before, or when it takes longer."""
     poller = select.poll()
     poller.register(over.descriptor, select.POLLIN)
     if end:
         poller.register(end, events)
-    found = [
-        descriptor for descriptor, _ in poller.poll(None if seconds is None else seconds * 1e3)
-    ]
-    return bool(found) and over.descriptor not in found
+    found = poller.poll(None if seconds is None else seconds * 1000)
+    return bool(found) and over.descriptor not in dict(found)
 
 
 def exit_code(site: Site, *files: Path, retry_for: float = 0, **options: Any) -> int:
