@@ -316,17 +316,13 @@ def admit(channel: Channel) -> None:
 
 def receive_file(channel: Channel) -> messages.FileHeader:
     """The next header, once its body has been read."""
-    plan_all(channel)
-    header = channel.expect(messages.FileHeader)
-    channel.read(header.body)
-    return header
-
-
-def plan_all(channel: Channel) -> None:
-    """Take an offer, and ask for all of it."""
-    offer = channel.expect(messages.Offer)
-    channel.send(messages.Plan(tuple(PlannedFile(file.file_name, "send") for file in offer.files)))
-    channel.flush()
+    while isinstance(message := channel.receive(), messages.Offer):
+        wanted = tuple(PlannedFile(file.file_name, "send") for file in message.files)
+        channel.send(messages.Plan(wanted))
+        channel.flush()
+    assert isinstance(message, messages.FileHeader)
+    channel.read(message.body)
+    return message
 
 
 def _drain(connected: socket.socket) -> None:

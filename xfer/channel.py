@@ -8,6 +8,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from xfer import frames, messages
@@ -43,6 +44,10 @@ class Channel:
     def peer_certificate(self) -> bytes:
         """The other side's certificate in DER, empty when it showed none."""
         return self._transport.peer_certificate()
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self._transport.is_encrypted
 
     def must_end_within(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
@@ -108,8 +113,11 @@ class Channel:
         self.read_into(memoryview(data))
         return bytes(data)
 
-    def read_into(self, view: memoryview) -> None:
-        """Fill `view`, past the inbox where what is missing is larger than it."""
+    def read_into(self, view: memoryview, each: Callable[[], None] | None = None) -> None:
+        """Fill `view`, past the inbox where what is missing is larger than it.
+
+        `each` is called whenever some of it has come.
+        """
         filled = 0
         while filled < len(view):
             if self._start < self._end:
@@ -122,6 +130,8 @@ class Channel:
             else:
                 size = self._transport.receive_into(view[filled:])
             filled += size
+            if each:
+                each()
 
     def body(self, length: int) -> "Body":
         """The raw bytes that follow the header just received."""
@@ -176,9 +186,9 @@ class Body:
         self.remaining = length
         self._channel = channel
 
-    def read_into(self, view: memoryview) -> None:
-        """Fill `view`, which is no longer than what remains."""
-        self._channel.read_into(view)
+    def read_into(self, view: memoryview, each: Callable[[], None] | None = None) -> None:
+        """Fill `view`, which is no longer than what remains; `each` as for a channel."""
+        self._channel.read_into(view, each)
         self.remaining -= len(view)
 
     def drain(self, scratch: memoryview) -> None:

@@ -81,6 +81,11 @@ class XferError(Exception):
         self.code: str = code or self.default_code
         self.retryable = self.code in RETRYABLE if retryable is None else retryable
 
+    def add(self, sentence: str) -> None:
+        """Say more about it."""
+        self.message = f"{self.message}; {sentence}"
+        self.args = (self.message,)
+
 
 class LocalError(XferError):
     default_code = Code.LOCAL

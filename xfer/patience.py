@@ -5,9 +5,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from xfer.channel import Channel
 from xfer.digests import Beside
-from xfer.messages import Working
 
 Outcome = TypeVar("Outcome")
 
@@ -25,17 +23,12 @@ class Progress:
 
 
 class Patience:
-    """Does long work in the helper thread while the caller's own keeps the peer patient.
+    """Does long work in the helper thread while the caller's own gives signs of life."""
 
-    `tell` hears of the work's progress as often as the peer does.
-    """
-
-    def __init__(
-        self, channel: Channel, beside: Beside, tell: Callable[[Progress], None] | None = None
-    ) -> None:
-        self._channel = channel
+    def __init__(self, beside: Beside, sign: Callable[[Progress], None]) -> None:
+        """`sign` is called once in a while, with how far the work is."""
         self._beside = beside
-        self._tell = tell
+        self._sign = sign
 
     def during(self, progress: Progress, work: Callable[[Progress], Outcome]) -> Outcome:
         """What `work(progress)` returns or raises. Raises ConnectionLost if the peer went away.
@@ -45,10 +38,7 @@ class Patience:
         future = self._beside.submit(work, progress)
         try:
             while not wait([future], SIGN_SECONDS).done:
-                self._channel.send(Working(progress.name, progress.done, progress.size))
-                self._channel.flush()
-                if self._tell:
-                    self._tell(progress)
+                self._sign(progress)
         finally:
             wait([future])
         return future.result()

@@ -9,6 +9,7 @@ import itertools
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from xfer import digests, names
@@ -32,7 +33,7 @@ from xfer.messages import (
 )
 from xfer.messages.offers import in_frames
 from xfer.names import printable
-from xfer.patience import SIGN_SECONDS, Patience
+from xfer.patience import SIGN_SECONDS, Patience, Progress
 from xfer.storage import (
     Held,
     Intake,
@@ -67,8 +68,10 @@ class Session:
         self._stop = stop
         self._label = label
         self._refused: set[str] = set()
+        self._signs_are_known = False
+        self._signed_at = time.monotonic()
         self._beside = digests.Beside()
-        self._uploads = Uploads(intake, Patience(channel, self._beside))
+        self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
         self._committer = Committer(intake, self._settle, channel.flush)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
@@ -95,7 +98,7 @@ class Session:
                 self._committer.hurry()
             while not self._channel.wait_for_message(stop, SIGN_SECONDS):
                 if self._committer.is_busy:
-                    self._give_sign()
+                    self._give_sign(Progress(""))
         except Interrupted:
             self._settle_below(EMPTY)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
@@ -104,11 +107,15 @@ class Session:
     def _settle_below(self, weight: int) -> None:
         """Wait for commits, however long the disk takes, and keep the sender patient."""
         while not self._committer.wait_below(weight, SIGN_SECONDS):
-            self._give_sign()
+            self._give_sign(Progress(""))
 
-    def _give_sign(self) -> None:
-        self._channel.send(Working(""))
-        self._channel.flush()
+    def _give_sign(self, progress: Progress) -> None:
+        """Only a sender that makes offers need know what this is."""
+        now = time.monotonic()
+        if self._signs_are_known and now - self._signed_at >= SIGN_SECONDS / 2:
+            self._signed_at = now
+            self._channel.send(Working(progress.name, progress.done, progress.size))
+            self._channel.flush()
 
     def _take(self, message: Message) -> None:
         match message:
@@ -141,6 +148,7 @@ class Session:
     # An offer
 
     def _take_offer(self, offer: Offer) -> None:
+        self._signs_are_known = True
         held = self._intake.statuses([file.file_name for file in offer.files])
         planned = (
             self._plan(file, found, offer.digest)
@@ -167,25 +175,26 @@ class Session:
         self._refused.discard(header.file_name)
         try:
             upload = self._uploads.expect(header)
-            self._receive(upload, body)
+            self._receive(upload, body, Progress(header.file_name, header.end, header.offset))
             self._verify(upload, header)
         except Refused as error:
-            self._uploads.abandon(header.file_name)
+            self._uploads.fall_back(header.file_name, error)
             self._refuse(header.file_name, error)
             body.drain(self._chunks[0])
 
-    def _receive(self, upload: Upload, body: Body) -> None:
+    def _receive(self, upload: Upload, body: Body, progress: Progress) -> None:
         """Move a body into its partial, hashing each chunk while the next arrives."""
+        sign = partial(self._give_sign, progress)
         if body.remaining <= _INLINE_BYTES:
             chunk = self._chunks[0][: body.remaining]
-            body.read_into(chunk)
+            body.read_into(chunk, sign)
             upload.digest.update(chunk)
             upload.partial.write(chunk)
             return
         hashing = None
         for buffer in itertools.cycle(self._chunks):
             chunk = buffer[: body.remaining]
-            body.read_into(chunk)
+            body.read_into(chunk, sign)
             if hashing:
                 hashing.result()
             if not chunk:
@@ -198,6 +207,7 @@ class Session:
             raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
         if upload.digest.hexdigest() != header.digest:
             raise Refused("what arrived does not match its digest", code=Code.DIGEST_MISMATCH)
+        upload.verified = header.end
         if not header.is_last:
             return
         upload.partial.finish(Metadata(header.mode, header.mtime_ns))

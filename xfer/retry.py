@@ -14,7 +14,6 @@ from typing import Final
 from xfer import tree
 from xfer.connection import Target, connect
 from xfer.errors import XferError
-from xfer.parts import PART_BYTES
 from xfer.patience import Progress
 from xfer.sender import Observer, Options, Result, SendSession
 from xfer.tree import Entry, Kind, Unsendable
@@ -22,8 +21,6 @@ from xfer.tree import Entry, Kind, Unsendable
 RETRY_SECONDS: Final = 60.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
-_WORTH_A_CONNECTION: Final = PART_BYTES
-"""Bytes: a connection that moved so many before it was lost got the job further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +71,18 @@ class _Attempts(Observer):
         self._failed: dict[str, Result] = {}
         self._ended: XferError | None = None
         self.lost_input = False
-        self._sent = 0
+        self._stands_at: dict[str, int] = {}
 
     def once(self) -> XferError | None:
         """Try what is left. Why it is worth trying again, or not; None when all is done."""
         self.got_further = False
         self._ended = None
-        self._sent = 0
         self._failed.clear()
         try:
             channel = connect(self._target, self._job.options.algorithm)
             SendSession(channel, self._job.options, self).run(self._left())
         except XferError as error:
             self._ended = error
-            self.got_further |= self._sent >= _WORTH_A_CONNECTION
         failures = (failure.error for failure in self._failed.values())
         return self._ended or next(filter(None, failures), None)
 
@@ -95,6 +90,8 @@ class _Attempts(Observer):
         """Tell what failed. Raises what ended the last session early."""
         for result in self._failed.values():
             self._observer.settled(result)
+        if self._ended and self.lost_input and self._ended.retryable:
+            self._ended.add("standard input cannot be read twice, so it was not tried again")
         if self._ended:
             raise self._ended
 
@@ -112,11 +109,17 @@ class _Attempts(Observer):
         self._observer.sending(name)
 
     def sent(self, size: int) -> None:
-        self._sent += size
         self._observer.sent(size)
 
     def skipped(self, size: int) -> None:
         self._observer.skipped(size)
+
+    def resuming(self, name: str, offset: int) -> None:
+        """What the receiver has kept of a file is the proof that an attempt moved something."""
+        if offset > self._stands_at.get(name, 0):
+            self._stands_at[name] = offset
+            self.got_further = True
+        self._observer.resuming(name, offset)
 
     def waiting(self, name: str, done: int, size: int) -> None:
         self._observer.waiting(name, done, size)

@@ -38,7 +38,10 @@ from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
 
 UNCHANGED: Final = "unchanged"
-_OFFERS_AHEAD: Final = 1
+_OFFERS_AHEAD: Final = 8
+"""So many are under way at once, so that a long line is kept full."""
+_OPEN_DIRECTORIES: Final = 256
+"""What is offered holds the directories open that it was found in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Observer:
 
     def sent(self, size: int) -> None:
         """So many more bytes have travelled."""
+
+    def resuming(self, name: str, offset: int) -> None:
+        """So many bytes of this one are with the receiver already; 0 for none."""
 
     def skipped(self, size: int) -> None:
         """So many bytes need not travel."""
@@ -112,7 +118,7 @@ class SendSession:
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._beside = Beside()
-        patience = Patience(channel, self._beside, self._observer.checking)
+        patience = Patience(self._beside, self._give_sign)
         self._reader = PartReader(options.algorithm, self._beside, patience)
 
     def run(self, entries: Iterable[Entry | Unsendable]) -> None:
@@ -144,13 +150,19 @@ class SendSession:
 
     # This thread: what goes out
 
+    def _give_sign(self, progress: Progress) -> None:
+        self._channel.send(Working(progress.name, progress.done, progress.size))
+        self._channel.flush()
+        self._observer.checking(progress)
+
     def _send_all(self, entries: Iterable[Entry | Unsendable]) -> None:
-        """Offer a batch, then send the one before, for which the plan has come meanwhile."""
+        """Offer batch after batch, and send those for which the plan has come meanwhile."""
         offered: deque[list[Entry | Unsendable]] = deque()
+        self._channel.send(Offer((), self._options.algorithm))  # it may send signs of life
         for batch in in_frames(entries, lambda entry: entry.name):
             self._offer(batch)
             offered.append(batch)
-            if len(offered) > _OFFERS_AHEAD:
+            while len(offered) > _OFFERS_AHEAD or _directories(offered) > _OPEN_DIRECTORIES:
                 self._send_batch(offered.popleft())
         while offered:
             self._send_batch(offered.popleft())
@@ -210,6 +222,7 @@ class SendSession:
             case _:
                 with open_source(entry) as source:
                     beginning = self._reader.begin(source, plan)
+                    self._observer.resuming(entry.name, beginning.offset)
                     self._observer.skipped(beginning.offset)
                     self._send_content(entry, source, beginning)
 
@@ -284,6 +297,12 @@ class SendSession:
             sent = self._unsettled.pop(name, None)
         if sent:
             self._observer.settled(replace(sent, **changes))
+
+
+def _directories(batches: Iterable[Sequence[Entry | Unsendable]]) -> int:
+    """How many directories are held open by what waits."""
+    entries = (entry for batch in batches for entry in batch if isinstance(entry, Entry))
+    return len({id(entry.parent) for entry in entries})
 
 
 def _is_offered(entry: Entry | Unsendable) -> TypeGuard[Entry]:

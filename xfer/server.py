@@ -150,7 +150,10 @@ class Server(socketserver.ThreadingTCPServer):
             channel.drain()
         except XferError as error:
             log.warning("%s: %s", peer, printable(error.message))
-            channel.end_with(error)
+            if self.terms.identity and not channel.is_encrypted and not _is_plain(error):
+                channel.drain()  # a plain word would look like an attack to who expects TLS
+            else:
+                channel.end_with(error)
         except Exception:
             channel.end_with(Refused("an internal error; the receiver's log has it"))
             raise
@@ -189,6 +192,11 @@ class Server(socketserver.ThreadingTCPServer):
                     raise
             else:
                 return
+
+
+def _is_plain(error: XferError) -> bool:
+    """Whether it is about a sender that speaks plaintext, and so can read it."""
+    return error.code == Code.TLS_REQUIRED
 
 
 def _readable(address: object) -> str:

@@ -7,11 +7,13 @@ socket's errors become our own.
 """
 
 import contextlib
+import fcntl
 import math
 import os
 import select
 import socket
 import ssl
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -75,6 +77,10 @@ class Transport:
         wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
         self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
         self._retry(self._socket.do_handshake, select.POLLIN)
+
+    @property
+    def is_encrypted(self) -> bool:
+        return isinstance(self._socket, ssl.SSLSocket)
 
     def peer_certificate(self) -> bytes:
         """The other side's certificate in DER, empty when it showed none."""
@@ -167,12 +173,17 @@ class Transport:
         PeerTimeout when the silence, which began at `since`, is too long before that.
         """
         began = time.monotonic()
+        queued = self._queued()
         while True:
+            if queued != (queued := self._queued()):
+                self._moved_at = time.monotonic()
             remaining = self._remaining(since or began)
             if remaining <= 0:
                 raise PeerTimeout("the other side kept silent for too long")
             patience = began + seconds - time.monotonic()
-            ready = self._poll(events, max(0.0, min(remaining, patience)), wake)
+            ready = self._poll(events, max(0.0, min(remaining / 2, patience)), wake)
+            if ready:
+                self._moved_at = time.monotonic()  # even if it is no whole TLS record yet
             if ready or patience <= 0:
                 return ready
 
@@ -181,6 +192,13 @@ class Transport:
         now = time.monotonic()
         idle = max(since, self._moved_at) + self._timeout - now
         return idle if self._deadline is None else min(idle, self._deadline - now)
+
+    def _queued(self) -> int:
+        """Bytes that the other side's system has not taken yet; a slow line moves them, too."""
+        try:
+            return int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), "little")
+        except (OSError, ValueError):
+            return 0
 
     def _poll(self, events: int, seconds: float, wake: int | None = None) -> list[int]:
         poller = select.poll()

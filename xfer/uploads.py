@@ -25,12 +25,16 @@ _WORTH_CONTINUING: Final = 1024 * 1024
 
 @dataclass(slots=True)
 class Upload:
-    """A file that is arriving: what is there so far, and its running digest."""
+    """A file that is arriving: what is there so far, and its running digest.
+
+    `verified` is how many bytes of it the sender's digests agree with.
+    """
 
     partial: Partial
     algorithm: str
     digest: Digest
     began: float
+    verified: int = 0
 
     @property
     def size(self) -> int:
@@ -125,6 +129,15 @@ class Uploads:
         for uploads in (self._arriving, self._resumable):
             if upload := uploads.pop(name, None):
                 upload.partial.discard()
+
+    def fall_back(self, name: str, error: Refused) -> None:
+        """A part was refused: of what has come, keep what is known to be good."""
+        upload = self._arriving.get(name)
+        if upload and error.code == Code.DIGEST_MISMATCH:
+            upload.partial.truncate(upload.verified)
+            self._keep(name)
+        else:
+            self.abandon(name)
 
     def keep_all(self) -> dict[str, int]:
         """Leave everything to a later session; how many bytes of which file that is."""

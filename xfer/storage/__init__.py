@@ -70,6 +70,9 @@ class Partial(Readable, Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """Append. Refused when the store has no room, or fails."""
 
+    def truncate(self, size: int) -> None:
+        """Forget what comes after the first `size` bytes. Refused when the store fails."""
+
     def finish(self, metadata: Metadata) -> None:
         """No more bytes will come. Refused when the store fails."""
 

@@ -59,9 +59,9 @@ class LocalStore:
         self._if_exists = if_exists
         self._partial_seconds = partial_days * _DAY_SECONDS
         try:
-            self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
             if durable:
                 flush_all(self._layout.root)  # the names that a killed receiver made
+            self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
         except LocalError:
             self._layout.close()
             raise

@@ -52,6 +52,13 @@ class LocalPartial:
             start_writeback(self.descriptor, self._handed_over, self.size - self._handed_over)
             self._handed_over = self.size
 
+    def truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self.descriptor, size)
+        except OSError as error:
+            raise refusal(error) from error
+        self.size = size
+
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
         mode = _DEFAULT_MODE if metadata.mode is None else metadata.mode
