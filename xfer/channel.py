@@ -125,13 +125,11 @@ class Channel:
                 view[filled : filled + size] = self._inbox[self._start : self._start + size]
                 self._start += size
             elif len(view) - filled < _INBOX_BYTES:
-                self._fill()
+                self._fill(each)
                 continue
             else:
-                size = self._transport.receive_into(view[filled:])
+                size = self._transport.receive_into(view[filled:], each)
             filled += size
-            if each:
-                each()
 
     def body(self, length: int) -> "Body":
         """The raw bytes that follow the header just received."""
@@ -174,9 +172,9 @@ class Channel:
         """Make every thread that waits on this channel fail now."""
         self._transport.shut_down(socket.SHUT_RDWR)
 
-    def _fill(self) -> None:
+    def _fill(self, each: Callable[[], None] | None) -> None:
         self._start = self._end = 0
-        self._end = self._transport.receive_into(self._inbox)
+        self._end = self._transport.receive_into(self._inbox, each)
 
 
 class Body:

@@ -95,9 +95,12 @@ class Transport:
             raise ConnectionLost("the other side closed the connection")
         return first[0]
 
-    def receive_into(self, view: memoryview) -> int:
-        """Fill the front of `view`; how many bytes, at least one."""
-        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN)
+    def receive_into(self, view: memoryview, each: Callable[[], None] | None = None) -> int:
+        """Fill the front of `view`; how many bytes, at least one.
+
+        `each` is called whenever something has come, be it too little to be seen.
+        """
+        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN, each)
         if not size:
             raise ConnectionLost("the other side closed the connection")
         return size
@@ -143,7 +146,9 @@ class Transport:
         self.end_tls()
         self._socket.close()
 
-    def _retry(self, attempt: Callable[[], Result], events: int) -> Result:
+    def _retry(
+        self, attempt: Callable[[], Result], events: int, each: Callable[[], None] | None = None
+    ) -> Result:
         """`attempt` until it neither fails nor would block."""
         while True:
             try:
@@ -151,6 +156,8 @@ class Transport:
                     result = attempt()
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
                 self._wait(_awaited(blocked, events))
+                if each:
+                    each()
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
                 raise ConnectionLost("the other side closed the connection") from error
             except ssl.SSLError as error:

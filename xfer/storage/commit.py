@@ -168,6 +168,7 @@ class Commit:
             return
         partials = self._layout.partials
         self._directories.changed.add(step.place.directory)
+        self._directories.will_make(names.to_bytes(step.item.name))
         keeps_old_name = False
         if not step.replaces:
             try:

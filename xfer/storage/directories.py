@@ -14,8 +14,8 @@ class Tree:
 
     `forbidden` is the (device, inode) of a directory that must not be entered:
     file systems that fold case or ignore characters have more names for one
-    directory than can be listed. `unflushed` are the paths of directories that
-    some batch has made and not flushed yet; whoever relies on one flushes it.
+    directory than can be listed. `unflushed` are the paths that some batch has
+    made and not flushed, yet or ever; whoever relies on one flushes it.
     """
 
     def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
@@ -61,6 +61,11 @@ class Directories:
                 self._opened[walked] = self._open_or_make(walked, component, parent)
         return self._opened[path]
 
+    def will_make(self, path: bytes) -> None:
+        """Nobody may rely on `path` from now on until it is `flushed`."""
+        self._made.add(path)
+        self._tree.unflushed.add(path)
+
     def flushed(self) -> None:
         """What this batch has made is on stable storage."""
         self._tree.unflushed -= self._made
@@ -71,8 +76,7 @@ class Directories:
         except FileNotFoundError:
             if not self._create:
                 raise
-            self._made.add(path)
-            self._tree.unflushed.add(path)
+            self.will_make(path)
             with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
                 os.mkdir(component, dir_fd=parent)
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)

@@ -121,7 +121,19 @@ class LocalIntake:
 
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
         with Directories(self._layout.files, create=False) as directories:
-            return [_status(directories, name) for name in files]
+            return [self._status(directories, name) for name in files]
+
+    def _status(self, directories: Directories, name: str) -> Held | None:
+        """What is not flushed yet is not there: a power cut may still take it."""
+        whole = to_bytes(name)
+        path, _, base = whole.rpartition(b"/")
+        try:
+            status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
+        except (OSError, Refused):
+            return None
+        if not stat.S_ISREG(status.st_mode) or whole in self._layout.files.unflushed:
+            return None
+        return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
     def open_held(self, name: str) -> "HeldFile | None":
         path, _, base = to_bytes(name).rpartition(b"/")
@@ -165,17 +177,6 @@ class HeldFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-
-def _status(directories: Directories, name: str) -> Held | None:
-    path, _, base = to_bytes(name).rpartition(b"/")
-    try:
-        status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
-    except (OSError, Refused):
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
 
 def _require_room(partials: int, size: int) -> None:
