@@ -53,6 +53,10 @@ class Channel:
         """Set the absolute deadline for all that follows; None lifts it."""
         self._transport.must_end_within(seconds)
 
+    def notice(self, when_something_comes: Callable[[], None]) -> None:
+        """Have this called while more is waited for; see `Transport`."""
+        self._transport.when_something_comes = when_something_comes
+
     # Sending
 
     def send(self, message: Message) -> bytes:
@@ -113,11 +117,8 @@ class Channel:
         self.read_into(memoryview(data))
         return bytes(data)
 
-    def read_into(self, view: memoryview, each: Callable[[], None] | None = None) -> None:
-        """Fill `view`, past the inbox where what is missing is larger than it.
-
-        `each` is called whenever some of it has come.
-        """
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view`, past the inbox where what is missing is larger than it."""
         filled = 0
         while filled < len(view):
             if self._start < self._end:
@@ -125,10 +126,10 @@ class Channel:
                 view[filled : filled + size] = self._inbox[self._start : self._start + size]
                 self._start += size
             elif len(view) - filled < _INBOX_BYTES:
-                self._fill(each)
+                self._fill()
                 continue
             else:
-                size = self._transport.receive_into(view[filled:], each)
+                size = self._transport.receive_into(view[filled:])
             filled += size
 
     def body(self, length: int) -> "Body":
@@ -172,9 +173,9 @@ class Channel:
         """Make every thread that waits on this channel fail now."""
         self._transport.shut_down(socket.SHUT_RDWR)
 
-    def _fill(self, each: Callable[[], None] | None) -> None:
+    def _fill(self) -> None:
         self._start = self._end = 0
-        self._end = self._transport.receive_into(self._inbox, each)
+        self._end = self._transport.receive_into(self._inbox)
 
 
 class Body:
@@ -184,9 +185,9 @@ class Body:
         self.remaining = length
         self._channel = channel
 
-    def read_into(self, view: memoryview, each: Callable[[], None] | None = None) -> None:
-        """Fill `view`, which is no longer than what remains; `each` as for a channel."""
-        self._channel.read_into(view, each)
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view`, which is no longer than what remains."""
+        self._channel.read_into(view)
         self.remaining -= len(view)
 
     def drain(self, scratch: memoryview) -> None:

@@ -9,7 +9,6 @@ import itertools
 import logging
 import time
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from xfer import digests, names
@@ -55,6 +54,9 @@ _MAX_REMEMBERED: Final = 1024
 _ECHOED_NAME: Final = names.MAX_NAME
 
 
+_ALIVE: Final = Progress("")
+
+
 class Session:
     """One authenticated sender.
 
@@ -78,6 +80,7 @@ class Session:
 
     def run(self) -> None:
         """Receive until the sender is done. Raises what ends the session early."""
+        self._channel.notice(self._give_sign)
         try:
             while not isinstance(message := self._next_message(), Done):
                 self._take(message)
@@ -98,7 +101,7 @@ class Session:
                 self._committer.hurry()
             while not self._channel.wait_for_message(stop, SIGN_SECONDS):
                 if self._committer.is_busy:
-                    self._give_sign(Progress(""))
+                    self._give_sign()
         except Interrupted:
             self._settle_below(EMPTY)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
@@ -107,9 +110,9 @@ class Session:
     def _settle_below(self, weight: int) -> None:
         """Wait for commits, however long the disk takes, and keep the sender patient."""
         while not self._committer.wait_below(weight, SIGN_SECONDS):
-            self._give_sign(Progress(""))
+            self._give_sign()
 
-    def _give_sign(self, progress: Progress) -> None:
+    def _give_sign(self, progress: Progress = _ALIVE) -> None:
         """Only a sender that makes offers need know what this is."""
         now = time.monotonic()
         if self._signs_are_known and now - self._signed_at >= SIGN_SECONDS / 2:
@@ -175,26 +178,25 @@ class Session:
         self._refused.discard(header.file_name)
         try:
             upload = self._uploads.expect(header)
-            self._receive(upload, body, Progress(header.file_name, header.end, header.offset))
+            self._receive(upload, body)
             self._verify(upload, header)
         except Refused as error:
             self._uploads.fall_back(header.file_name, error)
             self._refuse(header.file_name, error)
             body.drain(self._chunks[0])
 
-    def _receive(self, upload: Upload, body: Body, progress: Progress) -> None:
+    def _receive(self, upload: Upload, body: Body) -> None:
         """Move a body into its partial, hashing each chunk while the next arrives."""
-        sign = partial(self._give_sign, progress)
         if body.remaining <= _INLINE_BYTES:
             chunk = self._chunks[0][: body.remaining]
-            body.read_into(chunk, sign)
+            body.read_into(chunk)
             upload.digest.update(chunk)
             upload.partial.write(chunk)
             return
         hashing = None
         for buffer in itertools.cycle(self._chunks):
             chunk = buffer[: body.remaining]
-            body.read_into(chunk, sign)
+            body.read_into(chunk)
             if hashing:
                 hashing.result()
             if not chunk:

@@ -54,6 +54,8 @@ class Transport:
 
     A wait ends with PeerTimeout when nothing has moved in either direction for
     `timeout` seconds, or at the absolute deadline set with `must_end_within`.
+    `when_something_comes` is called during waits for more of it, even if what
+    came is too little to be seen, as half a TLS record is.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
@@ -66,6 +68,7 @@ class Transport:
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
         self._silent_since: float | None = None
+        self.when_something_comes: Callable[[], None] = lambda: None
 
     def must_end_within(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
@@ -95,12 +98,9 @@ class Transport:
             raise ConnectionLost("the other side closed the connection")
         return first[0]
 
-    def receive_into(self, view: memoryview, each: Callable[[], None] | None = None) -> int:
-        """Fill the front of `view`; how many bytes, at least one.
-
-        `each` is called whenever something has come, be it too little to be seen.
-        """
-        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN, each)
+    def receive_into(self, view: memoryview) -> int:
+        """Fill the front of `view`; how many bytes, at least one."""
+        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN)
         if not size:
             raise ConnectionLost("the other side closed the connection")
         return size
@@ -146,9 +146,7 @@ class Transport:
         self.end_tls()
         self._socket.close()
 
-    def _retry(
-        self, attempt: Callable[[], Result], events: int, each: Callable[[], None] | None = None
-    ) -> Result:
+    def _retry(self, attempt: Callable[[], Result], events: int) -> Result:
         """`attempt` until it neither fails nor would block."""
         while True:
             try:
@@ -156,8 +154,8 @@ class Transport:
                     result = attempt()
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
                 self._wait(_awaited(blocked, events))
-                if each:
-                    each()
+                if events == select.POLLIN:
+                    self.when_something_comes()
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
                 raise ConnectionLost("the other side closed the connection") from error
             except ssl.SSLError as error:
