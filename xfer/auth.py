@@ -9,7 +9,9 @@ T covers both messages as they travelled and the receiver's certificate, so
 a relay that shows another certificate ends up with another T. The keys of
 the two directions differ, so no proof can be echoed. The sender proves
 first: nobody gets a receiver to hand out material to guess a weak secret
-with. What is left to somebody in the middle is to guess online.
+with. Who gets a sender to connect to an impostor does get a proof, and can try
+passphrases on it at the price of one scrypt each; a generated secret cannot be
+guessed at any price.
 """
 
 import base64

@@ -19,6 +19,7 @@ from xfer.transport import Interrupted, StopSignal, Transport
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
 _INBOX_BYTES: Final = 256 * 1024
+_STRANGERS_INBOX_BYTES: Final = 8 * 1024
 _OUTBOX_BYTES: Final = 64 * 1024
 _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 256 * 1024 * 1024
@@ -33,7 +34,7 @@ class Channel:
     def __init__(self, connected: socket.socket, timeout: float) -> None:
         self._transport = Transport(connected, timeout)
         self._sending = threading.RLock()
-        self._inbox = memoryview(bytearray(_INBOX_BYTES))
+        self._inbox = memoryview(bytearray(_STRANGERS_INBOX_BYTES))
         self._start = self._end = 0
         self._outbox = bytearray()
 
@@ -52,6 +53,13 @@ class Channel:
     def must_end_within(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
         self._transport.must_end_within(seconds)
+
+    def expect_much(self) -> None:
+        """The other side has proved itself: from here on it is worth more memory."""
+        inbox = memoryview(bytearray(_INBOX_BYTES))
+        rest = self._end - self._start
+        inbox[:rest] = self._inbox[self._start : self._end]
+        self._inbox, self._start, self._end = inbox, 0, rest
 
     def notice(self, when_something_comes: Callable[[], None]) -> None:
         """Have this called while more is waited for; see `Transport`."""
@@ -125,7 +133,7 @@ class Channel:
                 size = min(len(view) - filled, self._end - self._start)
                 view[filled : filled + size] = self._inbox[self._start : self._start + size]
                 self._start += size
-            elif len(view) - filled < _INBOX_BYTES:
+            elif len(view) - filled < len(self._inbox):
                 self._fill()
                 continue
             else:

@@ -191,6 +191,7 @@ def send(
                 "no secret: copy the receiver's to "
                 f"{config.default_secret_file()} (chmod 600), or set {config.SECRET_VARIABLE}"
             )
+        _allow_many_descriptors()
         address = config.parse_address(host)
         tree.check(paths, name)
         key = auth.derive_key(secret)

@@ -77,6 +77,7 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
     if algorithm not in welcome.digests:
         raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
     channel.must_end_within(None)
+    channel.expect_much()
 
 
 def _nobody_answers(target: Target, error: OSError) -> ConnectionLost:

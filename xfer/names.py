@@ -25,6 +25,10 @@ def check(name: str) -> str:
     return name
 
 
+def is_safe(name: str) -> bool:
+    return _fault(name) is None
+
+
 def check_target(target: str) -> str:
     """Like `check`, for the text of a symbolic link: any path, but one that can exist."""
     if not target or "\0" in target or not _is_canonical(target):

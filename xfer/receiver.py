@@ -5,6 +5,7 @@ bodies go into a store, receipts go out once the store says that they may.
 Knows no terminal and no kind of store.
 """
 
+import hashlib
 import itertools
 import logging
 import time
@@ -69,7 +70,7 @@ class Session:
         self._intake = intake
         self._stop = stop
         self._label = label
-        self._refused: set[str] = set()
+        self._refused: set[bytes] = set()
         self._signs_are_known = False
         self._signed_at = time.monotonic()
         self._beside = digests.Beside()
@@ -88,10 +89,12 @@ class Session:
             self._channel.send(Done())
             self._channel.flush()
         finally:
+            self._channel.notice(lambda: None)
             self._committer.close()
             self._beside.close()
             for name, size in self._uploads.keep_all().items():
                 log.warning("%s %s: interrupted at %d bytes", self._label, printable(name), size)
+            del self._committer, self._uploads  # they know this session: a circle is freed late
 
     def _next_message(self) -> Message:
         # A file of which parts are missing may finish, even when the receiver stops.
@@ -152,11 +155,9 @@ class Session:
 
     def _take_offer(self, offer: Offer) -> None:
         self._signs_are_known = True
-        held = self._intake.statuses([file.file_name for file in offer.files])
-        planned = (
-            self._plan(file, found, offer.digest)
-            for file, found in zip(offer.files, held, strict=True)
-        )
+        safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
+        held = dict(zip(safe, self._intake.statuses(safe), strict=True))
+        planned = (self._plan(file, held.get(file.file_name), offer.digest) for file in offer.files)
         for files in in_frames(planned, lambda file: file.file_name):
             self._channel.send(Plan(tuple(files)))
         self._channel.flush()
@@ -167,15 +168,15 @@ class Session:
             return self._uploads.plan(offered, held, algorithm)
         except Refused as error:
             self._refuse(offered.file_name, error)
-            return PlannedFile(offered.file_name, "refuse")
+            return PlannedFile(offered.file_name[:_ECHOED_NAME], "refuse")
 
     # A file, or a part of one
 
     def _take_file(self, header: FileHeader, body: Body) -> None:
-        if header.offset and header.file_name in self._refused:
+        if header.offset and _brief(header.file_name) in self._refused:
             body.drain(self._chunks[0])  # it was refused once; its later parts travelled already
             return
-        self._refused.discard(header.file_name)
+        self._refused.discard(_brief(header.file_name))
         try:
             upload = self._uploads.expect(header)
             self._receive(upload, body)
@@ -221,8 +222,8 @@ class Session:
     # Receipts and refusals
 
     def _arrived(self, arrived: Arrived) -> None:
-        self._settle_below(FULL)
         self._committer.add(arrived)
+        self._settle_below(FULL)
 
     def _settle(self, arrived: Arrived, outcome: Outcome | Refused) -> None:
         """In the committer's thread: the answer to what was committed."""
@@ -241,7 +242,7 @@ class Session:
         """The answer to something of which more may be on its way."""
         if len(self._refused) >= _MAX_REMEMBERED:
             self._refused.clear()
-        self._refused.add(name)
+        self._refused.add(_brief(name))
         self._send_refusal(name, error)
         self._channel.flush()
 
@@ -249,3 +250,8 @@ class Session:
         because = f" ({error.__cause__})" if error.__cause__ else ""
         log.warning("%s %s: refused, %s%s", self._label, printable(name), error.message, because)
         self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
+
+
+def _brief(name: str) -> bytes:
+    """Stands for a name that may be long."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()

@@ -40,7 +40,8 @@ from xfer.tree import Entry, Kind, Unsendable
 UNCHANGED: Final = "unchanged"
 _OFFERS_AHEAD: Final = 8
 """So many are under way at once, so that a long line is kept full."""
-_OPEN_DIRECTORIES: Final = 256
+_MOST_PLANS: Final = 4096
+_OPEN_DIRECTORIES: Final = 64
 """What is offered holds the directories open that it was found in."""
 
 
@@ -278,6 +279,8 @@ class SendSession:
             case Plan():
                 for planned in message.files:
                     self._plans.put(planned)
+                if self._plans.qsize() > _MOST_PLANS:
+                    raise CorruptData("plans for more than was offered")
             case Refusal():
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)

@@ -86,7 +86,13 @@ class Server(socketserver.ThreadingTCPServer):
                 self.handle_request()
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + _TIDY_SECONDS
-                self.store.tidy()
+                self._tidy()
+
+    def _tidy(self) -> None:
+        try:
+            self.store.tidy()
+        except OSError as error:
+            log.warning("could not remove old partials: %s", error)
 
     def stop(self) -> None:
         """Accept nobody any more; return at once. Call it from any thread or signal handler."""
@@ -172,6 +178,7 @@ class Server(socketserver.ThreadingTCPServer):
         welcome = partial(Welcome, digests=list(digests.available()), durable=self.store.durable)
         key_id = auth.admit_sender(channel, self.terms.keys, binding, welcome)
         channel.must_end_within(None)
+        channel.expect_much()
         with self._changed:
             self._opening.discard(channel)
             self._changed.notify_all()

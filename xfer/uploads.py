@@ -114,6 +114,8 @@ class Uploads:
         elif not upload:
             upload = self._continued(header)
         if upload is None or upload.size != header.offset:
+            if upload and name not in self._arriving:
+                upload.partial.keep()
             raise Refused("this part continues nothing that is here", code=Code.BAD_PART)
         if len(self._arriving) >= _MAX_OPEN:
             self._keep(next(iter(self._arriving)))  # the sender gave it up long ago
@@ -174,8 +176,8 @@ class Uploads:
             held.close()
 
     def _resumed(self, partial: Partial, name: str, algorithm: str) -> Upload:
-        upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
         try:
+            upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
             self._take_in(partial, upload.digest, Progress(name, partial.size), None)
         except BaseException:
             partial.keep()
@@ -184,8 +186,9 @@ class Uploads:
 
     def _copied(self, held: Readable, header: FileHeader) -> Upload:
         name, algorithm = header.file_name, header.algorithm
+        digest = digests.new(algorithm)
         partial = self._intake.create_partial(name, header.file_size)
-        upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
+        upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
             self._take_in(held, upload.digest, Progress(name, header.offset), partial)
         except BaseException:

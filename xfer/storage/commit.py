@@ -47,6 +47,7 @@ class _Step:
     place: Place = NOWHERE
     ready: bytes = b""
     replaces: bool = False
+    kept: tuple[int, int] | None = None
     result: Outcome | Refused | None = None
 
 
@@ -159,6 +160,7 @@ class Commit:
             kept_in = self._versions.open(names.to_bytes(step.item.name))
             link_version(step.place, kept_in)
             self._versions.changed.add(kept_in)
+            step.kept = status.st_dev, status.st_ino
 
     # 4. install
 
@@ -177,11 +179,19 @@ class Commit:
                 self._keep_version(step)
                 self._flusher.flush(self._versions.changed)
         if step.replaces:
+            self._keep_newcomer(step)
             replace(step.ready, partials, step.place)
         if isinstance(step.item, NewFile) and not keeps_old_name:
             step.item.partial.forget_name()
         kept = step.replaces and self._if_exists is IfExists.VERSION
         step.result = Outcome.VERSIONED if kept else Outcome.STORED
+
+    def _keep_newcomer(self, step: _Step) -> None:
+        """Another item of this batch can have the name, where names are not told apart."""
+        status = step.place.status()
+        if step.kept and status and (status.st_dev, status.st_ino) != step.kept:
+            self._keep_version(step)
+            self._flusher.flush(self._versions.changed)
 
     def _install_directory(self, step: _Step, metadata: Metadata) -> None:
         existed = step.place.status() is not None

@@ -80,8 +80,9 @@ class Layout:
         for name in map(os.fsencode, os.listdir(self.partials)):
             if not name.startswith(KEYED_PREFIX):
                 continue
-            with contextlib.suppress(FileNotFoundError, Refused):  # gone, or in use
-                written_at = os.stat(name, dir_fd=self.partials).st_mtime
+            with contextlib.suppress(OSError, Refused):  # gone, or in use
+                # Not its mtime: that may be the sender's already.
+                written_at = os.stat(name, dir_fd=self.partials).st_ctime
                 if time.time() - written_at < partial_seconds:
                     continue
                 if partial := open_keyed(self.partials, name, create=False):

@@ -107,10 +107,13 @@ class LocalIntake:
             partial = open_keyed(partials, key_for(self._owner, name), create=True)
             if partial is None:
                 raise Refused("its partial went away", code=Code.BUSY)
-            os.ftruncate(partial.descriptor, 0)
         except OSError as error:
             raise refusal(error) from error
-        partial.size = 0
+        try:
+            partial.truncate(0)
+        except Refused:
+            partial.discard()
+            raise
         return partial
 
     def find_partial(self, name: str) -> Partial | None:
@@ -172,7 +175,7 @@ class HeldFile:
         return read_at(self._descriptor, offset, view)
 
     def apply(self, metadata: Metadata) -> None:
-        with contextlib.suppress(PermissionError):  # another owner's: the bytes are there
+        with contextlib.suppress(OSError):  # another owner's, a read-only disk: the bytes are there
             apply_metadata(self._descriptor, metadata)
 
     def close(self) -> None:

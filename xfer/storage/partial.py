@@ -5,6 +5,7 @@ session has it. One without belongs to its session alone.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -19,6 +20,7 @@ from xfer.storage.durability import start_writeback
 
 KEYED_PREFIX: Final = b"keyed-"
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
+_READABLE_AND_WRITABLE: Final = 0o600
 _STORABLE_MODE: Final = 0o777
 """Set-id and sticky bits stay behind."""
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -80,7 +82,8 @@ class LocalPartial:
             # Unlinked before the lock goes: else another session could find, under the
             # partial's name, the very file that was just put in its place.
             if self._has_name:
-                os.unlink(self.name, dir_fd=self._partials)
+                with contextlib.suppress(OSError):  # the next start tries again
+                    os.unlink(self.name, dir_fd=self._partials)
             os.close(self.descriptor)
 
     def forget_name(self) -> None:
@@ -104,6 +107,9 @@ def open_keyed(partials: int, name: bytes, *, create: bool) -> LocalPartial | No
             descriptor = _open(partials, name, os.O_CREAT if create else 0)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            _make_writable(partials, name)
+            continue
         try:
             if _lock_current(partials, name, descriptor):
                 return LocalPartial(partials, name, descriptor)
@@ -143,6 +149,17 @@ def read_at(descriptor: int, offset: int, view: memoryview) -> int:
 
 def _open(partials: int, name: bytes, flags: int) -> int:
     return os.open(name, _FLAGS | flags, 0o600, dir_fd=partials)
+
+
+def _make_writable(partials: int, name: bytes) -> None:
+    """A partial that was about to be installed has the mode of its file already."""
+    status = os.stat(name, dir_fd=partials, follow_symlinks=False)
+    if status.st_nlink > 1:
+        os.unlink(name, dir_fd=partials)  # it is a stored file, see below
+    elif status.st_mode & _READABLE_AND_WRITABLE == _READABLE_AND_WRITABLE:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    else:
+        os.chmod(name, _READABLE_AND_WRITABLE, dir_fd=partials)
 
 
 def _lock_current(partials: int, name: bytes, descriptor: int) -> bool:
