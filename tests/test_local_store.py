@@ -592,9 +592,21 @@ def test_an_unwritable_directory_is_a_local_error(root: Path) -> None:
     assert os.listdir(root) == []
 
 
-def test_a_parent_that_may_not_be_written_harms_no_other_item(root: Path) -> None:
+def test_a_parent_whose_mode_forbids_it_is_written_and_keeps_its_mode(root: Path) -> None:
     prefix = without("dac_override", "dac_read_search")
     (root / "locked").mkdir(mode=0o555)
+    contents: Contents = {"locked/f": "1", "f": "2", "locked/d/f": "3"}
+    assert commit_apart(root, contents, prefix) == ["stored"] * 3
+    assert (sorted(os.listdir(root / "locked")), partials(root)) == (["d", "f"], [])
+    assert mode(root / "locked") == 0o555
+
+
+def test_a_parent_that_may_not_be_written_harms_no_other_item(root: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a directory that is somebody else's")
+    prefix = without("dac_override", "dac_read_search", "fowner")
+    (root / "locked").mkdir(mode=0o755)
+    os.chown(root / "locked", 1234, 1234)
     contents: Contents = {"locked/f": "1", "f": "2", "locked/d/f": "3"}
     assert commit_apart(root, contents, prefix) == [Code.STORAGE, "stored", Code.STORAGE]
     assert (os.listdir(root / "locked"), partials(root)) == ([], [])

@@ -2,11 +2,32 @@
 
 import contextlib
 import os
+import stat
+from collections.abc import Callable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
 
+_WRITABLE: Final = 0o300
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def in_spite_of_mode(directory: int, action: Callable[[], None]) -> None:
+    """Do `action` in a directory whose mode, which a sender gave it, forbids even its owner to.
+
+    PermissionError where that is not the reason.
+    """
+    try:
+        action()
+    except PermissionError:
+        mode = stat.S_IMODE(os.fstat(directory).st_mode)
+        if mode & _WRITABLE == _WRITABLE:
+            raise
+        os.fchmod(directory, mode | _WRITABLE)
+        try:
+            action()
+        finally:
+            os.fchmod(directory, mode)
 
 
 class Tree:
@@ -78,7 +99,7 @@ class Directories:
                 raise
             self.will_make(path)
             with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
-                os.mkdir(component, dir_fd=parent)
+                in_spite_of_mode(parent, lambda: os.mkdir(component, dir_fd=parent))
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         if path in self._tree.unflushed:
             self.changed.add(parent)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xfer.storage import Metadata
+from xfer.storage.directories import in_spite_of_mode
 from xfer.storage.partial import apply_metadata
 
 _COPIED_BYTES: Final = 1024 * 1024
@@ -39,11 +40,15 @@ def link_new(ready: bytes, partials: int, place: Place) -> bool:
 
     FileExistsError when the name is taken: a link never replaces.
     """
-    try:
+
+    def link() -> None:
         os.link(
             ready, place.name,
             src_dir_fd=partials, dst_dir_fd=place.directory, follow_symlinks=False,
         )  # fmt: skip
+
+    try:
+        in_spite_of_mode(place.directory, link)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
@@ -56,7 +61,11 @@ def link_new(ready: bytes, partials: int, place: Place) -> bool:
 
 def replace(ready: bytes, partials: int, place: Place) -> None:
     """Give a partial its name, whatever had it."""
-    os.rename(ready, place.name, src_dir_fd=partials, dst_dir_fd=place.directory)
+
+    def rename() -> None:
+        os.rename(ready, place.name, src_dir_fd=partials, dst_dir_fd=place.directory)
+
+    in_spite_of_mode(place.directory, rename)
 
 
 def link_version(place: Place, kept_in: int) -> None:
