@@ -68,7 +68,9 @@ class Layout:
         self.remove_expired(partial_seconds)
         removed = resumable = 0
         for name in os.listdir(self.partials):
-            if os.fsencode(name).startswith(KEYED_PREFIX):
+            # One with a second link is a stored file: killed between the steps of an install.
+            links = os.stat(name, dir_fd=self.partials, follow_symlinks=False).st_nlink
+            if os.fsencode(name).startswith(KEYED_PREFIX) and links == 1:
                 resumable += 1
             else:
                 os.unlink(name, dir_fd=self.partials)
