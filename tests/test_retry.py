@@ -25,7 +25,7 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, link
 
-AT_ONCE = 2.0
+AT_ONCE = 15.0
 """Seconds that starting and failing may take on a busy machine."""
 
 
@@ -190,7 +190,7 @@ def test_a_connection_that_takes_bytes_and_delivers_none_is_given_up(tmp_path: P
     ):
         process = proxy.leading_to(site).start_send("--timeout", "0.5", "--retry-for", "1", file)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(8)
+            process.wait(40)
         has_ended = process.poll() is not None
         process.kill()
         process.communicate()
