@@ -47,6 +47,7 @@ class _Step:
     place: Place = NOWHERE
     ready: bytes = b""
     replaces: bool = False
+    compared: tuple[int, int] | None = None
     kept: tuple[int, int] | None = None
     result: Outcome | Refused | None = None
 
@@ -113,6 +114,9 @@ class Commit:
 
     def _compare_file(self, step: _Step, partial: LocalPartial) -> None:
         existing = self._open_existing(step)
+        if existing is not None:
+            status = os.fstat(existing)
+            step.compared = status.st_dev, status.st_ino
         if existing is not None and _same_content(existing, partial.descriptor):
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
@@ -153,6 +157,8 @@ class Commit:
             return
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if self._is_unchanged_after_all(step, status):
+            return
         if self._if_exists is IfExists.REFUSE:
             raise Refused("the receiver has other content under this name", code=Code.EXISTS)
         step.replaces = True
@@ -161,6 +167,14 @@ class Commit:
             link_version(step.place, kept_in)
             self._versions.changed.add(kept_in)
             step.kept = status.st_dev, status.st_ino
+
+    def _is_unchanged_after_all(self, step: _Step, status: os.stat_result) -> bool:
+        """Another session can have stored the same content since it was compared."""
+        if step.compared != (status.st_dev, status.st_ino):
+            match step.item:
+                case NewFile(_, LocalPartial() as partial):
+                    self._compare_file(step, partial)
+        return step.result is not None
 
     # 4. install
 
@@ -178,6 +192,8 @@ class Commit:
             except FileExistsError:  # made by somebody else since the versions were kept
                 self._keep_version(step)
                 self._flusher.flush(self._versions.changed)
+                if step.result:
+                    return
         if step.replaces:
             self._keep_newcomer(step)
             replace(step.ready, partials, step.place)
