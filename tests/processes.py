@@ -79,10 +79,12 @@ def start(
     return subprocess.Popen(command, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
-def finish(process: subprocess.Popen[bytes], stdin: bytes = b"") -> Finished:
-    """Feed `stdin`, wait for the end, kill what does not come to one."""
+def finish(
+    process: subprocess.Popen[bytes], stdin: bytes = b"", patience: float = PATIENCE
+) -> Finished:
+    """Feed `stdin`, wait for the end, kill what has not come to one after `patience` seconds."""
     try:
-        out, err = process.communicate(stdin or None, timeout=PATIENCE)
+        out, err = process.communicate(stdin or None, timeout=patience)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
