@@ -21,7 +21,7 @@ Read = Callable[[int], bytes]
 
 def encode(fields: Mapping[str, object]) -> bytes:
     """The frame that carries `fields`. ProtocolError if they do not fit into one."""
-    payload = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii")
+    payload = _ENCODER.encode(fields).encode("ascii")
     if len(payload) > MAX_PAYLOAD:
         raise ProtocolError(f"a message of {len(payload)} bytes does not fit into a frame")
     return _PREFIX.pack(len(payload)) + payload
@@ -45,12 +45,7 @@ def decode(payload: bytes) -> dict[str, Any]:
     duplicate keys, NaN or infinities.
     """
     try:
-        value = json.loads(
-            payload.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ProtocolError("a frame that is not plain JSON") from error
     if not isinstance(value, dict):
@@ -74,3 +69,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} overflows")
     return number
+
+
+# Made once: json.dumps and json.loads would make one of each for every frame.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite
+)

@@ -5,7 +5,7 @@ travels as the lone surrogate U+DC80 to U+DCFF (PEP 383). Unsafe names are
 refused, never cleaned up. Touches no disk.
 """
 
-import unicodedata
+import re
 from typing import Final
 
 from xfer.errors import Code, Refused
@@ -16,6 +16,10 @@ MAX_NAME: Final = 4096
 """Bytes in a whole name, and in the target of a symbolic link."""
 STATE_DIRECTORY: Final = ".xfer"
 """First component that no file may have: the receiver's own directory."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode's category Cc, which is closed."""
+_SURELY_SHORT: Final = MAX_COMPONENT // 4
+"""Characters: so many are no more bytes than a component may have."""
 
 
 def check(name: str) -> str:
@@ -56,11 +60,11 @@ def printable(text: str) -> str:
 def _fault(name: str) -> str | None:
     if not name:
         return "it is empty"
-    if any(unicodedata.category(c) == "Cc" for c in name):
+    if _CONTROL.search(name):
         return "it has a control character"
     if not _is_canonical(name):
         return "it is not text, nor the one spelling of its bytes"
-    if len(to_bytes(name)) > MAX_NAME:
+    if len(name) > _SURELY_SHORT and len(to_bytes(name)) > MAX_NAME:
         return f"it is longer than {MAX_NAME} bytes"
     components = name.split("/")
     if components[0] == STATE_DIRECTORY:
@@ -71,7 +75,7 @@ def _fault(name: str) -> str | None:
 def _component_fault(component: str) -> str | None:
     if component in ("", ".", ".."):
         return "it has an empty, . or .. component"
-    if len(to_bytes(component)) > MAX_COMPONENT:
+    if len(component) > _SURELY_SHORT and len(to_bytes(component)) > MAX_COMPONENT:
         return f"a component is longer than {MAX_COMPONENT} bytes"
     return None
 
@@ -79,6 +83,8 @@ def _component_fault(component: str) -> str | None:
 def _is_canonical(name: str) -> bool:
     """Surrogates that spell valid UTF-8 would be a second name for the same bytes,
     and a way to smuggle in characters that are refused when spelled plainly."""
+    if name.isascii():
+        return True
     try:
         return from_bytes(to_bytes(name)) == name
     except UnicodeEncodeError:

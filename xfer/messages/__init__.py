@@ -46,7 +46,7 @@ def parse(payload: bytes) -> Message:
     that is missing and a value of the wrong kind.
     """
     content = frames.decode(payload)
-    kind = content.get("type")
+    kind = content.pop("type", None)
     message = _CLASSES.get(kind) if isinstance(kind, str) else None
     if message is None:
         raise ProtocolError("a message of unknown type")
@@ -58,7 +58,7 @@ def parse(payload: bytes) -> Message:
 
 def _content(value: Any) -> dict[str, object]:
     content: dict[str, object] = {}
-    for name, default in keys(type(value)):
+    for name, default in keys(type(value)).items():
         held = getattr(value, name)
         if held != default or default is MISSING:
             content[name] = [_content(item) for item in held] if isinstance(held, tuple) else held
