@@ -27,7 +27,7 @@ def test_four_gibibytes_arrive_over_ten_cuts(
             opened.write(some.randbytes(MIB))
     cuts = [link("up", reset_at=some.randrange(FILE_BYTES // (CUTS + 1))) for _ in range(CUTS)]
     with receiving(tmp_path / "far") as site, Proxy(site.port, cuts) as proxy:
-        sending = proxy.leading_to(site).start_send("--json", file)
+        sending = proxy.leading_to(site).start_send("--json", "--retry-for", "60", file)
         done = finish(sending, patience=PATIENCE_SECONDS)
         assert done.code == 0, done
         assert filecmp.cmp(file, site.stored(file), shallow=False)

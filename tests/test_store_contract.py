@@ -5,7 +5,7 @@ To hold a new kind of store to the contract, write its `Keeper` and list it.
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -90,6 +90,16 @@ def new_file(
     return NewFile(name, partial)
 
 
+def commit(intake: Intake, items: Sequence[Item]) -> list[Outcome | Refused]:
+    """A whole commit in this thread."""
+    steps = intake.commit(items)
+    while True:
+        try:
+            next(steps)()
+        except StopIteration as end:
+            return list(end.value)
+
+
 def words(results: Iterable[Outcome | Refused]) -> list[str]:
     """Outcomes as receipts say them, refusals as their codes."""
     return [result.code if isinstance(result, Refused) else result.value for result in results]
@@ -97,7 +107,7 @@ def words(results: Iterable[Outcome | Refused]) -> list[str]:
 
 def put(intake: Intake, name: str, content: bytes, metadata: Metadata | None = None) -> str:
     """Commit one file by itself."""
-    return words(intake.commit([new_file(intake, name, content, metadata)]))[0]
+    return words(commit(intake, [new_file(intake, name, content, metadata)]))[0]
 
 
 @pytest.fixture(params=KEEPERS)
@@ -136,7 +146,7 @@ def test_a_committed_file_has_exactly_its_bytes(
     for data in writes:
         partial.write(data)
     partial.finish(Metadata())
-    assert words(intake.commit([NewFile("f", partial)])) == ["stored"]
+    assert words(commit(intake, [NewFile("f", partial)])) == ["stored"]
     assert keeper.visible() == {"f": b"".join(writes)}
     assert keeper.hidden() == []
 
@@ -167,7 +177,7 @@ def test_discard_leaves_nothing_and_may_be_repeated(
 
 def test_discard_after_the_commit_takes_nothing_away(keeper: Keeper, intake: Intake) -> None:
     item = new_file(intake, "f", b"data")
-    intake.commit([item])
+    commit(intake, [item])
     item.partial.discard()
     assert keeper.visible() == {"f": b"data"}
 
@@ -194,7 +204,7 @@ def test_no_content_is_lost_to_a_later_one(
 def test_results_come_in_the_order_of_the_batch(keeper: Keeper, intake: Intake) -> None:
     put(intake, "same", b"1")
     put(intake, "other", b"1")
-    intake.commit([NewDirectory("taken", Metadata())])
+    commit(intake, [NewDirectory("taken", Metadata())])
     batch: list[Item] = [
         new_file(intake, "taken", b"2"),
         new_file(intake, "new", b"2"),
@@ -205,7 +215,7 @@ def test_results_come_in_the_order_of_the_batch(keeper: Keeper, intake: Intake) 
         NewDirectory("empty", Metadata()),
     ]
     expected = ["exists", "stored", "unchanged", "stored", "exists", "versioned", "stored"]
-    assert words(intake.commit(batch)) == expected
+    assert words(commit(intake, batch)) == expected
     assert keeper.visible() == {
         "taken": None,
         "new": b"2",
@@ -217,16 +227,16 @@ def test_results_come_in_the_order_of_the_batch(keeper: Keeper, intake: Intake) 
 
 
 def test_an_empty_batch_has_no_results(intake: Intake) -> None:
-    assert intake.commit([]) == []
+    assert commit(intake, []) == []
 
 
 @pytest.mark.parametrize("name", ["taken", "file/below", "file/far/below"])
 def test_a_failed_store_leaves_nothing(keeper: Keeper, intake: Intake, name: str) -> None:
     put(intake, "file", b"1")
-    intake.commit([NewDirectory("taken", Metadata())])
+    commit(intake, [NewDirectory("taken", Metadata())])
     before = keeper.visible()
     assert put(intake, name, b"2") == Code.EXISTS
-    assert words(intake.commit([NewSymlink(name, "file")])) == [Code.EXISTS]
+    assert words(commit(intake, [NewSymlink(name, "file")])) == [Code.EXISTS]
     assert keeper.visible() == before
     assert keeper.hidden() == []
     assert keeper.older("file") == []
@@ -236,15 +246,15 @@ def test_a_directory_is_made_with_its_parents_and_then_unchanged(
     keeper: Keeper, intake: Intake
 ) -> None:
     item = NewDirectory("a/b", Metadata(0o755, 10**18))
-    assert words(intake.commit([item])) == ["stored"]
-    assert words(intake.commit([item])) == ["unchanged"]
+    assert words(commit(intake, [item])) == ["stored"]
+    assert words(commit(intake, [item])) == ["unchanged"]
     assert keeper.visible() == {"a": None, "a/b": None}
 
 
 @pytest.mark.parametrize("target", ["f", "nowhere", "../..", "/", "caf\udce9", "t" * 4095])
 def test_a_symlink_is_stored_as_it_is(keeper: Keeper, intake: Intake, target: str) -> None:
     put(intake, "f", b"data")
-    outcomes = [words(intake.commit([NewSymlink("d/link", target)])) for _ in range(2)]
+    outcomes = [words(commit(intake, [NewSymlink("d/link", target)])) for _ in range(2)]
     assert outcomes == [["stored"], ["unchanged"]]
     assert keeper.visible() == {"d": None, "d/link": target, "f": b"data"}
 
@@ -252,7 +262,7 @@ def test_a_symlink_is_stored_as_it_is(keeper: Keeper, intake: Intake, target: st
 def test_many_files_in_one_batch_all_arrive(keeper: Keeper, intake: Intake) -> None:
     contents = {f"d{n % 7}/{n}": b"%d" % n for n in range(100)}
     items = [new_file(intake, name, content) for name, content in contents.items()]
-    assert set(words(intake.commit(items))) == {"stored"}
+    assert set(words(commit(intake, items))) == {"stored"}
     assert {n: c for n, c in keeper.visible().items() if c is not None} == contents
 
 
@@ -271,7 +281,7 @@ def test_every_content_with_a_receipt_survives_senders_at_once(
             shared = ["all", "d/all", f"own/{sender}"]
             batch = [new_file(intake, name, content) for name in (below, *shared)]
             start.wait(10)
-            told.update(words(intake.commit(batch)))
+            told.update(words(commit(intake, batch)))
         intake.close()
         return told
 

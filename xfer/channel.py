@@ -8,13 +8,12 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 from typing import Final, TypeVar
 
 from xfer import frames, messages
 from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message
-from xfer.transport import Interrupted, StopSignal, Transport
+from xfer.transport import Interrupted, Meanwhile, StopSignal, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
@@ -56,14 +55,15 @@ class Channel:
 
     def expect_much(self) -> None:
         """The other side has proved itself: from here on it is worth more memory."""
+        self._transport.expect_much()
         inbox = memoryview(bytearray(_INBOX_BYTES))
         rest = self._end - self._start
         inbox[:rest] = self._inbox[self._start : self._end]
         self._inbox, self._start, self._end = inbox, 0, rest
 
-    def notice(self, when_something_comes: Callable[[], None]) -> None:
-        """Have this called while more is waited for; see `Transport`."""
-        self._transport.when_something_comes = when_something_comes
+    def accompany(self, meanwhile: Meanwhile | None) -> None:
+        """Have this done while more is waited for."""
+        self._transport.meanwhile = meanwhile
 
     # Sending
 
@@ -101,6 +101,8 @@ class Channel:
         """
         if stop and stop.is_set:
             raise Interrupted
+        if self._start == self._end:
+            self._start, self._end = 0, self._transport.receive_now(self._inbox)
         return self._start < self._end or self._transport.wait_readable(stop, seconds)
 
     def peek(self) -> int:
@@ -121,6 +123,10 @@ class Channel:
 
     def read(self, length: int) -> bytes:
         """Exactly `length` bytes."""
+        end = self._start + length
+        if end <= self._end:
+            view, self._start = self._inbox[self._start : end], end
+            return view.tobytes()
         data = bytearray(length)
         self.read_into(memoryview(data))
         return bytes(data)

@@ -1,21 +1,29 @@
 """Commits beside the receiving: what arrives during one commit goes into the next.
 
 So one file is committed at once, ten thousand share as many flushes as the
-disk makes in the time they take to arrive, and nobody waits for a disk.
+disk makes in the time they take to arrive, and whoever receives never waits
+for a disk. Whatever of a commit does wait, for a disk or for another session,
+is done in a second thread. The rest stays in the caller's: two threads that
+both make many short system calls only take the interpreter from each other.
 """
 
 import contextlib
-import threading
-from collections.abc import Callable, Sequence
+import os
+import resource
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Final
 
+from xfer.digests import Beside
 from xfer.errors import ConnectionLost, Refused
 from xfer.messages import Receipt
-from xfer.storage import Intake, Item, NewFile, Outcome
+from xfer.storage import Intake, Item, NewFile, Outcome, Steps, refusal
 
 _ITEM_WEIGHT: Final = 64 * 1024
-"""What an item counts beside its bytes; it has a descriptor open, and a place in memory."""
+"""What an item counts at least beside its bytes; it has a place in memory."""
+_SHARE: Final = 8
+"""The items of one session may have one of so many of the process's descriptors open."""
 _WORTH_A_BATCH: Final = 64
 """Items for which a commit begins although more are coming."""
 FULL: Final = 32 * 1024 * 1024
@@ -32,19 +40,17 @@ class Arrived:
     began: float
     size: int = 0
 
-    @property
-    def weight(self) -> int:
-        return self.size + _ITEM_WEIGHT
-
 
 Settle = Callable[[Arrived, Outcome | Refused], None]
 
 
 class Committer:
-    """The thread that commits for one session; started with the first item.
+    """The commits of one session, one after the other.
 
-    `settle` is called in it for each item with what became of it, and `flush`
-    after each batch.
+    `settle` is called for each item with what became of it, and `flush` after
+    each batch. Once a commit can go on, something can be read from
+    `descriptor`; whoever waits for more to arrive waits for that, too, and
+    calls `go_on`.
     """
 
     def __init__(self, intake: Intake, settle: Settle, flush: Callable[[], None]) -> None:
@@ -52,93 +58,97 @@ class Committer:
         self._settle = settle
         self._flush = flush
         self._pending: list[Arrived] = []
-        self._weight = 0
-        self._changed = threading.Condition()
-        self._failure: Exception | None = None
-        self._is_in_a_hurry = self._closing = False
-        self._thread: threading.Thread | None = None
+        self._batch: list[Arrived] = []
+        self._steps: Steps | None = None
+        self._awaited: Future[None] | None = None
+        self.weight = 0
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
+        self._beside = Beside()
+        try:
+            self.descriptor, self._wake = os.pipe()
+        except OSError as error:
+            raise refusal(error) from error
 
     def add(self, arrived: Arrived) -> None:
-        """Have it committed. Raises what ended the thread, if anything did."""
-        with self._changed:
-            if self._failure:
-                raise self._failure
-            self._pending.append(arrived)
-            self._weight += arrived.weight
-            if len(self._pending) >= _WORTH_A_BATCH:
-                self._hurry()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
+        """Have it committed."""
+        self._pending.append(arrived)
+        self.weight += arrived.size + self._item_weight
+        if len(self._pending) >= _WORTH_A_BATCH:
+            self.hurry()
 
     def hurry(self) -> None:
         """Nothing more is coming for the moment: commit what there is."""
-        with self._changed:
-            self._hurry()
+        self.go_on()
+        while self._steps is None and self._pending:
+            self._begin()
+
+    def go_on(self) -> None:
+        """Carry on with a commit that had to wait, if it need not any more."""
+        if self._steps and self._awaited and self._awaited.done():
+            self._run(self._steps)
 
     def wait_below(self, weight: int, seconds: float) -> bool:
-        """Wait until less than `weight` is unsettled; False if it takes longer.
-
-        Raises what ended the thread, if anything did.
-        """
-        with self._changed:
-            self._hurry()
-            below = self._changed.wait_for(
-                lambda: self._weight < weight or self._failure is not None, seconds
-            )
-            if self._failure:
-                raise self._failure
-            return below
+        """Wait until less than `weight` is unsettled; False if nothing happens for so long."""
+        self.hurry()
+        while self._awaited and self.weight >= weight:
+            if not wait([self._awaited], seconds).done:
+                return False
+            self.hurry()
+        return True
 
     @property
     def is_busy(self) -> bool:
-        return self._weight > 0
+        return self.weight > 0
 
     def close(self) -> None:
         """Commit what has arrived whole, whether anybody still hears of it or not."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread:
-            self._thread.join()
-        for arrived in self._pending:  # the thread has failed
-            if isinstance(arrived.item, NewFile):
-                arrived.item.partial.keep()
-
-    def _hurry(self) -> None:
-        if self._pending:
-            self._is_in_a_hurry = True
-            self._changed.notify_all()
-
-    def _run(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._commit(batch)
-        except Exception as error:  # noqa: BLE001 (whoever adds or waits next raises it)
-            with self._changed:
-                self._failure = error
-                self._changed.notify_all()
+            while not self.wait_below(EMPTY, 60.0):
+                pass
+        finally:
+            for arrived in self._pending:  # a commit has failed in a way that nobody foresaw
+                if isinstance(arrived.item, NewFile):
+                    arrived.item.partial.keep()
+            self._beside.close()
+            os.close(self.descriptor)
+            os.close(self._wake)
 
-    def _next_batch(self) -> list[Arrived]:
-        """What is pending, up to the second one of a name; nothing means that it is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: (self._pending and self._is_in_a_hurry) or self._closing)
-            self._is_in_a_hurry = False
-            names: set[str] = set()
-            for arrived in self._pending:
-                if arrived.item.name in names:
-                    break
-                names.add(arrived.item.name)
-            batch = self._pending[: len(names)]
-            del self._pending[: len(names)]
-            return batch
+    def _begin(self) -> None:
+        """Commit what is pending, up to the second one of a name."""
+        names: set[str] = set()
+        for arrived in self._pending:
+            if arrived.item.name in names:
+                break
+            names.add(arrived.item.name)
+        self._batch = self._pending[: len(names)]
+        del self._pending[: len(names)]
+        self._steps = self._intake.commit([arrived.item for arrived in self._batch])
+        self._run(self._steps)
 
-    def _commit(self, batch: Sequence[Arrived]) -> None:
-        outcomes = self._intake.commit([arrived.item for arrived in batch])
+    def _run(self, steps: Steps) -> None:
+        """Carry on until something has to be waited for, or all is over."""
+        try:
+            if self._awaited:
+                os.read(self.descriptor, 1)
+                self._awaited.result()
+            self._awaited = self._beside.submit(next(steps))
+            self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
+        except StopIteration as end:
+            self._settle_all(self._ended(), end.value)
+        except BaseException:
+            steps.close()
+            self._ended()
+            raise
+
+    def _ended(self) -> list[Arrived]:
+        batch, self._batch = self._batch, []
+        self.weight -= sum(arrived.size + self._item_weight for arrived in batch)
+        self._awaited = self._steps = None
+        return batch
+
+    def _settle_all(self, batch: list[Arrived], outcomes: list[Outcome | Refused]) -> None:
         with contextlib.suppress(ConnectionLost):  # stored all the same; the next try finds it
             for arrived, outcome in zip(batch, outcomes, strict=True):
                 self._settle(arrived, outcome)
             self._flush()
-        with self._changed:
-            self._weight -= sum(arrived.weight for arrived in batch)
-            self._changed.notify_all()

@@ -17,7 +17,6 @@ from xfer.errors import Code, Refused
 DEFAULT: Final = "md5"
 Buffer = bytes | bytearray | memoryview
 Item = TypeVar("Item")
-Argument = TypeVar("Argument")
 
 
 class Digest(Protocol):
@@ -65,9 +64,9 @@ class Beside:
         """Feed `data` to `digest`; it must stay as it is until the future is done."""
         return self._started().submit(digest.update, data)
 
-    def submit(self, work: Callable[[Argument], Item], argument: Argument) -> Future[Item]:
-        """Do `work(argument)` in the helper thread."""
-        return self._started().submit(work, argument)
+    def submit(self, work: Callable[..., Item], *arguments: object) -> Future[Item]:
+        """Do `work(*arguments)` in the helper thread."""
+        return self._started().submit(work, *arguments)
 
     def ahead(self, items: Iterator[Item]) -> Generator[Item, None, None]:
         """`items`, each made while the consumer still works on the one before.

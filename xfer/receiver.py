@@ -43,7 +43,7 @@ from xfer.storage import (
     NewSymlink,
     Outcome,
 )
-from xfer.transport import Interrupted, StopSignal
+from xfer.transport import Interrupted, Meanwhile, StopSignal
 from xfer.uploads import Upload, Uploads
 
 log = logging.getLogger("xfer.receiver")
@@ -81,7 +81,7 @@ class Session:
 
     def run(self) -> None:
         """Receive until the sender is done. Raises what ends the session early."""
-        self._channel.notice(self._give_sign)
+        self._channel.accompany(Meanwhile(self._committer.descriptor, self._go_on))
         try:
             while not isinstance(message := self._next_message(), Done):
                 self._take(message)
@@ -89,7 +89,7 @@ class Session:
             self._channel.send(Done())
             self._channel.flush()
         finally:
-            self._channel.notice(lambda: None)
+            self._channel.accompany(None)
             self._committer.close()
             self._beside.close()
             for name, size in self._uploads.keep_all().items():
@@ -100,15 +100,18 @@ class Session:
         # A file of which parts are missing may finish, even when the receiver stops.
         stop = None if self._uploads.are_arriving else self._stop
         try:
-            if not self._channel.wait_for_message(stop, 0):
-                self._committer.hurry()
             while not self._channel.wait_for_message(stop, SIGN_SECONDS):
-                if self._committer.is_busy:
-                    self._give_sign()
+                pass
         except Interrupted:
             self._settle_below(EMPTY)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
+
+    def _go_on(self, has_come: bool) -> None:
+        """There is nothing to receive for the moment: commit what there is."""
+        self._committer.hurry()
+        if has_come or self._committer.is_busy:
+            self._give_sign()
 
     def _settle_below(self, weight: int) -> None:
         """Wait for commits, however long the disk takes, and keep the sender patient."""
@@ -173,10 +176,12 @@ class Session:
     # A file, or a part of one
 
     def _take_file(self, header: FileHeader, body: Body) -> None:
-        if header.offset and _brief(header.file_name) in self._refused:
-            body.drain(self._chunks[0])  # it was refused once; its later parts travelled already
-            return
-        self._refused.discard(_brief(header.file_name))
+        if self._refused:
+            name = _brief(header.file_name)
+            if header.offset and name in self._refused:
+                body.drain(self._chunks[0])  # refused once; its later parts travelled already
+                return
+            self._refused.discard(name)
         try:
             upload = self._uploads.expect(header)
             self._receive(upload, body)
@@ -223,10 +228,11 @@ class Session:
 
     def _arrived(self, arrived: Arrived) -> None:
         self._committer.add(arrived)
-        self._settle_below(FULL)
+        if self._committer.weight >= FULL:
+            self._settle_below(FULL)
 
     def _settle(self, arrived: Arrived, outcome: Outcome | Refused) -> None:
-        """In the committer's thread: the answer to what was committed."""
+        """The answer to what was committed."""
         name = arrived.item.name
         if isinstance(outcome, Refused):
             self._send_refusal(name, outcome)

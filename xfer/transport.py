@@ -1,9 +1,7 @@
 """A connected socket, with or without TLS: bytes, deadlines, and nothing that means anything.
 
-The socket does not block: whoever can't go on waits in `poll`, outside the
-lock that every call into the socket takes, because OpenSSL does not allow two
-threads in one connection at once. This is also the one place where the
-socket's errors become our own.
+The socket does not block: whoever can't go on waits in `poll`. This is also
+the one place where the socket's errors become our own.
 """
 
 import contextlib
@@ -14,17 +12,20 @@ import select
 import socket
 import ssl
 import termios
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
+from xfer.records import BATCH_BYTES, Records, closed, own_errors
 
 Result = TypeVar("Result")
 
 _LONGEST_POLL: Final = 3600.0
+_STRANGERS_BYTES: Final = 8 * 1024
+"""Of records, which are received at once."""
 
 
 class Interrupted(Exception):
@@ -49,13 +50,24 @@ class StopSignal:
         os.close(self.descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """What to do when there is nothing to receive, until something comes.
+
+    `go_on` is called before each wait, and again when something can be read
+    from `descriptor`. It is told whether anything has come since the last time,
+    even if that was too little to be seen, as half a TLS record is.
+    """
+
+    descriptor: int
+    go_on: Callable[[bool], None]
+
+
 class Transport:
     """Bytes over a connected socket, which it owns from here on.
 
     A wait ends with PeerTimeout when nothing has moved in either direction for
     `timeout` seconds, or at the absolute deadline set with `must_end_within`.
-    `when_something_comes` is called during waits for more of it, even if what
-    came is too little to be seen, as half a TLS record is.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
@@ -64,65 +76,116 @@ class Transport:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
         self._timeout = timeout
-        self._lock = threading.Lock()
+        self._tls: Records | None = None
+        self._received = memoryview(bytearray(_STRANGERS_BYTES))
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
         self._silent_since: float | None = None
-        self.when_something_comes: Callable[[], None] = lambda: None
+        self.meanwhile: Meanwhile | None = None
+        self._has_come = False
 
     def must_end_within(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
+    def expect_much(self) -> None:
+        """The other side has proved itself: from here on it is worth more memory."""
+        self._received = memoryview(bytearray(BATCH_BYTES))
+
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
-        self._retry(self._socket.getpeername, 0)  # the wrapper would leak a socket that is reset
-        wrap = partial(context.wrap_socket, do_handshake_on_connect=False)
-        self._socket = self._retry(lambda: wrap(self._socket, server_side=server_side), 0)
-        self._retry(self._socket.do_handshake, select.POLLIN)
+        self._tls = tls = Records(context, server_side=server_side)
+        is_over = False
+        while not is_over:
+            try:
+                is_over = tls.shake_hands()
+            finally:
+                self._send_all(tls.outgoing())  # an alert, if it failed
+            if not is_over:
+                self._take_records(tls)
 
     @property
     def is_encrypted(self) -> bool:
-        return isinstance(self._socket, ssl.SSLSocket)
+        return self._tls is not None
 
     def peer_certificate(self) -> bytes:
         """The other side's certificate in DER, empty when it showed none."""
-        if not isinstance(self._socket, ssl.SSLSocket):
-            return b""
-        return self._socket.getpeercert(binary_form=True) or b""
+        return self._tls.peer_certificate() if self._tls else b""
 
     def peek(self) -> int:
         """The first byte that the peer sent, which stays to be received."""
         first = self._retry(lambda: self._socket.recv(1, socket.MSG_PEEK), select.POLLIN)
         if not first:
-            raise ConnectionLost("the other side closed the connection")
+            raise closed()
         return first[0]
 
     def receive_into(self, view: memoryview) -> int:
         """Fill the front of `view`; how many bytes, at least one."""
+        if tls := self._tls:
+            while not (size := self._decrypt_into(view, tls)):
+                self._take_records(tls)
+            return size
         size = self._retry(partial(self._socket.recv_into, view), select.POLLIN)
         if not size:
-            raise ConnectionLost("the other side closed the connection")
+            raise closed()
+        return size
+
+    def receive_now(self, view: memoryview) -> int:
+        """Fill the front of `view` with what has come already; how many bytes."""
+        tls = self._tls
+        if tls and (size := self._decrypt_into(view, tls)):
+            return size
+        try:
+            with own_errors():
+                size = self._socket.recv_into(self._received if tls else view)
+        except BlockingIOError:
+            return 0
+        self._moved_at = time.monotonic()
+        if tls:
+            tls.take(self._received[:size])
+            return self._decrypt_into(view, tls)
+        if not size:
+            raise closed()
         return size
 
     def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of `data` to the system. One thread at a time."""
+        if self._tls is None:
+            self._send_all(data)
+            return
+        rest = memoryview(data)
+        while rest:
+            rest = self._tls.encrypt(rest)
+            self._send_all(self._tls.outgoing())
+
+    def _send_all(self, data: bytes | bytearray | memoryview) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[self._retry(partial(self._socket.send, rest), select.POLLOUT) :]
+
+    def _decrypt_into(self, view: memoryview, tls: Records) -> int:
+        try:
+            return tls.decrypt_into(view)
+        except ProtocolError:
+            with contextlib.suppress(ConnectionLost):
+                self._send_all(tls.outgoing())  # the alert that says why
+            raise
+
+    def _take_records(self, tls: Records) -> None:
+        receive = partial(self._socket.recv_into, self._received)
+        tls.take(self._received[: self._retry(receive, select.POLLIN)])
 
     def wait_readable(self, stop: StopSignal | None, seconds: float) -> bool:
         """Wait until there is something to receive; False if that takes longer.
 
         Raises Interrupted once `stop` is set.
         """
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+        if self._tls and self._tls.has_more:
             return True
-        wake = stop.descriptor if stop else None
         # Asked again and again, it is still one and the same silence.
         self._silent_since = self._silent_since or time.monotonic()
-        ready = self._wait(select.POLLIN, wake, seconds, self._silent_since)
-        if wake in ready:
+        ready = self._wait(select.POLLIN, self._silent_since, seconds, stop)
+        if stop and stop.descriptor in ready:
             raise Interrupted
         if ready:
             self._silent_since = None
@@ -130,17 +193,14 @@ class Transport:
 
     def end_tls(self) -> None:
         """Send close_notify. What still comes is read as it is from here on, not decrypted."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            if isinstance(self._socket, ssl.SSLSocket):
-                with contextlib.suppress(OSError, ValueError):
-                    self._socket.unwrap()
-                self._socket = socket.socket(fileno=self._socket.detach())
-                self._socket.setblocking(False)
+        tls, self._tls = self._tls, None
+        if tls:
+            with contextlib.suppress(OSError):
+                self._socket.send(tls.close())
 
     def shut_down(self, how: int) -> None:
-        """Past the TLS layer, which would forget that there is one."""
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, how)
+            self._socket.shutdown(how)
 
     def close(self) -> None:
         self.end_tls()
@@ -148,20 +208,14 @@ class Transport:
 
     def _retry(self, attempt: Callable[[], Result], events: int) -> Result:
         """`attempt` until it neither fails nor would block."""
+        blocked_at = None
         while True:
             try:
-                with self._lock:
+                with own_errors():
                     result = attempt()
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as blocked:
-                self._wait(_awaited(blocked, events))
-                if events == select.POLLIN:
-                    self.when_something_comes()
-            except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-                raise ConnectionLost("the other side closed the connection") from error
-            except ssl.SSLError as error:
-                raise ProtocolError(f"TLS failed: {error.reason or error}") from error
-            except OSError as error:
-                raise ConnectionLost(f"the connection was lost: {error.strerror}") from error
+            except BlockingIOError:
+                blocked_at = blocked_at or time.monotonic()
+                self._wait(events, blocked_at)
             else:
                 self._moved_at = time.monotonic()
                 return result
@@ -169,26 +223,34 @@ class Transport:
     def _wait(
         self,
         events: int,
-        wake: int | None = None,
+        since: float,
         seconds: float = math.inf,
-        since: float | None = None,
+        stop: StopSignal | None = None,
     ) -> list[int]:
         """The descriptors that are ready; none after `seconds`.
 
         PeerTimeout when the silence, which began at `since`, is too long before that.
         """
-        began = time.monotonic()
+        ends_at = time.monotonic() + seconds
         queued = self._queued()
+        meanwhile = self.meanwhile if events == select.POLLIN else None
         while True:
+            if meanwhile:
+                has_come, self._has_come = self._has_come, False
+                meanwhile.go_on(has_come)
             if queued != (queued := self._queued()):
                 self._moved_at = time.monotonic()
-            remaining = self._remaining(since or began)
+            remaining = self._remaining(since)
             if remaining <= 0:
                 raise PeerTimeout("the other side kept silent for too long")
-            patience = began + seconds - time.monotonic()
-            ready = self._poll(events, max(0.0, min(remaining / 2, patience)), wake)
-            if ready:
+            patience = ends_at - time.monotonic()
+            others = [other.descriptor for other in (stop, meanwhile) if other]
+            ready = self._poll(events, max(0.0, min(remaining / 2, patience)), others)
+            if self._socket.fileno() in ready:
                 self._moved_at = time.monotonic()  # even if it is no whole TLS record yet
+                self._has_come = True
+            if meanwhile and meanwhile.descriptor in ready:
+                ready.remove(meanwhile.descriptor)
             if ready or patience <= 0:
                 return ready
 
@@ -205,21 +267,13 @@ class Transport:
         except (OSError, ValueError):
             return 0
 
-    def _poll(self, events: int, seconds: float, wake: int | None = None) -> list[int]:
+    def _poll(self, events: int, seconds: float, others: Iterable[int]) -> list[int]:
         poller = select.poll()
         try:
             poller.register(self._socket, events)
         except ValueError as error:
             raise ConnectionLost("the connection was closed") from error
-        if wake is not None:
-            poller.register(wake, select.POLLIN)
+        for descriptor in others:
+            poller.register(descriptor, select.POLLIN)
         # A longer wait than poll can express comes round again.
         return [found for found, _ in poller.poll(min(seconds, _LONGEST_POLL) * 1000)]
-
-
-def _awaited(blocked: OSError, events: int) -> int:
-    if isinstance(blocked, ssl.SSLWantReadError):
-        return select.POLLIN
-    if isinstance(blocked, ssl.SSLWantWriteError):
-        return select.POLLOUT
-    return events

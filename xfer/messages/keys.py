@@ -3,7 +3,6 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
-
 _KEYS: dict[type, dict[str, Any]] = {}
 
 

@@ -7,7 +7,7 @@ run against each.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -107,8 +107,16 @@ class NewSymlink:
 Item = NewFile | NewDirectory | NewSymlink
 
 
+Steps = Generator[Callable[[], None], None, list[Outcome | Refused]]
+"""Work that stops where something has to be waited for.
+
+It yields what waits, to be called in whichever thread before it goes on, and
+returns one result for each item.
+"""
+
+
 class Intake(Protocol):
-    """One sender's way into a store. One thread uses it, while another may `commit`."""
+    """One sender's way into a store. One thread uses it, but for what commits wait for."""
 
     durable: bool
 
@@ -132,10 +140,10 @@ class Intake(Protocol):
     def set_metadata(self, name: str, metadata: Metadata) -> None:
         """Change a whole file's metadata, as far as the store allows."""
 
-    def commit(self, items: Sequence[Item]) -> list[Outcome | Refused]:
+    def commit(self, items: Sequence[Item]) -> Steps:
         """Put each item under its name; one result for each, in order.
 
-        When it returns, everything that is not Refused is on stable storage,
+        When it is over, everything that is not Refused is on stable storage,
         bytes and name; an item that is Refused changed nothing that anybody
         could see under its name, unless it was the last flush that failed.
         Names are safe (see `names.check`) and occur once in a batch.

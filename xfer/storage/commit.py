@@ -1,10 +1,11 @@
 """Putting a batch under its names: the order in which nothing is lost.
 
-    1. compare   what already has the same content is left where it is
-    2. flush     the bytes of every file
-    3. version   older content gets a second link, in versions/; flush
-    4. install   each name in one step: linked where there was none, else replaced
-    5. flush     the directories
+    1. flush     the bytes of every file
+    2. link      each name that is free, in one step; the rest only if some are taken:
+    3. compare   what already has the same content is left where it is
+    4. version   older content gets a second link, in versions/; flush
+    5. replace   each name in one step
+    6. flush     the directories, once theirs have mode and time
 
 Whatever cuts this short, each name shows nothing, the old content or the whole
 new content, and older content is in versions/ before its name is taken.
@@ -12,6 +13,7 @@ new content, and older content is in versions/ before its name is taken.
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -23,18 +25,28 @@ from xfer.errors import Code, Refused
 from xfer.storage import (
     IfExists,
     Item,
-    Metadata,
     NewDirectory,
     NewFile,
     NewSymlink,
     Outcome,
+    Steps,
     refusal,
 )
 from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher
 from xfer.storage.layout import Layout
 from xfer.storage.partial import LocalPartial, apply_metadata, temporary_name
-from xfer.storage.places import NOWHERE, Place, link_new, link_version, remove, replace
+from xfer.storage.places import (
+    NOWHERE,
+    Place,
+    is_no_link,
+    link,
+    link_or_rename,
+    link_version,
+    remove,
+    replace,
+    symlink_new,
+)
 
 _COMPARED_BYTES: Final = 1024 * 1024
 
@@ -45,6 +57,7 @@ class _Step:
 
     item: Item
     place: Place = NOWHERE
+    is_taken: bool = False
     ready: bytes = b""
     replaces: bool = False
     compared: tuple[int, int] | None = None
@@ -62,7 +75,8 @@ class Commit:
         self._opened = contextlib.ExitStack()
         self._directories = self._opened.enter_context(Directories(layout.files))
         self._versions = self._opened.enter_context(Directories(layout.versions))
-        self._flushed: set[int] = set()
+        self._new_bytes: set[int] = set()
+        self._same_bytes: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -70,25 +84,27 @@ class Commit:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def run(self, items: Sequence[Item]) -> list[Outcome | Refused]:
+    def run(self, items: Sequence[Item]) -> Steps:
         steps = [_Step(item) for item in items]
         try:
             _each(steps, self._prepare)
-            self._flush(steps, self._flushed)
-            with self._layout.installing:
-                _each(_open(steps), self._keep_version)
-                if self._flush(_open(steps), self._versions.changed):
-                    self._versions.flushed()
-                _each(_open(steps), self._install)
-            if self._flush(steps, self._directories.changed):
-                self._directories.flushed()
+            if self._new_bytes:
+                yield functools.partial(self._flush, steps, self._new_bytes)
+            _each(_open(steps), self._link)
+            if taken := [step for step in _open(steps) if step.is_taken]:
+                yield functools.partial(self._replace_all, taken)
+            _each(_open(steps), self._install_directory)
+            if changed := self._directories.changed:
+                yield functools.partial(self._flush, steps, changed, self._directories)
         finally:
             for item in items:
                 if isinstance(item, NewFile):
                     item.partial.discard()
         return [step.result or Refused("not stored") for step in steps]
 
-    def _flush(self, steps: Iterable[_Step], descriptors: set[int]) -> bool:
+    def _flush(
+        self, steps: Iterable[_Step], descriptors: set[int], flushed: Directories | None = None
+    ) -> None:
         """Nothing of a batch is acknowledged when one of its flushes failed."""
         try:
             self._flusher.flush(descriptors)
@@ -96,32 +112,65 @@ class Commit:
             for step in steps:
                 if not isinstance(step.result, Refused):
                     step.result = _refused(error)
-            return False
-        return True
-
-    # 1. compare
+        else:
+            if flushed:
+                flushed.flushed()
 
     def _prepare(self, step: _Step) -> None:
         path, _, name = names.to_bytes(step.item.name).rpartition(b"/")
         step.place = Place(self._directories.open(path), name)
         match step.item:
             case NewFile(_, LocalPartial() as partial):
+                self._new_bytes.add(partial.descriptor)
+
+    # 2. link
+
+    def _link(self, step: _Step) -> None:
+        if isinstance(step.item, NewDirectory):
+            return
+        self._directories.changed.add(step.place.directory)
+        self._directories.will_make(names.to_bytes(step.item.name))
+        try:
+            match step.item:
+                case NewFile(_, LocalPartial() as partial):
+                    link(partial.name, self._layout.partials, step.place)
+                case NewSymlink(_, target):
+                    symlink_new(names.to_bytes(target), step.place)
+            step.result = Outcome.STORED
+        except OSError as error:
+            if not (isinstance(error, FileExistsError) or is_no_link(error)):
+                raise
+            step.is_taken = True
+
+    # 3. compare
+
+    def _replace_all(self, steps: Sequence[_Step]) -> None:
+        _each(steps, self._compare)
+        self._flush(steps, self._same_bytes)
+        with self._layout.installing:
+            _each(_open(steps), self._keep_version)
+            self._flush(_open(steps), self._versions.changed, self._versions)
+            _each(_open(steps), self._replace)
+
+    def _compare(self, step: _Step) -> None:
+        match step.item:
+            case NewFile(_, LocalPartial() as partial):
                 step.ready = partial.name
-                self._flushed.add(partial.descriptor)
                 self._compare_file(step, partial)
             case NewSymlink(_, target):
-                self._make_link(step, names.to_bytes(target))
+                self._compare_link(step, names.to_bytes(target))
 
     def _compare_file(self, step: _Step, partial: LocalPartial) -> None:
         existing = self._open_existing(step)
-        if existing is not None:
-            status = os.fstat(existing)
-            step.compared = status.st_dev, status.st_ino
-        if existing is not None and _same_content(existing, partial.descriptor):
+        if existing is None:
+            return
+        status = os.fstat(existing)
+        step.compared = status.st_dev, status.st_ino
+        if _same_content(existing, partial.descriptor):
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
-            self._flushed.add(existing)
-            self._found_unchanged(step)
+            self._same_bytes.add(existing)
+            step.result = Outcome.UNCHANGED
 
     def _open_existing(self, step: _Step) -> int | None:
         status = step.place.status()
@@ -135,25 +184,21 @@ class Commit:
         self._opened.callback(os.close, descriptor)
         return descriptor
 
-    def _make_link(self, step: _Step, target: bytes) -> None:
+    def _compare_link(self, step: _Step, target: bytes) -> None:
         status = step.place.status()
         is_link = status is not None and stat.S_ISLNK(status.st_mode)
         if is_link and os.readlink(step.place.name, dir_fd=step.place.directory) == target:
-            self._found_unchanged(step)
+            step.result = Outcome.UNCHANGED
             return
         step.ready = temporary_name()
         os.symlink(target, step.ready, dir_fd=self._layout.partials)
         self._opened.callback(remove, step.ready, self._layout.partials)
 
-    def _found_unchanged(self, step: _Step) -> None:
-        self._directories.changed.add(step.place.directory)
-        step.result = Outcome.UNCHANGED
-
-    # 3. version
+    # 4. version
 
     def _keep_version(self, step: _Step) -> None:
         status = step.place.status()
-        if status is None or isinstance(step.item, NewDirectory):
+        if status is None:
             return
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -174,21 +219,17 @@ class Commit:
             match step.item:
                 case NewFile(_, LocalPartial() as partial):
                     self._compare_file(step, partial)
+                    self._flusher.flush(self._same_bytes)
         return step.result is not None
 
-    # 4. install
+    # 5. replace
 
-    def _install(self, step: _Step) -> None:
-        if isinstance(step.item, NewDirectory):
-            self._install_directory(step, step.item.metadata)
-            return
+    def _replace(self, step: _Step) -> None:
         partials = self._layout.partials
-        self._directories.changed.add(step.place.directory)
-        self._directories.will_make(names.to_bytes(step.item.name))
         keeps_old_name = False
         if not step.replaces:
             try:
-                keeps_old_name = link_new(step.ready, partials, step.place)
+                keeps_old_name = link_or_rename(step.ready, partials, step.place)
             except FileExistsError:  # made by somebody else since the versions were kept
                 self._keep_version(step)
                 self._flusher.flush(self._versions.changed)
@@ -209,11 +250,15 @@ class Commit:
             self._keep_version(step)
             self._flusher.flush(self._versions.changed)
 
-    def _install_directory(self, step: _Step, metadata: Metadata) -> None:
+    # 6. directories
+
+    def _install_directory(self, step: _Step) -> None:
+        if not isinstance(step.item, NewDirectory):
+            return
         existed = step.place.status() is not None
         descriptor = self._directories.open(names.to_bytes(step.item.name))
         before = os.fstat(descriptor)
-        apply_metadata(descriptor, metadata)
+        apply_metadata(descriptor, step.item.metadata)
         after = os.fstat(descriptor)
         self._directories.changed |= {step.place.directory, descriptor}
         same = (before.st_mode, before.st_mtime_ns) == (after.st_mode, after.st_mtime_ns)

@@ -1,9 +1,12 @@
 """Directories below the root, opened component by component and never through a link."""
 
 import contextlib
+import errno
 import os
 import stat
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
@@ -35,14 +38,33 @@ class Tree:
 
     `forbidden` is the (device, inode) of a directory that must not be entered:
     file systems that fold case or ignore characters have more names for one
-    directory than can be listed. `unflushed` are the paths that some batch has
-    made and not flushed, yet or ever; whoever relies on one flushes it.
+    directory than can be listed.
     """
 
     def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
         self.root = root
         self.forbidden = forbidden
-        self.unflushed: set[bytes] = set()
+        self._unflushed: Counter[bytes] = Counter()
+        self._counting = threading.Lock()
+
+    def is_unflushed(self, path: bytes) -> bool:
+        """Whether some batch has made `path` and not flushed it, yet or ever.
+
+        Whoever relies on it flushes it.
+        """
+        return path in self._unflushed
+
+    def will_make(self, path: bytes) -> None:
+        with self._counting:
+            self._unflushed[path] += 1
+
+    def flushed(self, paths: Iterable[bytes]) -> None:
+        """As often as a path was made, it has to be flushed."""
+        with self._counting:
+            for path in paths:
+                self._unflushed[path] -= 1
+                if not self._unflushed[path]:
+                    del self._unflushed[path]
 
 
 class Directories:
@@ -56,6 +78,7 @@ class Directories:
         self._tree = tree
         self._create = create
         self._opened: dict[bytes, int] = {b"": tree.root}
+        self._missing: set[bytes] = set()
         self._made: set[bytes] = set()
         self.changed: set[int] = set()
 
@@ -84,24 +107,29 @@ class Directories:
 
     def will_make(self, path: bytes) -> None:
         """Nobody may rely on `path` from now on until it is `flushed`."""
-        self._made.add(path)
-        self._tree.unflushed.add(path)
+        if path not in self._made:
+            self._made.add(path)
+            self._tree.will_make(path)
 
     def flushed(self) -> None:
         """What this batch has made is on stable storage."""
-        self._tree.unflushed -= self._made
+        self._tree.flushed(self._made)
+        self._made.clear()
 
     def _open_or_make(self, path: bytes, component: bytes, parent: int) -> int:
+        if path in self._missing:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
             if not self._create:
+                self._missing.add(path)
                 raise
             self.will_make(path)
             with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
                 in_spite_of_mode(parent, lambda: os.mkdir(component, dir_fd=parent))
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
-        if path in self._tree.unflushed:
+        if self._tree.is_unflushed(path):
             self.changed.add(parent)
         if parent == self._tree.root and self._is_forbidden(descriptor):
             os.close(descriptor)

@@ -15,8 +15,8 @@ from xfer.storage import (
     Intake,
     Item,
     Metadata,
-    Outcome,
     Partial,
+    Steps,
     refusal,
 )
 from xfer.storage.commit import Commit
@@ -134,7 +134,7 @@ class LocalIntake:
             status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
         except (OSError, Refused):
             return None
-        if not stat.S_ISREG(status.st_mode) or whole in self._layout.files.unflushed:
+        if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(whole):
             return None
         return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
@@ -156,9 +156,9 @@ class LocalIntake:
             held.apply(metadata)
             held.close()
 
-    def commit(self, items: Sequence[Item]) -> list[Outcome | Refused]:
+    def commit(self, items: Sequence[Item]) -> Steps:
         with Commit(self._layout, self._if_exists, self._flusher) as commit:
-            return commit.run(items)
+            return (yield from commit.run(items))
 
     def close(self) -> None:
         self._flusher.close()

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import struct
@@ -23,17 +24,19 @@ _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 _READABLE_AND_WRITABLE: Final = 0o600
 _STORABLE_MODE: Final = 0o777
 """Set-id and sticky bits stay behind."""
+_UNGUESSABLE: Final = secrets.token_hex(16).encode()
+_NUMBERS: Final = itertools.count()
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalPartial:
     """An open file in the directory of partials."""
 
-    def __init__(self, partials: int, name: bytes, descriptor: int) -> None:
+    def __init__(self, partials: int, name: bytes, descriptor: int, size: int = 0) -> None:
         self.name = name
         self.descriptor = descriptor
         self.metadata = Metadata()
-        self.size = os.fstat(descriptor).st_size
+        self.size = size
         self._partials = partials
         self._handed_over = self.size
         self._is_open = self._has_name = True
@@ -112,7 +115,8 @@ def open_keyed(partials: int, name: bytes, *, create: bool) -> LocalPartial | No
             continue
         try:
             if _lock_current(partials, name, descriptor):
-                return LocalPartial(partials, name, descriptor)
+                size = os.fstat(descriptor).st_size
+                return LocalPartial(partials, name, descriptor, size)
         except BlockingIOError as error:
             os.close(descriptor)
             busy = "another session is sending this file right now"
@@ -128,7 +132,7 @@ def key_for(owner: str, name: str) -> bytes:
 
 
 def temporary_name() -> bytes:
-    return secrets.token_hex(16).encode()
+    return b"%s-%d" % (_UNGUESSABLE, next(_NUMBERS))
 
 
 def apply_metadata(descriptor: int, metadata: Metadata) -> None:

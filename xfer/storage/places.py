@@ -35,22 +35,42 @@ class Place:
 NOWHERE: Final = Place(-1, b"")
 
 
-def link_new(ready: bytes, partials: int, place: Place) -> bool:
-    """Give a partial its name; whether it still has the old one, too.
+def is_no_link(error: OSError) -> bool:
+    """Whether there can't be a second name, and a partial has to be renamed."""
+    return error.errno in _NO_LINK
+
+
+def link(ready: bytes, partials: int, place: Place) -> None:
+    """Give a partial its name beside the one it has.
 
     FileExistsError when the name is taken: a link never replaces.
     """
-
-    def link() -> None:
-        os.link(
+    in_spite_of_mode(
+        place.directory,
+        lambda: os.link(
             ready, place.name,
             src_dir_fd=partials, dst_dir_fd=place.directory, follow_symlinks=False,
-        )  # fmt: skip
+        ),
+    )  # fmt: skip
 
+
+def symlink_new(target: bytes, place: Place) -> None:
+    """Make a symbolic link. FileExistsError when the name is taken."""
+    in_spite_of_mode(
+        place.directory, lambda: os.symlink(target, place.name, dir_fd=place.directory)
+    )
+
+
+def link_or_rename(ready: bytes, partials: int, place: Place) -> bool:
+    """Give a partial its name; whether it still has the old one, too.
+
+    FileExistsError when the name is taken. Where there are no links, nobody else
+    may make that name meanwhile.
+    """
     try:
-        in_spite_of_mode(place.directory, link)
+        link(ready, partials, place)
     except OSError as error:
-        if error.errno not in _NO_LINK:
+        if not is_no_link(error):
             raise
         if place.status() is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
