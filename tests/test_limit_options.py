@@ -22,6 +22,7 @@ from tests.processes import (
     finish,
     receiving,
     run,
+    wait_until,
 )
 from tests.test_library import serving
 from tests.test_quota import bytes_below
@@ -163,6 +164,21 @@ def test_streams_of_unknown_size_stay_within_the_quota(tmp_path: Path) -> None:
         assert {done.records[0].get("code") for done in ended if done.code} <= {"quota"}
         assert bytes_below(site.directory) == len(stored) * 3 * MIB <= quota
         assert site.partials() == []
+
+
+def test_what_continues_is_within_the_quota_too(tmp_path: Path) -> None:
+    whole, other = bytes(LIMIT), bytes([1]) * (LIMIT // 2)
+    with receiving(tmp_path, "--quota", f"{LIMIT + LIMIT // 4}") as site:
+        with HandSender(site) as sender:
+            sender.part("resumed", whole, 0, LIMIT // 2)
+            sender.file("null", other + whole, file_size=None, length=len(other + whole))
+            assert codes(sender.answers()) == [("refusal", "quota")]
+        wait_until(lambda: site.partials() == [LIMIT // 2])
+        with HandSender(site) as sender:
+            sender.file("other", other)
+            sender.part("resumed", whole, LIMIT // 2, LIMIT)
+            assert sorted(codes(sender.answers())) == [("receipt", "stored"), ("refusal", "quota")]
+        assert bytes_below(site.directory) == len(other)
 
 
 def test_a_full_quota_is_exit_6_and_the_rest_goes(tmp_path: Path, document: Path) -> None:

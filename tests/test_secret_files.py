@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import assert_failed, run
-from xfer import private
+from xfer import private, tls
 from xfer.config import read_secret
 from xfer.errors import LocalError
 
@@ -76,3 +76,11 @@ def test_who_changes_a_file_as_root_does_not_take_it_away(secret: Path) -> None:
     os.chown(secret, 0, 12345)
     private.change(str(secret), "the secret", str.upper)
     assert (secret.stat().st_uid, secret.stat().st_gid) == (0, 12345)
+
+
+def test_a_tls_identity_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    binding = tls.load_identity(str(tmp_path)).binding
+    assert tls.load_identity(str(tmp_path)).binding == binding
+    (tmp_path / "identity.pem").chmod(0o640)
+    with pytest.raises(LocalError, match="others can read the TLS identity"):
+        tls.load_identity(str(tmp_path))

@@ -118,6 +118,8 @@ class Receiver:
                     limits=limits or Limits(),
                 )
             )
+            for grant in grants().values():
+                store.prepare(grant.access)
             self._server = Server(bind, port, store, Terms(grants, identity, timeout))
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()

@@ -88,10 +88,16 @@ class LocalStore:
             flusher = Flusher(self._layout.root, durable=self.durable)
         except OSError as error:
             raise refusal(error) from error
-        quota = self.limits.quota if access.quota is None else access.quota
-        account = self._ledger.open(to_bytes(access.directory), replace(self.limits, quota=quota))
         if_exists = access.if_exists or self._if_exists
-        return LocalIntake(owner, self._layout, flusher, if_exists, account)
+        return LocalIntake(owner, self._layout, flusher, if_exists, self._account(access))
+
+    def prepare(self, access: Access) -> None:
+        """Begin to count what is stored, if that is going to be needed."""
+        self._account(access)
+
+    def _account(self, access: Access) -> Account:
+        quota = self.limits.quota if access.quota is None else access.quota
+        return self._ledger.open(to_bytes(access.directory), replace(self.limits, quota=quota))
 
     def tidy(self) -> None:
         self._layout.remove_expired(self._partial_seconds)

@@ -26,6 +26,8 @@ _FRESH_SECONDS: Final = 3.0
 _FRESH_SHARE: Final = 20
 """A walk may take this fraction of the time, however many are refused meanwhile."""
 _OLD_SECONDS: Final = 3600.0
+_WALKS_AT_ONCE: Final = 2
+"""However many keys there are: a disk serves senders, too."""
 
 
 class Disk(Protocol):
@@ -72,6 +74,7 @@ class Ledger:
         self._promised = 0
         """Bytes that are reserved and not written yet."""
         self._closing = False
+        self._walking = threading.Semaphore(_WALKS_AT_ONCE)
 
     def open(self, directory: bytes, limits: Limits) -> "Account":
         """For a sender whose files go below `directory`. The counting begins beside it."""
@@ -191,12 +194,13 @@ class Ledger:
             tally.walk.start()
 
     def _walk(self, tally: _Tally) -> None:
-        began = time.monotonic()
         stored = None
-        try:
-            stored = self._disk.stored(tally.directory, lambda: self._closing)
-        except OSError as error:
-            log.warning("could not count what is stored: %s", error)
+        with self._walking:
+            began = time.monotonic()
+            try:
+                stored = self._disk.stored(tally.directory, lambda: self._closing)
+            except OSError as error:
+                log.warning("could not count what is stored: %s", error)
         with self._changed:
             if stored is not None:
                 kept = self._disk.kept(tally.directory, self._arriving)
