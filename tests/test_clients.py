@@ -1,8 +1,10 @@
 """A receiver with a key for each client: who gets in, where to, and what the others learn."""
 
+import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from tests.processes import (
     wait_until,
 )
 from tests.test_channel import concurrently, joined
+from tests.test_cli_output import terminal
 from tests.test_quota import bytes_below
 from xfer import auth, tls
 from xfer.auth import Key, derive_key
@@ -153,6 +156,22 @@ def test_the_library_has_keys_too(hub: Site, document: Path, tmp_path: Path) -> 
         with pytest.raises(xfer.AuthenticationError):
             xfer.send([str(document)], host, secret=ALICE, key_id="alice")
     thread.join()
+
+
+def test_what_keygen_tells_a_person_to_type_lets_a_client_in(
+    tmp_path: Path, document: Path
+) -> None:
+    keys, other = tmp_path / "keys", tmp_path / "other"
+    other.mkdir()
+    with terminal() as (tty, seen):
+        command = ["keygen", "--id", "dora", "--keys", str(keys)]
+        assert finish(start(command, environment(tmp_path, None), stderr=tty)).code == 0
+    typed = seen.wait_for(r"(?s)once:\s+(\(.*?\))\r\n")[1].replace("\r", "")
+    home = {"HOME": str(other), "PATH": os.environ["PATH"]}
+    subprocess.run(["sh", "-euc", typed], env=home, check=True, timeout=PATIENCE)
+    with receiving(tmp_path, "--keys", str(keys), secret=None) as site:
+        words = seen.wait_for(r"and there: xfer send (--key-id dora) FILE HOST")[1].split()
+        assert finish(start(["send", *words, document, site.host], home)).code == 0
 
 
 # Usage

@@ -2,18 +2,31 @@
 
 import contextlib
 import os
+import random
+import stat
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.processes import (
-    unprivileged,
-)
+from tests.processes import PATIENCE, unprivileged, wait_until
 from xfer.errors import Code, Refused
-from xfer.storage import Access, IfExists, Intake, Limits, Metadata, NewFile, Outcome
+from xfer.storage import (
+    Access,
+    IfExists,
+    Intake,
+    Limits,
+    Metadata,
+    NewFile,
+    NewSymlink,
+    Outcome,
+    Partial,
+)
 from xfer.storage.local import LocalStore
 
 SIZE = 1000
@@ -51,7 +64,8 @@ def bytes_below(directory: Path) -> int:
     for path, _, files in os.walk(directory):
         for name in files:
             status = os.lstat(os.path.join(path, name))
-            found[status.st_ino] = status.st_size
+            if stat.S_ISREG(status.st_mode):
+                found[status.st_ino] = status.st_size
     return sum(found.values())
 
 
@@ -153,6 +167,56 @@ def test_room_is_promised_once_however_many_ask(tmp_path: Path) -> None:
     assert bytes_below(tmp_path) == fit * SIZE
 
 
+@pytest.mark.parametrize("if_exists", IfExists)
+def test_the_books_are_right_to_the_byte_after_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, if_exists: IfExists
+) -> None:
+    """Without a second look at the disk, which would put right whatever is wrong."""
+    monkeypatch.setattr("xfer.storage.quota._FRESH_SECONDS", 1e9)
+    quota = 10_000_000
+    with LocalStore(str(tmp_path), if_exists, limits=Limits(quota=quota)) as store:
+
+        def session(number: int) -> None:
+            chance = random.Random(number)
+            with contextlib.closing(store.open_intake(f"{number % 3}")) as intake:
+                intake.require("what is there has been counted then", 1)
+                for _ in range(60):
+                    with contextlib.suppress(Refused):  # busy: another one has the partial
+                        do_something(intake, chance)
+
+        # What is replaced right after it was stored may have its partial's name still, and
+        # counts until the next look then.
+        with ThreadPoolExecutor(1 if if_exists is IfExists.REPLACE else 6) as pool:
+            list(pool.map(session, range(6)))
+        left = quota - bytes_below(tmp_path)
+        with contextlib.closing(store.open_intake("default")) as intake:
+            assert code(take(intake, "too much", left + 1)) == Code.QUOTA
+            assert code(take(intake, "just right", left)) == "stored"
+
+
+def do_something(intake: Intake, chance: random.Random) -> None:
+    name, size = f"{chance.randrange(5)}/{chance.randrange(3)}", chance.randrange(1, 5000)
+    fill = bytes([chance.randrange(3)])
+    match chance.randrange(5):
+        case 0 | 1:
+            take(intake, name, size, fill)
+        case 2:
+            intake.commit([NewSymlink(name, f"{size}")])
+        case 3:
+            partial = intake.create_partial(name, size)
+            partial.write(fill * (size // 2))
+            partial.keep()
+        case 4 if kept := intake.find_partial(name):
+            kept.reserve(kept.size + size)
+            kept.write(fill * size)
+            kept.finish(Metadata())
+            chance.choice([kept.discard, kept.keep, committing(intake, name, kept)])()
+
+
+def committing(intake: Intake, name: str, partial: Partial) -> Callable[[], object]:
+    return lambda: intake.commit([NewFile(name, partial)])
+
+
 def test_room_that_the_owner_made_by_hand_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,9 +249,6 @@ def test_a_directory_that_forbids_to_look_into_it_hides_nothing(tmp_path: Path) 
 
 
 def printed_by(script: Path, argument: Path) -> str:
-    import subprocess
-    import sys
-
     command = [*unprivileged(), sys.executable, str(script), str(argument)]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=20)
@@ -202,6 +263,28 @@ def test_a_name_longer_than_one_call_takes_is_counted(tmp_path: Path) -> None:
         assert code(take(intake, name)) == "stored"
     with limited(tmp_path, Limits(quota=SIZE), access=above) as intake:
         assert code(take(intake, "b", 1)) == Code.QUOTA
+
+
+def test_a_long_count_is_waited_for_once_and_not_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = threading.Event()
+    monkeypatch.setattr("xfer.storage.quota.WALK_PATIENCE", 0.5)
+    monkeypatch.setattr(
+        "xfer.storage.usage.LocalDisk.stored", lambda *_: SIZE if counting.wait(PATIENCE) else 0
+    )
+    with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
+        began = time.monotonic()
+        answers = [take(intake, f"{number}") for number in range(20)]
+        assert [(code(answer), is_retryable(answer)) for answer in answers] == 20 * [("busy", True)]
+        assert 0.4 < time.monotonic() - began < 5
+        counting.set()
+        wait_until(lambda: code(take(intake, "a")) == "stored")
+        assert code(take(intake, "b", 1)) == Code.QUOTA
+
+
+def is_retryable(outcome: Outcome | Refused) -> bool:
+    return isinstance(outcome, Refused) and outcome.retryable
 
 
 # Directories of their own

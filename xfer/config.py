@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
 from xfer import private
@@ -43,10 +42,11 @@ def parse_address(text: str) -> Address:
 
 def parse_size(text: str) -> int:
     """Bytes: `500M`, `20G` or `1.5T`, with units of 1024 as in `20GiB`; `4096` as it is."""
-    found = _SIZE.fullmatch(text)
-    unit = _UNITS.index((found[2] or " ").upper()) if found else 0
-    # Whole numbers stay exact, whatever their size.
-    size = (int(Fraction(found[1]) * 1024**unit)) if found else -1
+    size = -1
+    if found := _SIZE.fullmatch(text):
+        whole, _, part = found[1].partition(".")
+        unit = _UNITS.index((found[2] or " ").upper())
+        size = int(whole + part) * 1024**unit // 10 ** len(part)
     if not 0 <= size <= _MAX_SIZE:
         raise UsageError(f"{text} is not a size such as 500M, 20G or 1.5T")
     return size

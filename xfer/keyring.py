@@ -18,7 +18,6 @@ import os
 import re
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -183,6 +182,8 @@ def read(file: str) -> str:
 
 def parse(text: str, file: str) -> dict[str, Any]:
     """What is in the tables of a keys file. LocalError when it is not TOML."""
+    import tomllib  # noqa: PLC0415 (senders do not wait for what they never need)
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -172,7 +172,7 @@ class Commit:
             link_version(step.place, kept_in)
             self._versions.changed.add(kept_in)
             step.kept = status.st_dev, status.st_ino
-        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # else it stays somewhere
             step.freed = status.st_size
 
     def _is_unchanged_after_all(self, step: _Step, status: os.stat_result) -> bool:

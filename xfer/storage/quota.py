@@ -31,7 +31,7 @@ _WALKS_AT_ONCE: Final = 2
 
 
 class Disk(Protocol):
-    """What is really there; all in bytes."""
+    """What is really there; all in bytes. Raises OSError, but `free` what a sender is told."""
 
     def stored(self, directory: bytes, stopping: Callable[[], bool]) -> int:
         """Files below a directory, and their versions. May take long; 0 once `stopping()`."""
@@ -51,6 +51,7 @@ class _Tally:
     arriving: int = 0
     stored_during_walk: int = 0
     walk: threading.Thread | None = None
+    waited_for_until: float = 0.0
     walked_at: float | None = None
     walk_seconds: float = 0.0
 
@@ -185,30 +186,33 @@ class Ledger:
         return tally.stored + tally.arriving + more <= quota
 
     def _wait_for_walk(self, tally: _Tally) -> None:
-        self._changed.wait_for(lambda: tally.walk is None, WALK_PATIENCE)
+        """Not longer than the walk is worth, however many files are asked about meanwhile."""
+        left = max(tally.waited_for_until - time.monotonic(), 0.0)
+        self._changed.wait_for(lambda: tally.walk is None, left)
 
     def _begin_walk(self, tally: _Tally) -> None:
         if tally.walk is None and not self._closing:
             tally.stored_during_walk = 0
+            tally.waited_for_until = time.monotonic() + WALK_PATIENCE
             tally.walk = threading.Thread(target=self._walk, args=[tally], daemon=True)
             tally.walk.start()
 
     def _walk(self, tally: _Tally) -> None:
-        stored = None
-        with self._walking:
-            began = time.monotonic()
-            try:
+        try:
+            with self._walking:
+                began = time.monotonic()
                 stored = self._disk.stored(tally.directory, lambda: self._closing)
-            except OSError as error:
-                log.warning("could not count what is stored: %s", error)
-        with self._changed:
-            if stored is not None:
+            with self._changed:
                 kept = self._disk.kept(tally.directory, self._arriving)
                 tally.stored = stored + tally.stored_during_walk + kept
                 tally.walked_at = time.monotonic()
                 tally.walk_seconds = tally.walked_at - began
-            tally.walk = None
-            self._changed.notify_all()
+        except OSError as error:
+            log.warning("could not count what is stored: %s", error)
+        finally:
+            with self._changed:
+                tally.walk = None
+                self._changed.notify_all()
 
 
 def _charge(room: "Room", more: int) -> None:

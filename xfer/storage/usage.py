@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xfer.names import from_bytes, printable
+from xfer.storage import refusal
 from xfer.storage.directories import OPEN_DIRECTORY
 from xfer.storage.layout import Layout
 from xfer.storage.partial import keyed_prefix
@@ -48,7 +49,10 @@ class LocalDisk:
         return total
 
     def free(self) -> int:
-        status = os.fstatvfs(self._layout.partials)
+        try:
+            status = os.fstatvfs(self._layout.partials)
+        except OSError as error:
+            raise refusal(error) from error
         return status.f_bavail * status.f_frsize
 
 
@@ -92,20 +96,22 @@ class _Walk:
         """Add the files of one directory; the directories in it are `pending` then."""
         try:
             descriptor = _open(root, path, pending)
+            try:
+                self._add_all(descriptor, path, pending)
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError):
-            return
+            pass
         except OSError as error:
             log.warning("not counted: %s in %s", error.strerror, printable(from_bytes(path)))
+
+    def _add_all(self, descriptor: int, path: bytes, pending: list[bytes | _Restore]) -> None:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) == self._forbidden:
             return
-        try:
-            status = os.fstat(descriptor)
-            if (status.st_dev, status.st_ino) == self._forbidden:
-                return
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    self._add(entry, path, pending)
-        finally:
-            os.close(descriptor)
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                self._add(entry, path, pending)
 
     def _add(self, entry: os.DirEntry[str], path: bytes, pending: list[bytes | _Restore]) -> None:
         if entry.is_dir(follow_symlinks=False):
