@@ -313,7 +313,9 @@ def fake_receiver(script: Callable[[Channel], object]) -> Iterator[str]:
 def admit(channel: Channel) -> None:
     """Open a plaintext connection the way a receiver does."""
     allowed = list(digests.available())
-    auth.admit_sender(channel, {auth.DEFAULT_KEY_ID: KEY}, b"", lambda mac: Welcome(mac, allowed))
+    auth.admit_sender(
+        channel, {auth.DEFAULT_KEY_ID: [KEY]}, b"", lambda _, mac: Welcome(mac, allowed)
+    )
 
 
 def receive_file(channel: Channel) -> messages.FileHeader:

@@ -17,6 +17,7 @@ from xfer.messages import Challenge, Done, Error, Hello, Message, Proof, Welcome
 
 OURS, OTHER = Key(b"k" * 32), Key(b"o" * 32)
 KEYS = {"default": OURS, "second": OTHER}
+OPENING = {key_id: [key] for key_id, key in KEYS.items()}
 BINDING = hashlib.sha256(b"certificate").digest()
 NONCE = "0f" * 32
 
@@ -31,7 +32,7 @@ def receiver(channel: Channel) -> str:
     """As the server does it: what goes wrong is said to the peer."""
     try:
         return auth.admit_sender(
-            channel, KEYS, BINDING, lambda mac: Welcome(mac, ["md5", "blake3"])
+            channel, OPENING, BINDING, lambda _, mac: Welcome(mac, ["md5", "blake3"])
         )
     except XferError as error:
         channel.end_with(error)

@@ -312,7 +312,7 @@ def test_a_digest_that_the_receiver_cannot_check_is_not_used(
 ) -> None:
     def without_blake3(channel: Channel) -> None:
         auth.admit_sender(
-            channel, {auth.DEFAULT_KEY_ID: KEY}, b"", lambda mac: Welcome(mac, ["md5"])
+            channel, {auth.DEFAULT_KEY_ID: [KEY]}, b"", lambda _, mac: Welcome(mac, ["md5"])
         )
         channel.read(1)
 

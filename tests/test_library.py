@@ -15,7 +15,9 @@ from tests.processes import MIB, PATIENCE, SECRET, wait_until
 
 
 @contextlib.contextmanager
-def serving(tmp_path: Path, if_exists: str = "version") -> Iterator[tuple[xfer.Receiver, str]]:
+def serving(
+    tmp_path: Path, if_exists: str = "version", limits: xfer.Limits | None = None
+) -> Iterator[tuple[xfer.Receiver, str]]:
     """A receiver that answers in a thread, and HOST:PORT to reach it at."""
     (tmp_path / "received").mkdir(exist_ok=True)
     with xfer.Receiver(
@@ -24,6 +26,7 @@ def serving(tmp_path: Path, if_exists: str = "version") -> Iterator[tuple[xfer.R
         bind="127.0.0.1",
         port=0,
         if_exists=if_exists,
+        limits=limits,
         state_directory=str(tmp_path / "state"),
     ) as receiver:
         thread = threading.Thread(target=receiver.serve_forever)

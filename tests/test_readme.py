@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.processes import Log, end, environment
+from xfer.keyring import Keyring
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -81,9 +83,40 @@ def check_cron(env: dict[str, str], tmp_path: Path, host: str) -> None:
 
 
 def test_keygen_as_shown_makes_a_secret(env: dict[str, str], tmp_path: Path) -> None:
-    (line,) = [block for block in blocks("sh") if "keygen" in block]
+    (line,) = [block for block in blocks("sh") if "keygen backup.secret" in block]
     assert "a new secret is in backup.secret" in run(line, env, tmp_path)
     assert (tmp_path / "backup.secret").read_text().startswith("xfer-key-")
+
+
+def test_keys_as_shown_let_a_client_in(env: dict[str, str], tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("sh") if "--keys" in block]
+    keygen, receive = block.replace("/srv/", "").splitlines()
+    assert "xfer send --key-id alice FILE HOST" in run(keygen, env, tmp_path)
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "a.txt").write_text("hello world\n")
+    secret = tomllib.loads((tmp_path / "clients.toml").read_text())["alice"]["secret"]
+    receiver = subprocess.Popen(
+        ["sh", "-c", f"exec {receive} --bind 127.0.0.1 --port 0"],
+        env=env, cwd=tmp_path, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert receiver.stderr
+    log = Log(receiver.stderr)
+    try:
+        host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
+        client = env | {"XFER_KEY_ID": "alice", "XFER_SECRET": secret}
+        assert "verified and on disk" in run(f"xfer send a.txt {host}", client, tmp_path)
+    finally:
+        end(receiver)
+        log.join()
+
+
+def test_the_keys_file_is_one(env: dict[str, str], tmp_path: Path) -> None:
+    (example,) = blocks("toml")
+    for name, text in (("keys", example), ("bob.secret", "a" * 16), ("bob.before", "b" * 16)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    grants = Keyring(str(tmp_path / "keys")).current()
+    assert [len(grant.keys) for grant in grants.values()] == [1, 2]
 
 
 def test_the_library_example_runs(env: dict[str, str], tmp_path: Path) -> None:
@@ -103,5 +136,5 @@ def test_the_library_example_runs(env: dict[str, str], tmp_path: Path) -> None:
 def test_every_command_line_of_the_readme_is_known_here() -> None:
     """The two that set everything up are run by the project's checks; the rest above."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    assert [line.split()[0] for line in lines] == ["python3", "python3", "xfer", "xfer"]
+    assert [line.split()[0] for line in lines] == ["python3", "python3", *4 * ["xfer"]]
     assert len(blocks("console")) == 2

@@ -21,6 +21,7 @@ from xfer.errors import (
     XferError,
 )
 from xfer.sender import Result
+from xfer.storage import Limits
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "ConnectionLost",
     "CorruptData",
     "Incomplete",
+    "Limits",
     "LocalError",
     "PeerTimeout",
     "ProtocolError",

@@ -8,11 +8,12 @@ from typing import Self
 from xfer import auth, config, digests, retry, tls
 from xfer.auth import DEFAULT_KEY_ID
 from xfer.connection import Target
-from xfer.errors import Incomplete
+from xfer.errors import Incomplete, UsageError
+from xfer.keyring import Grant, Grants, Keyring
 from xfer.retry import RETRY_SECONDS, Job
 from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
-from xfer.storage import IfExists
+from xfer.storage import IfExists, Limits
 from xfer.storage.local import PARTIAL_DAYS, LocalStore
 
 
@@ -21,6 +22,7 @@ def send(
     host: str,
     *,
     secret: str,
+    key_id: str = DEFAULT_KEY_ID,
     name: str | None = None,
     checksum: str = digests.DEFAULT,
     checksum_all: bool = False,
@@ -31,7 +33,8 @@ def send(
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
 
     Returns one receipt for each file, directory and link: verified, and on the
-    receiver's stable storage. `-` among `paths` is standard input, stored as
+    receiver's stable storage. `key_id` says whose secret it is, where the
+    receiver has keys for several clients. `-` among `paths` is standard input, stored as
     `name`. Files of which the receiver has one of equal size and time are
     skipped; `checksum_all` compares contents instead. A session in which
     nothing moves for `timeout` seconds ends, and what can be tried again is,
@@ -42,7 +45,7 @@ def send(
     """
     address = config.parse_address(host)
     key = auth.derive_key(secret)
-    target = Target(address.host, address.port, key, timeout, insecure_plaintext)
+    target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id)
     options = Options(checksum, checksum_all)
     collector = _Collector()
     retry.send(target, Job(list(paths), name, options, retry_for), collector)
@@ -68,6 +71,8 @@ class _Collector(Observer):
 class Receiver:
     """Receives into `directory`, which must exist, from everybody who holds `secret`.
 
+    In the place of `secret`, `keys` is a file that has one for each client, and
+    what it opens. It is read again when it changes, and by `reload_keys`.
     Listens from the start; `serve_forever` answers until `stop`. Leaving the
     context lets what is arriving finish, for a bounded time. Port 0 takes a
     free one, see `address`. `if_exists` is "version", "refuse" or "replace".
@@ -75,14 +80,19 @@ class Receiver:
     Partials that nobody came back for are removed after `partial_days`.
     `fsync=False` gives receipts that a crash may break; they say so.
 
-    Raises LocalError when the directory or the address can't be used.
+    Nobody gets past the `limits`; a quota is for everything below `directory`,
+    or below the directory of each key.
+
+    Raises LocalError when the directory, the keys or the address can't be
+    used, and UsageError for anything but one of `secret` and `keys`.
     """
 
     def __init__(
         self,
         directory: str,
         *,
-        secret: str,
+        secret: str | None = None,
+        keys: str | None = None,
         bind: str = "",
         port: int = config.DEFAULT_PORT,
         if_exists: str = IfExists.VERSION,
@@ -90,17 +100,27 @@ class Receiver:
         insecure_plaintext: bool = False,
         partial_days: float = PARTIAL_DAYS,
         fsync: bool = True,
+        limits: Limits | None = None,
         state_directory: str | None = None,
     ) -> None:
-        keys = {DEFAULT_KEY_ID: auth.derive_key(secret)}
+        self._keyring = None if keys is None else Keyring(keys)
+        grants = _grants(secret, self._keyring)
         identity = None
         if not insecure_plaintext:
             identity = tls.load_identity(state_directory or config.default_state_directory())
         with contextlib.ExitStack() as opened:
             store = opened.enter_context(
-                LocalStore(directory, IfExists(if_exists), durable=fsync, partial_days=partial_days)
+                LocalStore(
+                    directory,
+                    IfExists(if_exists),
+                    durable=fsync,
+                    partial_days=partial_days,
+                    limits=limits or Limits(),
+                )
             )
-            self._server = Server(bind, port, store, Terms(keys, identity, timeout))
+            for grant in grants().values():
+                store.prepare(grant.access)
+            self._server = Server(bind, port, store, Terms(grants, identity, timeout))
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers
@@ -128,3 +148,20 @@ class Receiver:
     def stop(self) -> None:
         """Accept nobody any more. Returns at once; any thread or signal handler may call it."""
         self._server.stop()
+
+    def reload_keys(self) -> None:
+        """Read the keys file again, now. A mistake in it is logged, and changes nothing.
+
+        Who is connected stays so.
+        """
+        if self._keyring:
+            self._keyring.reload()
+
+
+def _grants(secret: str | None, keyring: Keyring | None) -> Grants:
+    if keyring and secret is None:
+        return keyring.current
+    if keyring or secret is None:
+        raise UsageError("a receiver takes one secret, or a file of keys")
+    grants = {DEFAULT_KEY_ID: Grant((auth.derive_key(secret),))}
+    return lambda: grants

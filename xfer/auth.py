@@ -20,7 +20,7 @@ import hmac
 import re
 import secrets
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,8 @@ from xfer.messages import VERSION, Challenge, Hello, Proof, Welcome, parse
 DEFAULT_KEY_ID: Final = "default"
 MIN_PASSPHRASE: Final = 16
 """Characters."""
+MOST_KEYS: Final = 2
+"""So many keys may open one key id: a new one, and the one that it takes the place of."""
 _GENERATED: Final = re.compile(r"xfer-key-([A-Za-z0-9_-]{43})")
 
 
@@ -101,12 +103,18 @@ def prove_to_receiver(
 
 
 def admit_sender(
-    channel: Channel, keys: Mapping[str, Key], binding: bytes, welcome: Callable[[str], Welcome]
+    channel: Channel,
+    keys: Mapping[str, Sequence[Key]],
+    binding: bytes,
+    welcome: Callable[[str, str], Welcome],
 ) -> str:
     """The receiver's end. Returns the key id of a sender that proved itself.
 
-    `welcome` makes the message that says what is allowed, given the mac.
-    An unknown key id takes the way of a wrong proof, with a key that nobody has.
+    `keys` has up to `MOST_KEYS` for each key id. `welcome` makes the message
+    that says what is allowed, given the key id and the mac; what it raises
+    instead, only a holder of the key is told. Whatever key id is named, and
+    however many keys it has, `MOST_KEYS` are tried: where there are fewer, one
+    that nobody has makes up the number.
     """
     hello_payload = channel.receive_payload()
     hello = expected(parse(hello_payload), Hello)
@@ -115,11 +123,12 @@ def admit_sender(
     channel.flush()
     transcript = transcribe(hello_payload, challenge, binding)
     proof = channel.expect(Proof).mac
-    key = keys.get(hello.key_id) or Key(secrets.token_bytes(32))
-    if not _same(proof, key.client_proof(transcript)):
+    tried = [*keys.get(hello.key_id, ()), *MOST_KEYS * [_NOBODYS]][:MOST_KEYS]
+    proved = [key for key in tried if _same(proof, key.client_proof(transcript))]
+    if not proved:
         raise AuthenticationError("the two sides do not hold the same secret")
-    mac = key.server_proof(transcript, bytes.fromhex(proof))
-    channel.send(welcome(mac.hex()))
+    mac = proved[0].server_proof(transcript, bytes.fromhex(proof))
+    channel.send(welcome(hello.key_id, mac.hex()))
     channel.flush()
     return hello.key_id
 
@@ -141,3 +150,6 @@ def _same(shown: str, wanted: bytes) -> bool:
 
 def _mac(key: bytes, data: bytes) -> bytes:
     return hmac.digest(key, data, "sha256")
+
+
+_NOBODYS: Final = Key(secrets.token_bytes(32))

@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,17 +15,26 @@ from typing import Annotated
 
 import typer
 
-from xfer import __version__, auth, config, demonstration, retry, tree
+from xfer import (
+    __version__,
+    auth,
+    config,
+    demonstration,
+    handover,
+    options,
+    private,
+    retry,
+    tree,
+)
 from xfer.api import Receiver
 from xfer.connection import Target
-from xfer.console import say, write
-from xfer.errors import Cancelled, LocalError, XferError
+from xfer.console import is_terminal, say
+from xfer.errors import Cancelled, LocalError, UsageError, XferError
 from xfer.progress import Bar
 from xfer.report import Report
 from xfer.retry import RETRY_SECONDS, Job
 from xfer.sender import Options
 from xfer.storage import IfExists
-from xfer.storage.layout import Layout
 from xfer.storage.local import PARTIAL_DAYS
 
 app = typer.Typer(
@@ -63,6 +73,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warn
 
 def main() -> None:
     """The console script. Ends the process with the exit code of the command."""
+    private.keep_out_of_core_files()
     app(prog_name="xfer")
 
 
@@ -87,9 +98,17 @@ def keygen(
         str | None,
         typer.Argument(metavar="FILE", help="Where to; your configuration directory if left out."),
     ] = None,
+    key_id: options.NewKeyId = None,
+    keys: options.NewKeysFile = None,
 ) -> None:
-    """Make a new secret in FILE, which must not exist. Give the other machine a copy."""
+    """Make a new secret in FILE, which must not exist. Give the other machine a copy.
+
+    With --id NAME --keys FILE: add a key for one more client to a receiver's keys.
+    """
     with _exit_codes():
+        if key_id is not None or keys is not None:
+            handover.add_key(file, key_id, keys)
+            return
         target = file or config.default_secret_file()
         config.create_secret(target)
         say(f"a new secret is in {target}; copy that file to the other machine")
@@ -107,6 +126,7 @@ def receive(
         int, typer.Option(min=0, max=65535, help="0 takes any that is free.")
     ] = config.DEFAULT_PORT,
     secret_file: SecretFile = None,
+    keys: options.KeysFile = None,
     if_exists: Annotated[
         IfExists,
         typer.Option(
@@ -124,18 +144,32 @@ def receive(
             help="Flush to disk before a receipt. Without it a crash can take files that have one."
         ),
     ] = True,
+    max_file_size: options.MaxFileSize = None,
+    max_files: options.MaxFiles = None,
+    quota: options.Quota = None,
+    min_free: options.MinFree = None,
     timeout: Timeout = 60.0,
     insecure_plaintext: Plaintext = False,
     quiet: Quiet = False,
 ) -> None:
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
     with _exit_codes():
+        if keys is not None and secret_file is not None:
+            raise UsageError("a receiver takes --secret-file or --keys, not both")
+        limits = options.limits(max_file_size, max_files, quota, min_free)
         _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
         _allow_many_descriptors()
-        secret = config.find_secret(secret_file)
+        if keys is None:
+            secret = config.find_secret(secret_file)
+            secret = handover.first_secret(directory) if secret is None else secret
+        else:
+            secret = None
+            # Before there is any other thread, which would be ended by it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
         receiver = Receiver(
             directory,
-            secret=_first_secret(directory) if secret is None else secret,
+            secret=secret,
+            keys=keys,
             bind=bind,
             port=port,
             if_exists=if_exists,
@@ -143,8 +177,11 @@ def receive(
             insecure_plaintext=insecure_plaintext,
             partial_days=partial_days,
             fsync=fsync,
+            limits=limits,
         )
         with receiver:
+            if keys is not None:
+                _reload_on_hang_up(receiver)
             _stop_on_signals(receiver)
             _announce(receiver, directory, insecure_plaintext)
             receiver.serve_forever()
@@ -161,6 +198,7 @@ def send(
         str | None, typer.Option(help="What standard input (-) is to be stored as.")
     ] = None,
     secret_file: SecretFile = None,
+    key_id: options.KeyId = None,
     checksum: Annotated[
         Checksum, typer.Option(help="blake3 is faster; the receiver needs it too.")
     ] = Checksum.MD5,
@@ -195,10 +233,11 @@ def send(
         address = config.parse_address(host)
         tree.check(paths, name)
         key = auth.derive_key(secret)
-        target = Target(address.host, address.port, key, timeout, insecure_plaintext)
+        known_as = config.find_key_id(key_id)
+        target = Target(address.host, address.port, key, timeout, insecure_plaintext, known_as)
         job = Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
-        if _is_terminal() and not quiet:
+        if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
         report = Report(bar=bar, as_json=json, quiet=quiet)
         error: XferError | None = None
@@ -235,25 +274,6 @@ def _exit_codes() -> Iterator[None]:
         raise typer.Exit(Cancelled.exit_code) from error
 
 
-def _first_secret(directory: str) -> str:
-    """Make the user's secret, and tell how it gets to the other machine."""
-    Layout(directory).close()  # fails before a secret is made for nothing
-    file = config.default_secret_file()
-    secret = config.create_secret(file)
-    say(f"there was no secret yet: a new one is in {file}")
-    if _is_terminal():  # a log file is no place for a secret
-        say("on the other machine, once:")
-        write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
-        write(f"    echo {secret} > ~/.config/xfer/secret)")
-    else:
-        say("copy that file to ~/.config/xfer/secret on the other machine")
-    return secret
-
-
-def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
 def _stop_on_signals(receiver: Receiver) -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
@@ -261,6 +281,16 @@ def _stop_on_signals(receiver: Receiver) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+
+
+def _reload_on_hang_up(receiver: Receiver) -> None:
+    """SIGHUP is blocked everywhere, and waited for in a thread: a handler may take no lock."""
+
+    def wait() -> None:
+        while signal.sigwait([signal.SIGHUP]):
+            receiver.reload_keys()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:

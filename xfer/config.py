@@ -1,22 +1,25 @@
 """Environment and files, as plain values: where things are kept, and the secret."""
 
-import contextlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from typing import Final
 
-from xfer.auth import generate_secret
-from xfer.errors import LocalError, UsageError
+from xfer import private
+from xfer.auth import DEFAULT_KEY_ID, generate_secret
+from xfer.errors import UsageError
 
 DEFAULT_PORT: Final = 9337
 SECRET_VARIABLE: Final = "XFER_SECRET"  # noqa: S105 (where it is, not what it is)
+KEY_ID_VARIABLE: Final = "XFER_KEY_ID"
 _ADDRESS: Final = re.compile(
     r"(?:\[(?P<bracketed>[^\[\]\s]+)\]|(?P<host>[^\[\]:\s]+))(?::(?P<port>[0-9]{1,5}))?"
     r"|(?P<ipv6>[^\[\]\s]*:[^\[\]\s]*:[^\[\]\s]*)"
 )
-_READABLE_BY_OTHERS: Final = 0o077
+_SIZE: Final = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
+_UNITS: Final = " KMGTP"
+_MAX_SIZE: Final = 2**63 - 1
+_MAX_KEY_ID: Final = 255
 _MAX_SECRET: Final = 4096
 
 
@@ -35,6 +38,18 @@ def parse_address(text: str) -> Address:
     if not found or not 0 < port < 65536:
         raise UsageError(f"{text} is not HOST or HOST:PORT")
     return Address(found["bracketed"] or found["host"] or found["ipv6"], port)
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `500M`, `20G` or `1.5T`, with units of 1024 as in `20GiB`; `4096` as it is."""
+    size = -1
+    if found := _SIZE.fullmatch(text):
+        whole, _, part = found[1].partition(".")
+        unit = _UNITS.index((found[2] or " ").upper())
+        size = int(whole + part) * 1024**unit // 10 ** len(part)
+    if not 0 <= size <= _MAX_SIZE:
+        raise UsageError(f"{text} is not a size such as 500M, 20G or 1.5T")
+    return size
 
 
 def default_secret_file() -> str:
@@ -63,39 +78,22 @@ def find_secret(file: str | None) -> str | None:
     return read_secret(own) if os.path.lexists(own) else None
 
 
+def find_key_id(option: str | None) -> str:
+    """The key id of `--key-id`, else of XFER_KEY_ID, else the one that a single secret has."""
+    key_id = option or os.environ.get(KEY_ID_VARIABLE) or DEFAULT_KEY_ID
+    if len(key_id) > _MAX_KEY_ID:
+        raise UsageError(f"a key id has at most {_MAX_KEY_ID} characters")
+    return key_id
+
+
 def read_secret(file: str) -> str:
     """The first line of a file that nobody but its owner can read."""
-    try:
-        with open(file, encoding="utf-8") as opened:
-            status = os.fstat(opened.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_mode & _READABLE_BY_OTHERS:
-                raise LocalError(f"others can read the secret in {file}: chmod 600 {file}")
-            return opened.readline(_MAX_SECRET).rstrip("\r\n")
-    except OSError as error:
-        raise LocalError(f"cannot read the secret in {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise LocalError(f"the secret in {file} is not text") from error
+    with private.reading(file, "the secret") as opened:
+        return opened.readline(_MAX_SECRET).rstrip("\r\n")
 
 
 def create_secret(file: str) -> str:
     """Write a new secret to `file`, for its owner's eyes only; never over another one."""
     secret = generate_secret()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        if parent := os.path.dirname(file):
-            os.makedirs(parent, mode=0o700, exist_ok=True)
-        descriptor = os.open(file, flags, 0o600)
-    except FileExistsError as error:
-        raise LocalError(f"{file} exists and is not overwritten") from error
-    except OSError as error:
-        raise LocalError(f"cannot write {file}: {error.strerror}") from error
-    try:
-        with open(descriptor, "w", encoding="ascii") as opened:
-            opened.write(secret + "\n")
-            opened.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(file)
-        raise LocalError(f"cannot write {file}: {error.strerror}") from error
+    private.create(file, secret + "\n")
     return secret

@@ -24,13 +24,14 @@ OPENING_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to send, and how. `timeout` in seconds; `plaintext` leaves TLS out."""
+    """Where to send, and as whom. `timeout` in seconds; `plaintext` leaves TLS out."""
 
     host: str
     port: int
     key: Key
     timeout: float = 60.0
     plaintext: bool = False
+    key_id: str = auth.DEFAULT_KEY_ID
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -67,7 +68,8 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
         if not target.plaintext:
             channel.start_tls(tls.client_context(), server_side=False)
             certificate = channel.peer_certificate()
-        welcome = auth.prove_to_receiver(channel, target.key, tls.binding(certificate))
+        binding = tls.binding(certificate)
+        welcome = auth.prove_to_receiver(channel, target.key, binding, target.key_id)
     except ProtocolError as error:
         no_tls = not target.plaintext and not certificate
         hint = "; was it started with --insecure-plaintext?" if no_tls else ""

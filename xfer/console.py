@@ -16,3 +16,8 @@ def write(line: str) -> None:
     if sys.stderr:  # None when it is closed from the start, and print would take stdout then
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person reads along, and not a log file."""
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -149,6 +149,7 @@ class Session:
             names.check(item.name)
             if isinstance(item, NewSymlink):
                 names.check_target(item.target)
+            self._intake.count(item.name)
         except Refused as error:
             self._refuse(item.name, error)
         else:

@@ -8,15 +8,13 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from xfer import auth, digests
-from xfer.auth import Key
 from xfer.channel import Channel
 from xfer.errors import Code, LocalError, ProtocolError, Refused, XferError
+from xfer.keyring import Grant, Grants
 from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
@@ -40,9 +38,12 @@ _ANY: Final = ("::", "0.0.0.0")  # noqa: S104 (a receiver is there to be reached
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a sender has to meet. `identity` is None for plaintext; `timeout` in seconds."""
+    """What a sender has to meet. `identity` is None for plaintext; `timeout` in seconds.
 
-    keys: Mapping[str, Key]
+    `grants` is asked at each connection for what the key ids open.
+    """
+
+    grants: Grants
     identity: Identity | None
     timeout: float
 
@@ -149,13 +150,16 @@ class Server(socketserver.ThreadingTCPServer):
     # One connection
 
     def _converse(self, channel: Channel, peer: str) -> None:
+        label = peer
         try:
-            key_id = self._open(channel)
-            with contextlib.closing(self.store.open_intake(key_id)) as intake:
-                Session(channel, intake, self.stop_signal, f"{peer} {printable(key_id)}").run()
+            key_id, grant = self._open(channel)
+            label = f"{peer} {printable(key_id)}"
+            intake = self.store.open_intake(key_id, grant.access)
+            with contextlib.closing(intake):
+                Session(channel, intake, self.stop_signal, label).run()
             channel.drain()
         except XferError as error:
-            log.warning("%s: %s", peer, printable(error.message))
+            log.warning("%s: %s", label, printable(error.message))
             if self.terms.identity and not channel.is_encrypted and not _is_plain(error):
                 channel.drain()  # a plain word would look like an attack to who expects TLS
             else:
@@ -164,7 +168,7 @@ class Server(socketserver.ThreadingTCPServer):
             channel.end_with(Refused("an internal error; the receiver's log has it"))
             raise
 
-    def _open(self, channel: Channel) -> str:
+    def _open(self, channel: Channel) -> tuple[str, Grant]:
         channel.must_end_within(OPENING_SECONDS)
         speaks_tls = channel.peek() == _TLS_HANDSHAKE
         identity = self.terms.identity
@@ -175,14 +179,21 @@ class Server(socketserver.ThreadingTCPServer):
         if identity:
             channel.start_tls(identity.context, server_side=True)
         binding = identity.binding if identity else b""
-        welcome = partial(Welcome, digests=list(digests.available()), durable=self.store.durable)
-        key_id = auth.admit_sender(channel, self.terms.keys, binding, welcome)
+        grants = self.terms.grants()
+        keys = {key_id: grant.keys for key_id, grant in grants.items()}
+
+        def welcome(key_id: str, mac: str) -> Welcome:
+            grants[key_id].require_valid()
+            most = self.store.limits.max_file_size
+            return Welcome(mac, list(digests.available()), self.store.durable, most)
+
+        key_id = auth.admit_sender(channel, keys, binding, welcome)
         channel.must_end_within(None)
         channel.expect_much()
         with self._changed:
             self._opening.discard(channel)
             self._changed.notify_all()
-        return key_id
+        return key_id, grants[key_id]
 
     def _listen(self, bind: str, port: int) -> None:
         for address in [bind] if bind else _ANY:

@@ -14,6 +14,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
+from xfer import private
 from xfer.errors import LocalError
 
 _IDENTITY: Final = "identity.pem"
@@ -42,17 +43,19 @@ def load_identity(state_directory: str) -> Identity:
     try:
         if not os.path.exists(file):
             _create_identity(state_directory, file)
+        certificate = _certificate(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.num_tickets = 0  # nobody resumes, and an unread ticket would reset a connection
         context.load_cert_chain(file)
-        return Identity(context, binding(_certificate(file)))
+        return Identity(context, binding(certificate))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise LocalError(f"the TLS identity in {file} cannot be used: {error}") from error
 
 
 def _certificate(file: str) -> bytes:
-    with open(file, encoding="ascii") as opened:
+    """The certificate beside the private key, which nobody else may have seen."""
+    with private.reading(file, "the TLS identity") as opened:
         text = opened.read()
     return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :])
 

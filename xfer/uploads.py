@@ -63,7 +63,9 @@ class Uploads:
             if held.mtime_ns != offered.mtime_ns or held.mode != offered.mode:
                 self._intake.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
             return PlannedFile(name, "skip")
-        if offset := self._resumable_bytes(offered, algorithm):
+        offset = self._resumable_bytes(offered, algorithm)
+        self._intake.require(name, offered.file_size, offset)
+        if offset:
             digest = self._resumable[name].digest.hexdigest()
             return PlannedFile(name, "resume", offset, **{algorithm: digest})
         if held and _WORTH_CONTINUING <= held.size < offered.file_size:
@@ -107,7 +109,9 @@ class Uploads:
         name = names.check(header.file_name)
         upload = self._arriving.get(name)
         if upload and header.offset and upload.size == header.offset:
+            upload.partial.reserve(header.least_size)
             return upload
+        self._intake.count(name)
         if not header.offset:
             self.abandon(name)
             upload = self._begun(header)
@@ -120,6 +124,7 @@ class Uploads:
         if len(self._arriving) >= _MAX_OPEN:
             self._keep(next(iter(self._arriving)))  # the sender gave it up long ago
         self._arriving[name] = upload
+        upload.partial.reserve(header.least_size)
         return upload
 
     def complete(self, name: str) -> Upload:
@@ -187,7 +192,7 @@ class Uploads:
     def _copied(self, held: Readable, header: FileHeader) -> Upload:
         name, algorithm = header.file_name, header.algorithm
         digest = digests.new(algorithm)
-        partial = self._intake.create_partial(name, header.file_size)
+        partial = self._intake.create_partial(name, header.least_size)
         upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
             self._take_in(held, upload.digest, Progress(name, header.offset), partial)

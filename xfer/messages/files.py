@@ -58,6 +58,11 @@ class FileHeader(Message):
         return self.offset + self.body
 
     @property
+    def least_size(self) -> int:
+        """How many bytes the file has, as far as this header says."""
+        return self.end if self.file_size is None else self.file_size
+
+    @property
     def is_last(self) -> bool:
         return self.end == self.file_size
 

@@ -50,16 +50,18 @@ class Proof(Message):
 
 @dataclass(frozen=True, slots=True)
 class Welcome(Message):
-    """Receiver: its own proof, and what it allows."""
+    """Receiver: its own proof, and what it allows; sizes in bytes."""
 
     type: ClassVar = "welcome"
     mac: str
     digests: list[str]
     durable: bool = True
+    max_file_size: int | None = None
 
     def __post_init__(self) -> None:
         check.hexadecimal(self, "mac", 32)
         check.truth(self, "durable")
+        check.whole_or_none(self, "max_file_size", 0)
         if not isinstance(self.digests, list):
             raise check.fault(self, "digests")
         if not all(isinstance(digest, str) for digest in self.digests):

@@ -32,6 +32,34 @@ class IfExists(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be stored: sizes in bytes, None for as much as there is.
+
+    `quota` is for everything below the directory of one sender, older versions
+    and what is arriving included, `max_files` for what one session creates, and
+    `min_free` stays free on the disk.
+    """
+
+    max_file_size: int | None = None
+    max_files: int | None = None
+    quota: int | None = None
+    min_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one sender sees of a store, and what holds for it alone.
+
+    Its names are below `directory`; empty for all of the store. None leaves
+    what holds for everybody.
+    """
+
+    directory: str = ""
+    if_exists: IfExists | None = None
+    quota: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What is kept beside the bytes: permission bits, and nanoseconds since 1970."""
 
@@ -66,6 +94,9 @@ class HeldReader(Readable, Protocol):
 
 class Partial(Readable, Protocol):
     """Bytes on their way to becoming a file; nobody sees them yet."""
+
+    def reserve(self, size: int) -> None:
+        """Have room for `size` bytes in all, before they come. Refused when there is none."""
 
     def write(self, data: bytes | memoryview) -> None:
         """Append. Refused when the store has no room, or fails."""
@@ -120,6 +151,12 @@ class Intake(Protocol):
 
     durable: bool
 
+    def require(self, name: str, size: int, have: int = 0) -> None:
+        """Refused when a file of `size` bytes, `have` of them here, would not be taken."""
+
+    def count(self, name: str) -> None:
+        """Something of this name is about to arrive. Refused when it is one too many."""
+
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
         """An empty partial, which a later session finds again by `name` if it has one.
 
@@ -155,12 +192,14 @@ class Intake(Protocol):
 class Store(Protocol):
     """Keeps files. Used by many threads at once.
 
-    `durable` says whether `commit` really waits for stable storage.
+    `durable` says whether `commit` really waits for stable storage, and
+    `limits` what it takes of anybody.
     """
 
     durable: bool
+    limits: Limits
 
-    def open_intake(self, owner: str) -> Intake:
+    def open_intake(self, owner: str, access: Access = Access()) -> Intake:
         """A way in for the sender with this key id. Refused when the store fails."""
 
     def tidy(self) -> None:

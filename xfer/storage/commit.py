@@ -62,11 +62,15 @@ class _Step:
     replaces: bool = False
     compared: tuple[int, int] | None = None
     kept: tuple[int, int] | None = None
+    freed: int = 0
     result: Outcome | Refused | None = None
 
 
 class Commit:
-    """One batch. Closes what it opened, and removes what it did not install."""
+    """One batch. Closes what it opened, and removes what it did not install.
+
+    `freed` says how many bytes of older content went away, for which names.
+    """
 
     def __init__(self, layout: Layout, if_exists: IfExists, flusher: Flusher) -> None:
         self._layout = layout
@@ -77,6 +81,7 @@ class Commit:
         self._versions = self._opened.enter_context(Directories(layout.versions))
         self._new_bytes: set[int] = set()
         self._same_bytes: set[int] = set()
+        self.freed: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -212,6 +217,8 @@ class Commit:
             link_version(step.place, kept_in)
             self._versions.changed.add(kept_in)
             step.kept = status.st_dev, status.st_ino
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # else it stays somewhere
+            step.freed = status.st_size
 
     def _is_unchanged_after_all(self, step: _Step, status: os.stat_result) -> bool:
         """Another session can have stored the same content since it was compared."""
@@ -238,6 +245,7 @@ class Commit:
         if step.replaces:
             self._keep_newcomer(step)
             replace(step.ready, partials, step.place)
+            self.freed[step.item.name] = step.freed
         if isinstance(step.item, NewFile) and not keeps_old_name:
             step.item.partial.forget_name()
         kept = step.replaces and self._if_exists is IfExists.VERSION

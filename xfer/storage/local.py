@@ -5,31 +5,40 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Self
 
 from xfer.errors import Code, LocalError, Refused
-from xfer.names import to_bytes
+from xfer.names import from_bytes, to_bytes
 from xfer.storage import (
+    Access,
     Held,
     IfExists,
     Intake,
     Item,
+    Limits,
     Metadata,
+    NewFile,
+    Outcome,
     Partial,
     Steps,
     refusal,
 )
 from xfer.storage.commit import Commit
+from xfer.storage.counting import NameCount
 from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher, flush_all
 from xfer.storage.layout import Layout
 from xfer.storage.partial import (
+    LocalPartial,
     apply_metadata,
     create_unkeyed,
     key_for,
     open_keyed,
     read_at,
 )
+from xfer.storage.quota import Account, Ledger, Room
+from xfer.storage.usage import LocalDisk
 
 PARTIAL_DAYS: Final = 7.0
 _DAY_SECONDS: Final = 86_400.0
@@ -53,11 +62,14 @@ class LocalStore:
         *,
         durable: bool = True,
         partial_days: float = PARTIAL_DAYS,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
     ) -> None:
         self.durable = durable
+        self.limits = limits
         self._layout = Layout(directory)
         self._if_exists = if_exists
         self._partial_seconds = partial_days * _DAY_SECONDS
+        self._ledger = Ledger(LocalDisk(self._layout), limits.min_free)
         try:
             if durable:
                 flush_all(self._layout.root)  # the names that a killed receiver made
@@ -72,45 +84,70 @@ class LocalStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open_intake(self, owner: str) -> Intake:
+    def open_intake(self, owner: str, access: Access = Access()) -> Intake:  # noqa: B008 (frozen)
         try:
             flusher = Flusher(self._layout.root, durable=self.durable)
         except OSError as error:
             raise refusal(error) from error
-        return LocalIntake(owner, self._layout, flusher, self._if_exists)
+        if_exists = access.if_exists or self._if_exists
+        return LocalIntake(owner, self._layout, flusher, if_exists, self._account(access))
+
+    def prepare(self, access: Access) -> None:
+        """Begin to count what is stored, if that is going to be needed."""
+        self._account(access)
+
+    def _account(self, access: Access) -> Account:
+        quota = self.limits.quota if access.quota is None else access.quota
+        return self._ledger.open(to_bytes(access.directory), replace(self.limits, quota=quota))
 
     def tidy(self) -> None:
         self._layout.remove_expired(self._partial_seconds)
 
     def close(self) -> None:
         """Let go of the directory. Every intake must be closed before."""
+        self._ledger.close()
         self._layout.close()
 
 
 class LocalIntake:
-    """One sender's way into a local store."""
+    """One sender's way into a local store, and to the files of one account."""
 
-    def __init__(self, owner: str, layout: Layout, flusher: Flusher, if_exists: IfExists) -> None:
+    def __init__(
+        self,
+        owner: str,
+        layout: Layout,
+        flusher: Flusher,
+        if_exists: IfExists,
+        account: Account,
+    ) -> None:
         self.durable = flusher.durable
         self._owner = owner
         self._layout = layout
         self._flusher = flusher
         self._if_exists = if_exists
+        self._account = account
+        self._below = from_bytes(account.directory) + "/" if account.directory else ""
+        self._names = NameCount(account.limits.max_files)
+
+    def require(self, name: str, size: int, have: int = 0) -> None:  # noqa: ARG002
+        self._account.require(size, have)
+
+    def count(self, name: str) -> None:
+        self._names.add(name)
 
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
-        partials = self._layout.partials
         try:
-            if name is None:
-                return create_unkeyed(partials)
             if size is not None:
-                _require_room(partials, size)
-            partial = open_keyed(partials, key_for(self._owner, name), create=True)
-            if partial is None:
-                raise Refused("its partial went away", code=Code.BUSY)
+                _require_room(self._layout.partials, size)
+            partial = self._open_partial(name, create=True)
         except OSError as error:
             raise refusal(error) from error
+        if partial is None:
+            raise Refused("its partial went away", code=Code.BUSY)
         try:
             partial.truncate(0)
+            if size is not None:
+                partial.reserve(size)
         except Refused:
             partial.discard()
             raise
@@ -118,13 +155,26 @@ class LocalIntake:
 
     def find_partial(self, name: str) -> Partial | None:
         try:
-            return open_keyed(self._layout.partials, key_for(self._owner, name), create=False)
+            return self._open_partial(name, create=False)
         except OSError as error:
             raise refusal(error) from error
 
+    def _open_partial(self, name: str | None, *, create: bool) -> LocalPartial | None:
+        partials = self._layout.partials
+        if name is None:
+            partial = create_unkeyed(partials)
+        else:
+            key = key_for(self._owner, name, self._account.directory)
+            found = open_keyed(partials, key, create=create)
+            if found is None:
+                return None
+            partial = found
+        partial.room = self._account.room(partial.name, partial.size)
+        return partial
+
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
         with Directories(self._layout.files, create=False) as directories:
-            return [self._status(directories, name) for name in files]
+            return [self._status(directories, self._below + name) for name in files]
 
     def _status(self, directories: Directories, name: str) -> Held | None:
         """What is not flushed yet is not there: a power cut may still take it."""
@@ -139,7 +189,7 @@ class LocalIntake:
         return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
     def open_held(self, name: str) -> "HeldFile | None":
-        path, _, base = to_bytes(name).rpartition(b"/")
+        path, _, base = to_bytes(self._below + name).rpartition(b"/")
         try:
             with Directories(self._layout.files, create=False) as directories:
                 descriptor = os.open(base, _READ, dir_fd=directories.open(path))
@@ -157,8 +207,21 @@ class LocalIntake:
             held.close()
 
     def commit(self, items: Sequence[Item]) -> Steps:
-        with Commit(self._layout, self._if_exists, self._flusher) as commit:
-            return (yield from commit.run(items))
+        placed = items
+        if self._below:
+            placed = [replace(item, name=self._below + item.name) for item in items]
+        rooms = [_room_of(item) for item in items]
+        stored = [0 for _ in items]
+        try:
+            with Commit(self._layout, self._if_exists, self._flusher) as commit:
+                outcomes = yield from commit.run(placed)
+            for number, (item, outcome) in enumerate(zip(placed, outcomes, strict=True)):
+                if outcome in (Outcome.STORED, Outcome.VERSIONED):
+                    stored[number] = _size_of(item) - commit.freed.get(item.name, 0)
+        finally:
+            for item, room, size in zip(placed, rooms, stored, strict=True):
+                self._account.settle(room, to_bytes(item.name), size)
+        return outcomes
 
     def close(self) -> None:
         self._flusher.close()
@@ -180,6 +243,18 @@ class HeldFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _room_of(item: Item) -> Room | None:
+    """What the item has reserved; it stays reserved until it is counted as stored."""
+    match item:
+        case NewFile(_, LocalPartial() as partial):
+            return partial.hand_over_room()
+    return None
+
+
+def _size_of(item: Item) -> int:
+    return item.partial.size if isinstance(item, NewFile) else 0
 
 
 def _require_room(partials: int, size: int) -> None:

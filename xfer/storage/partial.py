@@ -18,8 +18,10 @@ from xfer.errors import Code, Refused
 from xfer.names import to_bytes
 from xfer.storage import Metadata, refusal
 from xfer.storage.durability import start_writeback
+from xfer.storage.quota import Room
 
 KEYED_PREFIX: Final = b"keyed-"
+_PREFIX_DIGITS: Final = 32
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 _READABLE_AND_WRITABLE: Final = 0o600
 _STORABLE_MODE: Final = 0o777
@@ -36,6 +38,7 @@ class LocalPartial:
         self.name = name
         self.descriptor = descriptor
         self.metadata = Metadata()
+        self.room: Room | None = None
         self.size = size
         self._partials = partials
         self._handed_over = self.size
@@ -43,6 +46,10 @@ class LocalPartial:
 
     def read_at(self, offset: int, view: memoryview) -> int:
         return read_at(self.descriptor, offset, view)
+
+    def reserve(self, size: int) -> None:
+        if self.room:
+            self.room.reserve(size)
 
     def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -53,6 +60,8 @@ class LocalPartial:
                 rest = rest[written:]
         except OSError as error:
             raise refusal(error) from error
+        if self.room:
+            self.room.note_written(self.size)
         if self.size - self._handed_over >= _WRITEBACK_BYTES:
             start_writeback(self.descriptor, self._handed_over, self.size - self._handed_over)
             self._handed_over = self.size
@@ -63,6 +72,8 @@ class LocalPartial:
         except OSError as error:
             raise refusal(error) from error
         self.size = size
+        if self.room:
+            self.room.note_written(size)
 
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -77,6 +88,7 @@ class LocalPartial:
             self.discard()
         elif self._is_open:
             self._is_open = False
+            self._leave_room(self.size)
             os.close(self.descriptor)
 
     def discard(self) -> None:
@@ -87,7 +99,17 @@ class LocalPartial:
             if self._has_name:
                 with contextlib.suppress(OSError):  # the next start tries again
                     os.unlink(self.name, dir_fd=self._partials)
+            self._leave_room()
             os.close(self.descriptor)
+
+    def hand_over_room(self) -> Room | None:
+        """What it has reserved, which is the caller's from here on."""
+        room, self.room = self.room, None
+        return room
+
+    def _leave_room(self, kept: int = 0) -> None:
+        if room := self.hand_over_room():
+            room.release(kept)
 
     def forget_name(self) -> None:
         """It was renamed; what has its old name from now on is somebody else's."""
@@ -124,11 +146,19 @@ def open_keyed(partials: int, name: bytes, *, create: bool) -> LocalPartial | No
         os.close(descriptor)
 
 
-def key_for(owner: str, name: str) -> bytes:
-    """What the partial of a sender's file is called: one name for each pair, and no other."""
+def keyed_prefix(directory: bytes) -> bytes:
+    """How the names of all partials begin of files that go below a directory."""
+    return KEYED_PREFIX + hashlib.sha256(directory).hexdigest()[:_PREFIX_DIGITS].encode() + b"-"
+
+
+def key_for(owner: str, name: str, directory: bytes = b"") -> bytes:
+    """What the partial is called of a sender's file that goes below `directory`.
+
+    One name for each three, and no other.
+    """
     parts = (owner.encode("utf-8", "surrogatepass"), to_bytes(name))
     joined = b"".join(struct.pack("!I", len(part)) + part for part in parts)
-    return KEYED_PREFIX + hashlib.sha256(joined).hexdigest().encode()
+    return keyed_prefix(directory) + hashlib.sha256(joined).hexdigest().encode()
 
 
 def temporary_name() -> bytes:

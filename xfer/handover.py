@@ -1,0 +1,38 @@
+"""New secrets, and what their owner is told about how they get to the other machine."""
+
+from xfer import config, keyring
+from xfer.console import is_terminal, say, write
+from xfer.errors import UsageError
+from xfer.storage.layout import Layout
+
+
+def first_secret(directory: str) -> str:
+    """Make the user's secret, which a receiver into `directory` is about to need."""
+    Layout(directory).close()  # fails before a secret is made for nothing
+    file = config.default_secret_file()
+    secret = config.create_secret(file)
+    say(f"there was no secret yet: a new one is in {file}")
+    if is_terminal():  # a log file is no place for a secret
+        _show_secret(secret)
+    else:
+        say("copy that file to ~/.config/xfer/secret on the other machine")
+    return secret
+
+
+def _show_secret(secret: str) -> None:
+    say("on the other machine, once:")
+    write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
+    write(f"    echo {secret} > ~/.config/xfer/secret)")
+
+
+def add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
+    """Add a key to a receiver's keys file. UsageError for anything but --id with --keys."""
+    if file is not None or key_id is None or keys is None:
+        raise UsageError("a new key for a keys file takes --id NAME and --keys FILE, and no FILE")
+    secret = keyring.add(keys, key_id)
+    say(f"a new key is in {keys}, as [{key_id}]")
+    if is_terminal():
+        _show_secret(secret)
+    else:
+        say("copy its secret to ~/.config/xfer/secret on the other machine")
+    say(f"and there: xfer send --key-id {key_id} FILE HOST")

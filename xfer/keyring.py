@@ -1,0 +1,256 @@
+"""The keys file of `xfer receive --keys`: one table for each client, and what its key opens.
+
+    [alice]
+    secret = "xfer-key-…"     or secret_file = "alice.secret"
+    previous = "…"            or previous_file: opens too, while it is being replaced
+    directory = "alice"       everything of hers is below DIR/alice
+    quota = "20G"
+    if_exists = "version"
+    expires = 2027-01-01
+
+`Keyring` reads the file again when it has changed, and stays with what it has
+when there is a mistake in it.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from xfer import auth, config, names, private
+from xfer.auth import Key
+from xfer.errors import AuthenticationError, LocalError, UsageError, XferError
+from xfer.names import printable
+from xfer.storage import Access, IfExists
+
+log = logging.getLogger("xfer.receiver")
+
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KNOWN: Final = (
+    "secret", "secret_file", "previous", "previous_file", "directory", "quota", "if_exists",
+    "expires",
+)  # fmt: skip
+_CHECK_SECONDS: Final = 1.0
+_MAX_CHARACTERS: Final = 16 * 1024 * 1024
+
+Signature = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one key id opens, and with which keys; no more from `expires` on (None: always)."""
+
+    keys: tuple[Key, ...]
+    access: Access = field(default_factory=Access)
+    expires: datetime | None = None
+
+    def require_valid(self) -> None:
+        """AuthenticationError once it has expired."""
+        if self.expires and datetime.now(UTC) >= self.expires:
+            raise AuthenticationError(f"this key expired at {self.expires:%Y-%m-%d %H:%M} UTC")
+
+
+Grants = Callable[[], Mapping[str, Grant]]
+
+
+class Keyring:
+    """The grants of a keys file, by key id. Used by many threads at once.
+
+    LocalError when the file cannot be used at the start.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._keys: dict[bytes, Key] = {}
+        self._reading = threading.Lock()
+        self._checked_at = time.monotonic()
+        reader = _Reader(file, self._keys)
+        self._grants = reader.grants()
+        self._keys = reader.derived
+        self._signatures = reader.signatures
+
+    def current(self) -> Mapping[str, Grant]:
+        """The grants in force, after a look at the file if the last one was not just now."""
+        if time.monotonic() - self._checked_at >= _CHECK_SECONDS and self._reading.acquire(False):
+            try:
+                self._checked_at = time.monotonic()
+                if any(_signature(file) != seen for file, seen in self._signatures.items()):
+                    self._read()
+            finally:
+                self._reading.release()
+        return self._grants
+
+    def reload(self) -> None:
+        """Read the file again, now. A mistake in it is logged, and changes nothing."""
+        with self._reading:
+            self._read()
+
+    def _read(self) -> None:
+        reader = _Reader(self._file, self._keys)
+        try:
+            self._grants = reader.grants()
+            self._keys = reader.derived
+            log.info("%s: %d key(s) in force", printable(self._file), len(self._grants))
+        except XferError as error:
+            log.warning("%s; the keys before stay in force", printable(error.message))
+        # A mistake is told once, not at each connection.
+        self._signatures = reader.signatures
+
+
+class _Reader:
+    """One reading of a keys file and of the files that it names.
+
+    `signatures` tell when to read again, and `derived` are the keys that were
+    needed, by the digest of their secret: a passphrase takes a while.
+    """
+
+    def __init__(self, file: str, known: Mapping[bytes, Key]) -> None:
+        self.derived: dict[bytes, Key] = {}
+        self.signatures: dict[str, Signature | None] = {file: _signature(file)}
+        self._file = file
+        self._known = known
+
+    def grants(self) -> dict[str, Grant]:
+        """LocalError for a file that cannot be used, saying which table is wrong and how."""
+        tables = parse(read(self._file), self._file)
+        if not tables:
+            raise LocalError(f"there is no key in {self._file}")
+        grants = {key_id: self._in_table(key_id, table) for key_id, table in tables.items()}
+        owners: dict[bytes, str] = {}
+        for key_id, grant in grants.items():
+            for key in grant.keys:
+                other = owners.setdefault(key.secret, key_id)
+                if other != key_id:
+                    raise self._fault(key_id, f"has the same secret as [{other}]")
+        return grants
+
+    def _in_table(self, key_id: str, table: object) -> Grant:
+        if not _KEY_ID.fullmatch(key_id):
+            raise self._fault(key_id, "has a name other than 1 to 64 letters, digits, _ and -")
+        if not isinstance(table, dict):
+            raise self._fault(key_id, "is not a table")
+        for name in table:
+            if name not in _KNOWN:
+                raise self._fault(key_id, f"has an unknown key: {name}")
+        secret, previous = (self._key(key_id, table, name) for name in ("secret", "previous"))
+        if secret is None:
+            raise self._fault(key_id, "has no secret")
+        try:
+            access = Access(_directory(table), _if_exists(table), _quota(table))
+            expires = _expires(table)
+        except (ValueError, XferError) as error:
+            raise self._fault(key_id, str(error)) from None
+        return Grant((secret, previous) if previous else (secret,), access, expires)
+
+    def _key(self, key_id: str, table: Mapping[str, Any], name: str) -> Key | None:
+        text, file = table.get(name), table.get(f"{name}_file")
+        if text is not None and file is not None:
+            raise self._fault(key_id, f"has both {name} and {name}_file")
+        for key, value in ((name, text), (f"{name}_file", file)):
+            if value is not None and not isinstance(value, str):
+                raise self._fault(key_id, f"has a {key} that is not text")
+        try:
+            if file is not None:
+                path = os.path.join(os.path.dirname(self._file), file)
+                self.signatures[path] = _signature(path)
+                text = config.read_secret(path)
+            return None if text is None else self._derive(text)
+        except LocalError as error:
+            raise self._fault(key_id, f"has an unusable {name}: {error.message}") from None
+
+    def _derive(self, text: str) -> Key:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        key = self._known.get(digest) or self.derived.get(digest) or auth.derive_key(text)
+        self.derived[digest] = key
+        return key
+
+    def _fault(self, key_id: str, sentence: str) -> LocalError:
+        return LocalError(f"{self._file}: [{key_id}] {sentence}")
+
+
+def read(file: str) -> str:
+    """The text of a keys file. LocalError when it cannot be read, or others can."""
+    with private.reading(file, "the keys") as opened:
+        return opened.read(_MAX_CHARACTERS)
+
+
+def parse(text: str, file: str) -> dict[str, Any]:
+    """What is in the tables of a keys file. LocalError when it is not TOML."""
+    import tomllib  # noqa: PLC0415 (senders do not wait for what they never need)
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise LocalError(f"{file} is not TOML: {error}") from None  # its cause has the text
+
+
+def add(file: str, key_id: str) -> str:
+    """Add a table with a new secret to a keys file, made if missing; returns the secret.
+
+    LocalError when the file has that table, or cannot be used or written, and
+    UsageError for an id that cannot be one.
+    """
+    if not _KEY_ID.fullmatch(key_id):
+        raise UsageError("a key id has 1 to 64 letters, digits, _ and -")
+    secret = auth.generate_secret()
+
+    def with_table(text: str) -> str:
+        if key_id in parse(text, file):
+            raise LocalError(f"{file} has [{key_id}] already, which is not changed")
+        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+        return f'{text}{gap}[{key_id}]\nsecret = "{secret}"\n'
+
+    private.change(file, "the keys", with_table)
+    return secret
+
+
+def _directory(table: Mapping[str, Any]) -> str:
+    directory = table.get("directory", "")
+    if not isinstance(directory, str) or (directory and not names.is_safe(directory)):
+        raise ValueError("has a directory that is no relative path below DIR")
+    return directory
+
+
+def _if_exists(table: Mapping[str, Any]) -> IfExists | None:
+    wanted = table.get("if_exists")
+    if wanted is not None and wanted not in list(IfExists):
+        raise ValueError(f"has an if_exists other than {', '.join(IfExists)}")
+    return None if wanted is None else IfExists(wanted)
+
+
+def _quota(table: Mapping[str, Any]) -> int | None:
+    quota = table.get("quota")
+    if isinstance(quota, str):
+        try:
+            return config.parse_size(quota)
+        except XferError as error:
+            raise ValueError(f"has an unusable quota: {error.message}") from None
+    if quota is not None and (type(quota) is not int or quota < 0):
+        raise ValueError("has a quota that is no size such as 500M, 20G or 1.5T")
+    return quota
+
+
+def _expires(table: Mapping[str, Any]) -> datetime | None:
+    """A date is its first moment; a time that does not say where it is meant is UTC."""
+    moment = table.get("expires")
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    if moment is not None and not isinstance(moment, datetime):
+        raise ValueError("has an expires that is no date, such as 2027-01-01")
+    if moment is None or moment.tzinfo:
+        return None if moment is None else moment.astimezone(UTC)
+    return moment.replace(tzinfo=UTC)
+
+
+def _signature(file: str) -> Signature | None:
+    try:
+        status = os.lstat(file)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

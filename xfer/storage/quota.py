@@ -1,0 +1,289 @@
+"""Who may fill how much: quotas, the size of one file, and what of the disk stays free.
+
+Room is reserved before a body is taken, so that no number of senders at once
+gets past a limit. What is stored below a directory is counted once by a walk
+and then kept up to date; before anybody is refused it is counted again, for
+the owner may have made room by hand. Whatever changes during a walk counts
+twice until the next one: a limit is never exceeded for it. Knows no disk: a
+`Disk` is asked.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from xfer.errors import Code, Refused
+from xfer.storage import Limits
+
+log = logging.getLogger("xfer.receiver")
+
+WALK_PATIENCE: Final = 10.0
+"""Seconds that a sender is kept waiting while what is stored is counted."""
+_FRESH_SECONDS: Final = 3.0
+_FRESH_SHARE: Final = 20
+"""A walk may take this fraction of the time, however many are refused meanwhile."""
+_OLD_SECONDS: Final = 3600.0
+_WALKS_AT_ONCE: Final = 2
+"""However many keys there are: a disk serves senders, too."""
+
+
+class Disk(Protocol):
+    """What is really there; all in bytes. Raises OSError, but `free` what a sender is told."""
+
+    def stored(self, directory: bytes, stopping: Callable[[], bool]) -> int:
+        """Files below a directory, and their versions. May take long; 0 once `stopping()`."""
+
+    def kept(self, directory: bytes, but: Container[bytes]) -> int:
+        """What interrupted sessions left of files for a directory, but for these partials."""
+
+    def free(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of one directory, in bytes. `arriving` is reserved, or there in part."""
+
+    directory: bytes
+    stored: int = 0
+    arriving: int = 0
+    stored_during_walk: int = 0
+    walk: threading.Thread | None = None
+    waited_for_until: float = 0.0
+    walked_at: float | None = None
+    walk_seconds: float = 0.0
+
+    def add(self, size: int) -> None:
+        self.stored += size
+        self.stored_during_walk += max(size, 0)
+
+
+class Ledger:
+    """What each directory with a quota holds, and what is arriving; one for a store.
+
+    Used by many threads at once. `min_free` in bytes, as everything here.
+    """
+
+    def __init__(self, disk: Disk, min_free: int | None) -> None:
+        self._disk = disk
+        self._min_free = min_free
+        self._changed = threading.Condition()
+        self._tallies: dict[bytes, _Tally] = {}
+        self._arriving: set[bytes] = set()
+        self._promised = 0
+        """Bytes that are reserved and not written yet."""
+        self._closing = False
+        self._walking = threading.Semaphore(_WALKS_AT_ONCE)
+
+    def open(self, directory: bytes, limits: Limits) -> "Account":
+        """For a sender whose files go below `directory`. The counting begins beside it."""
+        if limits.quota is not None:
+            with self._changed:
+                tally = self._tallies.setdefault(directory, _Tally(directory))
+                if tally.walked_at is None or _age(tally) > _OLD_SECONDS:
+                    self._begin_walk(tally)
+        return Account(self, directory, limits)
+
+    @property
+    def counts(self) -> bool:
+        """Whether anything is limited that has to be counted."""
+        return self._min_free is not None or bool(self._tallies)
+
+    def close(self) -> None:
+        """Return once no walk is under way any more."""
+        with self._changed:
+            self._closing = True
+            walks = [tally.walk for tally in self._tallies.values() if tally.walk]
+        for walk in walks:
+            walk.join()
+
+    # What rooms do
+
+    def enter(self, room: "Room") -> None:
+        """What a kept partial holds is arriving again."""
+        with self._changed:
+            self._arriving.add(room.partial)
+            room.charged.extend(self._over(room.account.directory))
+            _charge(room, room.size)
+            if own := self._tallies.get(room.account.directory):
+                own.stored -= room.size
+
+    def reserve(self, room: "Room", size: int) -> None:
+        with self._changed:
+            if size > room.size:
+                self.require(room.account, size - room.size)
+                _charge(room, size - room.size)
+                room.size = size
+                self._promise(room)
+
+    def note_written(self, room: "Room") -> None:
+        if self._min_free is not None:
+            with self._changed:
+                self._promise(room)
+
+    def leave(self, room: "Room", kept: int) -> None:
+        """Its file arrives no more; `kept` bytes of it stay as a partial."""
+        with self._changed:
+            self._leave(room)
+            if kept and (own := self._tallies.get(room.account.directory)):
+                own.stored += kept
+
+    def settle(self, room: "Room | None", path: bytes, size: int) -> None:
+        """What arrived is stored at `path`, where there are `size` bytes more than before."""
+        with self._changed:
+            if room:
+                self._leave(room)
+            for tally in self._over(path):
+                tally.add(size)
+
+    def require(self, account: "Account", more: int) -> None:
+        """Refused when there is no room for so many bytes more."""
+        if more <= 0:
+            return
+        with self._changed:
+            quota = account.limits.quota
+            if quota is not None and not self._is_within(quota, account.directory, more):
+                raise Refused("its quota on the receiver is used up", code=Code.QUOTA)
+            if self._min_free is None:
+                return
+            if self._disk.free() - self._promised - more < self._min_free:
+                reason = "the receiver's owner keeps the rest of the disk free"
+                raise Refused(reason, code=Code.NO_SPACE)
+
+    def _leave(self, room: "Room") -> None:
+        self._arriving.discard(room.partial)
+        _charge(room, -room.size)
+        room.charged.clear()
+        self._promised -= room.promised
+        room.promised = room.size = 0
+
+    def _promise(self, room: "Room") -> None:
+        promised = max(room.size - room.written, 0)
+        self._promised += promised - room.promised
+        room.promised = promised
+
+    def _over(self, path: bytes) -> Iterator[_Tally]:
+        """The tallies of the directories that `path` is in, itself included."""
+        while self._tallies:
+            if path in self._tallies:
+                yield self._tallies[path]
+            if not path:
+                return
+            path = path.rpartition(b"/")[0]
+
+    # Counting
+
+    def _is_within(self, quota: int, directory: bytes, more: int) -> bool:
+        tally = self._tallies[directory]
+        if tally.walked_at is None:
+            self._begin_walk(tally)
+            self._wait_for_walk(tally)
+            if tally.walked_at is None:
+                raise Refused("the receiver still counts what it has", code=Code.BUSY)
+        if tally.stored + tally.arriving + more <= quota:
+            return True
+        fresh = max(_FRESH_SECONDS, _FRESH_SHARE * tally.walk_seconds)
+        if more <= quota and _age(tally) > fresh:
+            self._begin_walk(tally)
+            self._wait_for_walk(tally)
+        return tally.stored + tally.arriving + more <= quota
+
+    def _wait_for_walk(self, tally: _Tally) -> None:
+        """Not longer than the walk is worth, however many files are asked about meanwhile."""
+        left = max(tally.waited_for_until - time.monotonic(), 0.0)
+        self._changed.wait_for(lambda: tally.walk is None, left)
+
+    def _begin_walk(self, tally: _Tally) -> None:
+        if tally.walk is None and not self._closing:
+            tally.stored_during_walk = 0
+            tally.waited_for_until = time.monotonic() + WALK_PATIENCE
+            tally.walk = threading.Thread(target=self._walk, args=[tally], daemon=True)
+            tally.walk.start()
+
+    def _walk(self, tally: _Tally) -> None:
+        try:
+            with self._walking:
+                began = time.monotonic()
+                stored = self._disk.stored(tally.directory, lambda: self._closing)
+            with self._changed:
+                kept = self._disk.kept(tally.directory, self._arriving)
+                tally.stored = stored + tally.stored_during_walk + kept
+                tally.walked_at = time.monotonic()
+                tally.walk_seconds = tally.walked_at - began
+        except OSError as error:
+            log.warning("could not count what is stored: %s", error)
+        finally:
+            with self._changed:
+                tally.walk = None
+                self._changed.notify_all()
+
+
+def _charge(room: "Room", more: int) -> None:
+    for tally in room.charged:
+        tally.arriving += more
+
+
+def _age(tally: _Tally) -> float:
+    return time.monotonic() - (tally.walked_at or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One sender's, whose files go below `directory`."""
+
+    ledger: Ledger
+    directory: bytes
+    limits: Limits
+
+    def require(self, size: int, have: int = 0) -> None:
+        """Refused when a file of `size` bytes, `have` of them here, would not be taken."""
+        self.require_size(size)
+        self.ledger.require(self, size - have)
+
+    def require_size(self, size: int) -> None:
+        most = self.limits.max_file_size
+        if most is not None and size > most:
+            raise Refused(f"the receiver takes files of up to {most} bytes", code=Code.TOO_LARGE)
+
+    def room(self, partial: bytes, size: int) -> "Room | None":
+        """For a file that is arriving in a partial of this name, which has `size` bytes.
+
+        None when nobody has any limit on that.
+        """
+        if self.limits.max_file_size is None and not self.ledger.counts:
+            return None
+        room = Room(self, partial, size, size)
+        self.ledger.enter(room)
+        return room
+
+    def settle(self, room: "Room | None", path: bytes, size: int) -> None:
+        if room or self.ledger.counts:
+            self.ledger.settle(room, path, size)
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """What one file that is arriving has reserved: `size` bytes, of which some are written."""
+
+    account: Account
+    partial: bytes
+    size: int
+    written: int
+    promised: int = 0
+    charged: list[_Tally] = field(default_factory=list)
+
+    def reserve(self, size: int) -> None:
+        """Have room for `size` bytes in all. Refused when there is none."""
+        self.account.require_size(size)
+        self.account.ledger.reserve(self, size)
+
+    def note_written(self, size: int) -> None:
+        """So many bytes in all are on the disk, or on their way to it."""
+        self.written = size
+        self.account.ledger.note_written(self)
+
+    def release(self, kept: int = 0) -> None:
+        """Nothing more will come; so many bytes stay as a partial."""
+        self.account.ledger.leave(self, kept)
