@@ -67,10 +67,13 @@ class Channel:
 
     # Sending
 
-    def send(self, message: Message) -> bytes:
-        """Queue `message`; return its payload as it will travel. See `flush`."""
+    def send(self, message: Message, body: bytes | memoryview = b"") -> bytes:
+        """Queue `message` and its body; return its payload as it will travel. See `flush`."""
         frame = messages.encode(message)
-        self.send_body(frame)
+        with self._sending:
+            self.send_body(frame)
+            if body:
+                self.send_body(body)
         return frame[4:]
 
     def send_body(self, data: bytes | memoryview) -> None:

@@ -60,6 +60,15 @@ class PartReader:
         source.rewind()
         return Beginning(0, digests.new(self._algorithm))
 
+    def whole(self, source: Source) -> Part | None:
+        """All of a file that fits into one part; None where there is more to it."""
+        if source.size is None or source.size > PART_BYTES:
+            return None
+        data = self._buffers[0][: source.read_into(self._buffers[0])]
+        digest = digests.new(self._algorithm)
+        digest.update(data)
+        return Part(0, data, digest.hexdigest(), source.size)
+
     def parts(self, source: Source, beginning: Beginning) -> Generator[Part, None, None]:
         """The parts from there on, at least one; each is good until the next but one.
 

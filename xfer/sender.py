@@ -9,9 +9,9 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 from xfer import digests
 from xfer.channel import Channel, expected
@@ -60,6 +60,16 @@ class Result:
     outcome: str = ""
     durable: bool = True
     error: XferError | None = None
+
+
+@dataclass(slots=True)
+class _Unsettled:
+    """What is offered or sent, and what its receipt has to say of it."""
+
+    kind: Kind
+    size: int = 0
+    algorithm: str = ""
+    digest: str = ""
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:
@@ -112,8 +122,7 @@ class SendSession:
         self._channel = channel
         self._options = options
         self._observer = observer
-        self._unsettled: dict[str, Result] = {}
-        self._settling = threading.Lock()
+        self._unsettled: dict[str, _Unsettled] = {}
         self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
         self._is_done = False
         self._ended: XferError | None = None
@@ -179,7 +188,7 @@ class SendSession:
             self._channel.flush()
 
     def _offered(self, entry: Entry) -> OfferedFile:
-        self._unsettled[entry.name] = Result(entry.name, entry.kind)
+        self._unsettled[entry.name] = _Unsettled(entry.kind)
         digest = {}
         if self._options.compare_contents and (content := self._reader.digest_of(entry)):
             digest[self._options.algorithm] = content
@@ -209,7 +218,7 @@ class SendSession:
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
         if plan is None:
-            self._unsettled[entry.name] = Result(entry.name, entry.kind)
+            self._unsettled[entry.name] = _Unsettled(entry.kind)
         match entry.kind:
             case Kind.DIRECTORY:
                 self._channel.send(DirectoryHeader(entry.name, entry.mode, entry.mtime_ns))
@@ -217,17 +226,20 @@ class SendSession:
                 self._channel.send(SymlinkHeader(entry.name, entry.target))
             case Kind.FILE if plan and plan.action == "skip":
                 self._observer.skipped(entry.size)
-                self._settle(entry.name, outcome=UNCHANGED, size=entry.size)
+                self._settle(entry.name, UNCHANGED, size=entry.size)
             case Kind.FILE if plan and plan.action == "refuse":
                 self._observer.skipped(entry.size)
             case _:
                 with open_source(entry) as source:
-                    beginning = self._reader.begin(source, plan)
-                    self._observer.resuming(entry.name, beginning.offset)
-                    self._observer.skipped(beginning.offset)
-                    self._send_content(entry, source, beginning)
+                    self._send_content(entry, source, self._reader.begin(source, plan))
 
     def _send_content(self, entry: Entry, source: Source, beginning: Beginning) -> None:
+        if beginning.offset:
+            self._observer.resuming(entry.name, beginning.offset)
+            self._observer.skipped(beginning.offset)
+        elif part := self._reader.whole(source):
+            self._send_part(entry, part, source)
+            return
         with contextlib.closing(self._reader.parts(source, beginning)) as parts:
             for part in parts:
                 if self._ended or entry.name not in self._unsettled:
@@ -238,8 +250,8 @@ class SendSession:
         end = part.offset + len(part.data)
         algorithm = self._options.algorithm
         is_last = end == part.file_size
-        if is_last:
-            self._expect_receipt(Result(entry.name, entry.kind, end, algorithm, part.digest))
+        if is_last and (sent := self._unsettled.get(entry.name)):
+            sent.size, sent.algorithm, sent.digest = end, algorithm, part.digest
         header = FileHeader(
             entry.name,
             part.file_size,
@@ -249,14 +261,8 @@ class SendSession:
             mtime_ns=source.mtime_ns,
             **{algorithm: part.digest},
         )
-        self._channel.send(header)
-        self._channel.send_body(part.data)
+        self._channel.send(header, part.data)
         self._observer.sent(len(part.data))
-
-    def _expect_receipt(self, result: Result) -> None:
-        with self._settling:
-            if result.name in self._unsettled:
-                self._unsettled[result.name] = result
 
     # The other thread: what comes back
 
@@ -293,13 +299,21 @@ class SendSession:
         sent = self._unsettled.get(receipt.file_name)
         if sent is None or not _matches(receipt, sent):
             raise CorruptData("a receipt for something that was not sent")
-        self._settle(receipt.file_name, outcome=receipt.outcome, durable=receipt.durable)
+        self._settle(receipt.file_name, receipt.outcome, durable=receipt.durable)
 
-    def _settle(self, name: str, **changes: Any) -> None:
-        with self._settling:
-            sent = self._unsettled.pop(name, None)
-        if sent:
-            self._observer.settled(replace(sent, **changes))
+    def _settle(
+        self,
+        name: str,
+        outcome: str = "",
+        *,
+        size: int | None = None,
+        durable: bool = True,
+        error: XferError | None = None,
+    ) -> None:
+        if sent := self._unsettled.pop(name, None):
+            size = sent.size if size is None else size
+            told = (name, sent.kind, size, sent.algorithm, sent.digest, outcome, durable, error)
+            self._observer.settled(Result(*told))
 
 
 def _directories(batches: Iterable[Sequence[Entry | Unsendable]]) -> int:
@@ -312,7 +326,7 @@ def _is_offered(entry: Entry | Unsendable) -> TypeGuard[Entry]:
     return isinstance(entry, Entry) and entry.kind is Kind.FILE
 
 
-def _matches(receipt: Receipt, sent: Result) -> bool:
+def _matches(receipt: Receipt, sent: _Unsettled) -> bool:
     if sent.kind in (Kind.DIRECTORY, Kind.SYMLINK):
         return True
     acknowledged = (receipt.file_size, getattr(receipt, sent.algorithm or digests.DEFAULT))

@@ -76,9 +76,9 @@ class FileSource:
         try:
             while filled < len(view):
                 size = os.readv(self._descriptor, [view[filled:]])
-                if not size:
-                    break
                 filled += size
+                if not size or self._position + filled == self.size:
+                    break
         except OSError as error:
             raise unreadable(self._path, error) from error
         self._position += filled
