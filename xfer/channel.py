@@ -202,6 +202,11 @@ class Body:
         self.remaining = length
         self._channel = channel
 
+    def read(self) -> bytes:
+        """All that remains."""
+        content, self.remaining = self._channel.read(self.remaining), 0
+        return content
+
     def read_into(self, view: memoryview) -> None:
         """Fill `view`, which is no longer than what remains."""
         self._channel.read_into(view)

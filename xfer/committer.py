@@ -10,14 +10,13 @@ both make many short system calls only take the interpreter from each other.
 import contextlib
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from xfer.digests import Beside
 from xfer.errors import ConnectionLost, Refused
-from xfer.messages import Receipt
 from xfer.storage import Intake, Item, NewFile, Outcome, Steps, refusal
 
 _ITEM_WEIGHT: Final = 64 * 1024
@@ -33,12 +32,15 @@ EMPTY: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Something that only a commit keeps from its receipt. `size` in bytes."""
+    """Something that only a commit keeps from its receipt.
+
+    `size` in bytes, and `digest` as hex by its kind, for files.
+    """
 
     item: Item
-    receipt: Receipt
     began: float
     size: int = 0
+    digest: Mapping[str, str] = field(default_factory=dict)
 
 
 Settle = Callable[[Arrived, Outcome | Refused], None]

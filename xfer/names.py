@@ -54,6 +54,8 @@ def from_bytes(name: bytes) -> str:
 
 def printable(text: str) -> str:
     """`text` for a terminal or a log line: whatever could steer either is escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c == " " or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Final
 
 from xfer import digests, names
@@ -42,9 +42,10 @@ from xfer.storage import (
     NewFile,
     NewSymlink,
     Outcome,
+    Partial,
 )
 from xfer.transport import Interrupted, Meanwhile, StopSignal
-from xfer.uploads import Upload, Uploads
+from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 
 log = logging.getLogger("xfer.receiver")
 
@@ -153,7 +154,7 @@ class Session:
         except Refused as error:
             self._refuse(item.name, error)
         else:
-            self._arrived(Arrived(item, Receipt(item.name, ""), time.monotonic()))
+            self._arrived(Arrived(item, time.monotonic()))
 
     # An offer
 
@@ -161,18 +162,23 @@ class Session:
         self._signs_are_known = True
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
         held = dict(zip(safe, self._intake.statuses(safe), strict=True))
-        planned = (self._plan(file, held.get(file.file_name), offer.digest) for file in offer.files)
+        kept = self._intake.kept(safe)
+        planned = (self._plan(file, held, kept, offer.digest) for file in offer.files)
         for files in in_frames(planned, lambda file: file.file_name):
             self._channel.send(Plan(tuple(files)))
         self._channel.flush()
 
-    def _plan(self, offered: OfferedFile, held: Held | None, algorithm: str) -> PlannedFile:
+    def _plan(
+        self, file: OfferedFile, held: Mapping[str, Held | None], kept: set[str], algorithm: str
+    ) -> PlannedFile:
+        name = file.file_name
         try:
-            names.check(offered.file_name)
-            return self._uploads.plan(offered, held, algorithm)
+            if name not in held:
+                names.check(name)
+            return self._uploads.plan(file, held[name], algorithm, is_kept=name in kept)
         except Refused as error:
-            self._refuse(offered.file_name, error)
-            return PlannedFile(offered.file_name[:_ECHOED_NAME], "refuse")
+            self._refuse(name, error)
+            return PlannedFile(name[:_ECHOED_NAME], "refuse")
 
     # A file, or a part of one
 
@@ -184,13 +190,24 @@ class Session:
                 return
             self._refused.discard(name)
         try:
-            upload = self._uploads.expect(header)
-            self._receive(upload, body)
-            self._verify(upload, header)
+            if header.is_whole and body.remaining <= _INLINE_BYTES:
+                began = time.monotonic()
+                self._complete(header, self._uploads.take_whole(header, body.read()), began)
+            else:
+                self._take_part(header, body)
         except Refused as error:
             self._uploads.fall_back(header.file_name, error)
             self._refuse(header.file_name, error)
             body.drain(self._chunks[0])
+
+    def _take_part(self, header: FileHeader, body: Body) -> None:
+        upload = self._uploads.expect(header)
+        self._receive(upload, body)
+        self._verify(upload, header)
+        if header.is_last:
+            upload.partial.finish(Metadata(header.mode, header.mtime_ns))
+            self._uploads.complete(header.file_name)
+            self._complete(header, upload.partial, upload.began)
 
     def _receive(self, upload: Upload, body: Body) -> None:
         """Move a body into its partial, hashing each chunk while the next arrives."""
@@ -215,15 +232,12 @@ class Session:
         if upload.algorithm != header.algorithm:
             raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
         if upload.digest.hexdigest() != header.digest:
-            raise Refused("what arrived does not match its digest", code=Code.DIGEST_MISMATCH)
+            raise Refused(NOT_WHAT_WAS_SENT, code=Code.DIGEST_MISMATCH)
         upload.verified = header.end
-        if not header.is_last:
-            return
-        upload.partial.finish(Metadata(header.mode, header.mtime_ns))
-        self._uploads.complete(header.file_name)
-        receipt = Receipt(header.file_name, "", header.end, header.md5, header.blake3)
-        item = NewFile(header.file_name, upload.partial)
-        self._arrived(Arrived(item, receipt, upload.began, header.end))
+
+    def _complete(self, header: FileHeader, partial: Partial, began: float) -> None:
+        item = NewFile(header.file_name, partial)
+        self._arrived(Arrived(item, began, partial.size, {header.algorithm: header.digest}))
 
     # Receipts and refusals
 
@@ -238,8 +252,9 @@ class Session:
         if isinstance(outcome, Refused):
             self._send_refusal(name, outcome)
             return
+        size = arrived.size if arrived.digest else None
         durable = self._intake.durable
-        self._channel.send(replace(arrived.receipt, outcome=outcome, durable=durable))
+        self._channel.send(Receipt(name, outcome, size, durable=durable, **arrived.digest))
         log.info(
             "%s %s: %d bytes, %.3f s, %s",
             self._label, printable(name), arrived.size, time.monotonic() - arrived.began, outcome,

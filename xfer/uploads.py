@@ -19,6 +19,7 @@ from xfer.storage import Held, Intake, Metadata, Partial, Readable
 _MAX_OPEN: Final = 16
 """Files of one session of which some parts have come and others have not."""
 _BLOCK_BYTES: Final = 1024 * 1024
+NOT_WHAT_WAS_SENT: Final = "what arrived does not match its digest"
 _WORTH_CONTINUING: Final = 1024 * 1024
 """Bytes: older content that is smaller travels again sooner than it is compared."""
 
@@ -56,14 +57,20 @@ class Uploads:
 
     # What is wanted of an offer
 
-    def plan(self, offered: OfferedFile, held: Held | None, algorithm: str) -> PlannedFile:
-        """What is to be done with one offered file, given what has its name now."""
+    def plan(
+        self, offered: OfferedFile, held: Held | None, algorithm: str, *, is_kept: bool
+    ) -> PlannedFile:
+        """What is to be done with one offered file, given what has its name now.
+
+        `is_kept` where an earlier session may have left some of it.
+        """
         name = offered.file_name
         if held and self._is_same(offered, held, algorithm):
             if held.mtime_ns != offered.mtime_ns or held.mode != offered.mode:
                 self._intake.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
             return PlannedFile(name, "skip")
-        offset = self._resumable_bytes(offered, algorithm)
+        self._release(name)
+        offset = self._resumable_bytes(offered, algorithm) if is_kept else 0
         self._intake.require(name, offered.file_size, offset)
         if offset:
             digest = self._resumable[name].digest.hexdigest()
@@ -83,7 +90,6 @@ class Uploads:
     def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
         """How much of the file an earlier session left; it is hashed and locked then."""
         name = offered.file_name
-        self._release(name)
         partial = None if name in self._arriving else self._intake.find_partial(name)
         if partial is None:
             return 0
@@ -103,6 +109,24 @@ class Uploads:
         return digest.hexdigest()
 
     # What arrives
+
+    def take_whole(self, header: FileHeader, content: bytes) -> Partial:
+        """All of a small file at once: nothing to continue, and nothing to keep."""
+        name = names.check(header.file_name)
+        self._intake.count(name)
+        self.abandon(name)
+        digest = digests.new(header.algorithm)
+        digest.update(content)
+        if digest.hexdigest() != header.digest:
+            raise Refused(NOT_WHAT_WAS_SENT, code=Code.DIGEST_MISMATCH)
+        partial = self._intake.create_partial(None, len(content))
+        try:
+            partial.write(content)
+            partial.finish(Metadata(header.mode, header.mtime_ns))
+        except Refused:
+            partial.discard()
+            raise
+        return partial
 
     def expect(self, header: FileHeader) -> Upload:
         """Where the body of `header` goes."""

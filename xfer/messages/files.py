@@ -63,6 +63,11 @@ class FileHeader(Message):
         return self.end if self.file_size is None else self.file_size
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the body is all of the file."""
+        return self.offset == 0 and self.body == self.file_size
+
+    @property
     def is_last(self) -> bool:
         return self.end == self.file_size
 

@@ -168,6 +168,9 @@ class Intake(Protocol):
     def find_partial(self, name: str) -> Partial | None:
         """The partial that an earlier session of this sender kept. Refused (busy) as above."""
 
+    def kept(self, files: Sequence[str]) -> set[str]:
+        """Those of which `find_partial` may find something."""
+
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
         """The whole files under these names; None where nothing or something else is."""
 

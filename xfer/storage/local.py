@@ -30,6 +30,7 @@ from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher, flush_all
 from xfer.storage.layout import Layout
 from xfer.storage.partial import (
+    KEYED_PREFIX,
     LocalPartial,
     apply_metadata,
     create_unkeyed,
@@ -42,6 +43,8 @@ from xfer.storage.usage import LocalDisk
 
 PARTIAL_DAYS: Final = 7.0
 _DAY_SECONDS: Final = 86_400.0
+_WORTH_ASKING: Final = 1024 * 1024
+"""Bytes: whether there is room for less is found out sooner by writing it."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -137,7 +140,7 @@ class LocalIntake:
 
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
         try:
-            if size is not None:
+            if size is not None and size >= _WORTH_ASKING:
                 _require_room(self._layout.partials, size)
             partial = self._open_partial(name, create=True)
         except OSError as error:
@@ -145,7 +148,8 @@ class LocalIntake:
         if partial is None:
             raise Refused("its partial went away", code=Code.BUSY)
         try:
-            partial.truncate(0)
+            if partial.size:
+                partial.truncate(0)
             if size is not None:
                 partial.reserve(size)
         except Refused:
@@ -171,6 +175,13 @@ class LocalIntake:
             partial = found
         partial.room = self._account.room(partial.name, partial.size)
         return partial
+
+    def kept(self, files: Sequence[str]) -> set[str]:
+        there = set(map(os.fsencode, os.listdir(self._layout.partials)))
+        if not any(name.startswith(KEYED_PREFIX) for name in there):
+            return set()
+        directory = self._account.directory
+        return {name for name in files if key_for(self._owner, name, directory) in there}
 
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
         with Directories(self._layout.files, create=False) as directories:
