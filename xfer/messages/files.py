@@ -6,7 +6,7 @@ from typing import ClassVar
 from xfer.errors import ProtocolError
 from xfer.messages import validation as check
 from xfer.messages.base import Message
-from xfer.messages.validation import DIGEST_BYTES, MAX_INTEGER
+from xfer.messages.validation import MAX_INTEGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,9 @@ class FileHeader(Message):
         check.whole(self, "offset", 0)
         check.whole_or_none(self, "length", 0)
         check.metadata(self)
-        digests = [name for name in DIGEST_BYTES if getattr(self, name) is not None]
-        if len(digests) != 1:
+        check.digests(self)
+        if (self.md5 is None) is (self.blake3 is None):
             raise ProtocolError("a file message has one digest, md5 or blake3")
-        check.hexadecimal(self, digests[0], DIGEST_BYTES[digests[0]])
         if self.length is None and self.file_size is None:
             raise ProtocolError("a file message without file_size needs a length")
         end = MAX_INTEGER if self.file_size is None else self.file_size

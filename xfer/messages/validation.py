@@ -35,8 +35,9 @@ def whole(message: Any, key: str, least: int, most: int = MAX_INTEGER) -> None:
 
 
 def whole_or_none(message: Any, key: str, least: int, most: int = MAX_INTEGER) -> None:
-    if getattr(message, key) is not None:
-        whole(message, key, least, most)
+    value = getattr(message, key)
+    if value is not None and (type(value) is not int or not least <= value <= most):
+        raise fault(message, key)
 
 
 def metadata(message: Any) -> None:
@@ -51,9 +52,10 @@ def complaint(message: Any) -> None:
 
 
 def digests(message: Any) -> None:
-    for algorithm, size in DIGEST_BYTES.items():
-        if getattr(message, algorithm) is not None:
-            hexadecimal(message, algorithm, size)
+    if message.md5 is not None:
+        hexadecimal(message, "md5", DIGEST_BYTES["md5"])
+    if message.blake3 is not None:
+        hexadecimal(message, "blake3", DIGEST_BYTES["blake3"])
 
 
 def truth(message: Any, key: str) -> None:
