@@ -150,8 +150,9 @@ def _next_in(levels: list[_Level]) -> Entry | Unsendable | _Level:
     if child is None:
         levels.pop()
         return level.entry
-    name = f"{level.entry.name}/{names.from_bytes(os.fsencode(child))}"
-    return _look(name, os.path.join(level.entry.path, child), level.directory)
+    own = child if child.isascii() else names.from_bytes(os.fsencode(child))
+    name = f"{level.entry.name}/{own}"
+    return _look(name, f"{level.entry.path}/{child}", level.directory)
 
 
 def _look(name: str, path: str, parent: OpenDirectory | None) -> Entry | Unsendable | _Level:
@@ -185,7 +186,7 @@ def relative(path: str, parent: OpenDirectory | None) -> tuple[str, int | None]:
     """How to reach `path` without following what somebody may have put on the way."""
     if parent is None:
         return path, None
-    return os.path.basename(path), parent.descriptor
+    return path[path.rindex("/") + 1 :], parent.descriptor
 
 
 def _special(mode: int) -> str:

@@ -56,6 +56,7 @@ class _Step:
     """One item on its way: where it goes, what is ready for it, and how it ended."""
 
     item: Item
+    path: bytes = b""
     place: Place = NOWHERE
     is_taken: bool = False
     ready: bytes = b""
@@ -122,8 +123,9 @@ class Commit:
                 flushed.flushed()
 
     def _prepare(self, step: _Step) -> None:
-        path, _, name = names.to_bytes(step.item.name).rpartition(b"/")
-        step.place = Place(self._directories.open(path), name)
+        step.path = names.to_bytes(step.item.name)
+        parent, _, name = step.path.rpartition(b"/")
+        step.place = Place(self._directories.open(parent), name)
         match step.item:
             case NewFile(_, LocalPartial() as partial):
                 self._new_bytes.add(partial.descriptor)
@@ -134,7 +136,7 @@ class Commit:
         if isinstance(step.item, NewDirectory):
             return
         self._directories.changed.add(step.place.directory)
-        self._directories.will_make(names.to_bytes(step.item.name))
+        self._directories.will_make(step.path)
         try:
             match step.item:
                 case NewFile(_, LocalPartial() as partial):
@@ -213,7 +215,7 @@ class Commit:
             raise Refused("the receiver has other content under this name", code=Code.EXISTS)
         step.replaces = True
         if self._if_exists is IfExists.VERSION:
-            kept_in = self._versions.open(names.to_bytes(step.item.name))
+            kept_in = self._versions.open(step.path)
             link_version(step.place, kept_in)
             self._versions.changed.add(kept_in)
             step.kept = status.st_dev, status.st_ino
@@ -264,7 +266,7 @@ class Commit:
         if not isinstance(step.item, NewDirectory):
             return
         existed = step.place.status() is not None
-        descriptor = self._directories.open(names.to_bytes(step.item.name))
+        descriptor = self._directories.open(step.path)
         before = os.fstat(descriptor)
         apply_metadata(descriptor, step.item.metadata)
         after = os.fstat(descriptor)

@@ -221,11 +221,16 @@ class LocalIntake:
         placed = items
         if self._below:
             placed = [replace(item, name=self._below + item.name) for item in items]
-        rooms = [_room_of(item) for item in items]
-        stored = [0 for _ in items]
+        with Commit(self._layout, self._if_exists, self._flusher) as commit:
+            if self._account.has_limits:
+                return (yield from self._within_limits(commit, placed))
+            return (yield from commit.run(placed))
+
+    def _within_limits(self, commit: Commit, placed: Sequence[Item]) -> Steps:
+        rooms = [_room_of(item) for item in placed]
+        stored = [0 for _ in placed]
         try:
-            with Commit(self._layout, self._if_exists, self._flusher) as commit:
-                outcomes = yield from commit.run(placed)
+            outcomes = yield from commit.run(placed)
             for number, (item, outcome) in enumerate(zip(placed, outcomes, strict=True)):
                 if outcome in (Outcome.STORED, Outcome.VERSIONED):
                     stored[number] = _size_of(item) - commit.freed.get(item.name, 0)

@@ -5,8 +5,7 @@ import datetime
 import errno
 import os
 import stat
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from xfer.storage import Metadata
 from xfer.storage.directories import in_spite_of_mode
@@ -17,8 +16,7 @@ _NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """The file system has no hard links, or allows no other one to this file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A name in an open directory."""
 
     directory: int
@@ -45,13 +43,14 @@ def link(ready: bytes, partials: int, place: Place) -> None:
 
     FileExistsError when the name is taken: a link never replaces.
     """
-    in_spite_of_mode(
-        place.directory,
-        lambda: os.link(
+
+    def link() -> None:
+        os.link(
             ready, place.name,
             src_dir_fd=partials, dst_dir_fd=place.directory, follow_symlinks=False,
-        ),
-    )  # fmt: skip
+        )  # fmt: skip
+
+    in_spite_of_mode(place.directory, link)
 
 
 def symlink_new(target: bytes, place: Place) -> None:

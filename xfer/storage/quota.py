@@ -237,6 +237,10 @@ class Account:
     directory: bytes
     limits: Limits
 
+    @property
+    def has_limits(self) -> bool:
+        return self.limits.max_file_size is not None or self.ledger.counts
+
     def require(self, size: int, have: int = 0) -> None:
         """Refused when a file of `size` bytes, `have` of them here, would not be taken."""
         self.require_size(size)
@@ -252,15 +256,14 @@ class Account:
 
         None when nobody has any limit on that.
         """
-        if self.limits.max_file_size is None and not self.ledger.counts:
+        if not self.has_limits:
             return None
         room = Room(self, partial, size, size)
         self.ledger.enter(room)
         return room
 
     def settle(self, room: "Room | None", path: bytes, size: int) -> None:
-        if room or self.ledger.counts:
-            self.ledger.settle(room, path, size)
+        self.ledger.settle(room, path, size)
 
 
 @dataclass(slots=True, eq=False)
