@@ -36,7 +36,10 @@ _CLASSES: Final[dict[str, type[Message]]] = {
 
 def encode(message: Message) -> bytes:
     """The frame for `message`."""
-    return frames.encode({"type": message.type, **_content(message)})
+    content = _content(message)
+    if isinstance(message, Offer | Plan):
+        content["files"] = [_content(file) for file in message.files]
+    return frames.encode({"type": message.type, **content})
 
 
 def parse(payload: bytes) -> Message:
@@ -61,5 +64,5 @@ def _content(value: Any) -> dict[str, object]:
     for name, default in keys(type(value)).items():
         held = getattr(value, name)
         if held != default or default is MISSING:
-            content[name] = [_content(item) for item in held] if isinstance(held, tuple) else held
+            content[name] = held
     return content
