@@ -1,14 +1,17 @@
 """The package as a library: what `import xfer` gives."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Self
 
 from xfer import auth, config, digests, retry, tls
+from xfer.admission import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, Limits
 from xfer.auth import DEFAULT_KEY_ID
 from xfer.connection import Target
 from xfer.errors import Incomplete
+from xfer.listening import listen
 from xfer.retry import RETRY_SECONDS, Job
 from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
@@ -75,6 +78,11 @@ class Receiver:
     Partials that nobody came back for are removed after `partial_days`.
     `fsync=False` gives receipts that a crash may break; they say so.
 
+    At most `max_unauthenticated` connections at once may be without a proof,
+    and `max_connections` senders with one; `min_rate` is what a body has to
+    flow at, in bytes a second, 0 for any rate. `listening` is a socket that
+    listens already, in place of `bind` and `port`; it belongs to the receiver.
+
     Raises LocalError when the directory or the address can't be used.
     """
 
@@ -91,7 +99,12 @@ class Receiver:
         partial_days: float = PARTIAL_DAYS,
         fsync: bool = True,
         state_directory: str | None = None,
+        max_unauthenticated: int = MAX_UNAUTHENTICATED,
+        max_connections: int = MAX_CONNECTIONS,
+        min_rate: int = 0,
+        listening: socket.socket | None = None,
     ) -> None:
+        limits = Limits(max_unauthenticated, max_connections, min_rate=min_rate)
         keys = {DEFAULT_KEY_ID: auth.derive_key(secret)}
         identity = None
         if not insecure_plaintext:
@@ -100,7 +113,8 @@ class Receiver:
             store = opened.enter_context(
                 LocalStore(directory, IfExists(if_exists), durable=fsync, partial_days=partial_days)
             )
-            self._server = Server(bind, port, store, Terms(keys, identity, timeout))
+            terms = Terms(keys, identity, timeout, limits)
+            self._server = Server(listening or listen(bind, port), store, terms)
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from xfer import frames, messages
 from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message
+from xfer.pace import Pace
 from xfer.transport import Interrupted, StopSignal, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
@@ -37,6 +38,8 @@ class Channel:
         self._inbox = memoryview(bytearray(_STRANGERS_INBOX_BYTES))
         self._start = self._end = 0
         self._outbox = bytearray()
+        self.most_to_drain = _DRAIN_BYTES
+        self.pace: Pace | None = None
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
@@ -54,8 +57,13 @@ class Channel:
         """Set the absolute deadline for all that follows; None lifts it."""
         self._transport.must_end_within(seconds)
 
-    def expect_much(self) -> None:
-        """The other side has proved itself: from here on it is worth more memory."""
+    def expect_much(self, min_rate: int = 0) -> None:
+        """The other side has proved itself: from here on it is worth more memory.
+
+        Bodies must flow at `min_rate` bytes a second, unless it is 0.
+        """
+        self.pace = Pace(min_rate) if min_rate else None
+        self.most_to_drain = _DRAIN_BYTES
         inbox = memoryview(bytearray(_INBOX_BYTES))
         rest = self._end - self._start
         inbox[:rest] = self._inbox[self._start : self._end]
@@ -63,7 +71,13 @@ class Channel:
 
     def notice(self, when_something_comes: Callable[[], None]) -> None:
         """Have this called while more is waited for; see `Transport`."""
-        self._transport.when_something_comes = when_something_comes
+
+        def look() -> None:
+            if self.pace:
+                self.pace.look()
+            when_something_comes()
+
+        self._transport.when_something_comes = look
 
     # Sending
 
@@ -171,7 +185,7 @@ class Channel:
         with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
             drained = 0
-            while drained < _DRAIN_BYTES:
+            while drained < self.most_to_drain:
                 drained += self._transport.receive_into(self._inbox)
 
     def close(self) -> None:
@@ -195,7 +209,10 @@ class Body:
 
     def read_into(self, view: memoryview) -> None:
         """Fill `view`, which is no longer than what remains."""
-        self._channel.read_into(view)
+        if pace := self._channel.pace:
+            pace.read_into(self._channel.read_into, view)
+        else:
+            self._channel.read_into(view)
         self.remaining -= len(view)
 
     def drain(self, scratch: memoryview) -> None:

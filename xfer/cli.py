@@ -3,29 +3,40 @@
 import contextlib
 import logging
 import resource
-import signal
-import socket
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from xfer import __version__, auth, config, demonstration, retry, tree
+from xfer import (
+    __version__,
+    auth,
+    checkup,
+    config,
+    demonstration,
+    logs,
+    retry,
+    serving,
+    tree,
+    units,
+)
+from xfer.admission import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, Limits
 from xfer.api import Receiver
 from xfer.connection import Target
-from xfer.console import say, write
+from xfer.console import say
 from xfer.errors import Cancelled, LocalError, XferError
+from xfer.listening import inherited
+from xfer.logs import LogFormat
 from xfer.progress import Bar
 from xfer.report import Report
 from xfer.retry import RETRY_SECONDS, Job
 from xfer.sender import Options
+from xfer.service import ServiceManager
 from xfer.storage import IfExists
-from xfer.storage.layout import Layout
 from xfer.storage.local import PARTIAL_DAYS
+from xfer.units import Place, Unit
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -125,17 +136,50 @@ def receive(
         ),
     ] = True,
     timeout: Timeout = 60.0,
+    max_unauthenticated: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Connections at once that prove nothing (yet).")
+    ] = MAX_UNAUTHENTICATED,
+    max_connections: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Senders at once; the next one is told busy.")
+    ] = MAX_CONNECTIONS,
+    min_rate: Annotated[
+        int,
+        typer.Option(min=0, metavar="BYTES", help="Give up what flows slower, in bytes a second."),
+    ] = 0,
     insecure_plaintext: Plaintext = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How to log: lines for people, or JSON objects.")
+    ] = LogFormat.TEXT,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether everything needed is in place.")
+    ] = False,
+    print_unit: Annotated[
+        Unit | None, typer.Option(help="Only print a systemd unit that does this.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
-    with _exit_codes():
-        _log_to_standard_error(logging.WARNING if quiet else logging.INFO)
+    with _exit_codes(logs.tell_failure):
+        logs.start(log_format, logging.WARNING if quiet else logging.INFO)
+        if print_unit:
+            place = Place(directory, secret_file or config.default_secret_file(), bind, port)
+            print(units.text_of(print_unit, place), end="")
+            return
+        if check:
+            limits = Limits(max_unauthenticated, max_connections)
+            plan = checkup.Plan(
+                directory, secret_file, bind, port, insecure_plaintext, fsync, limits
+            )
+            raise typer.Exit(checkup.run(plan))
+        manager, listening = ServiceManager(), inherited()
         _allow_many_descriptors()
         secret = config.find_secret(secret_file)
+        if secret is None:
+            for_a_person = serving.is_terminal() and log_format is LogFormat.TEXT
+            secret = serving.first_secret(directory, for_a_person=for_a_person)
         receiver = Receiver(
             directory,
-            secret=_first_secret(directory) if secret is None else secret,
+            secret=secret,
             bind=bind,
             port=port,
             if_exists=if_exists,
@@ -143,12 +187,14 @@ def receive(
             insecure_plaintext=insecure_plaintext,
             partial_days=partial_days,
             fsync=fsync,
+            max_unauthenticated=max_unauthenticated,
+            max_connections=max_connections,
+            min_rate=min_rate,
+            listening=listening,
         )
         with receiver:
-            _stop_on_signals(receiver)
-            _announce(receiver, directory, insecure_plaintext)
-            receiver.serve_forever()
-            say("stopping: what is arriving may finish")
+            serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
+            serving.until_stopped(receiver, manager)
 
 
 @app.command(epilog="Example: xfer send report.pdf photos/ nas")
@@ -198,7 +244,7 @@ def send(
         target = Target(address.host, address.port, key, timeout, insecure_plaintext)
         job = Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
-        if _is_terminal() and not quiet:
+        if serving.is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
         report = Report(bar=bar, as_json=json, quiet=quiet)
         error: XferError | None = None
@@ -224,58 +270,19 @@ def demo(
 
 
 @contextlib.contextmanager
-def _exit_codes() -> Iterator[None]:
+def _exit_codes(tell: Callable[[XferError], None] | None = None) -> Iterator[None]:
     """Turn what a command raises into a sentence and the exit code of the design."""
     try:
         yield
     except XferError as error:
-        say(error.message)
+        (tell or _say_error)(error)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(Cancelled.exit_code) from error
 
 
-def _first_secret(directory: str) -> str:
-    """Make the user's secret, and tell how it gets to the other machine."""
-    Layout(directory).close()  # fails before a secret is made for nothing
-    file = config.default_secret_file()
-    secret = config.create_secret(file)
-    say(f"there was no secret yet: a new one is in {file}")
-    if _is_terminal():  # a log file is no place for a secret
-        say("on the other machine, once:")
-        write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
-        write(f"    echo {secret} > ~/.config/xfer/secret)")
-    else:
-        say("copy that file to ~/.config/xfer/secret on the other machine")
-    return secret
-
-
-def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
-
-
-def _stop_on_signals(receiver: Receiver) -> None:
-    def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
-        receiver.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-
-
-def _announce(receiver: Receiver, directory: str, insecure_plaintext: bool) -> None:
-    host, port = receiver.address
-    if removed := receiver.leftovers.removed:
-        say(f"removed {removed} unfinished file(s) of a receiver that was killed")
-    if resumable := receiver.leftovers.resumable:
-        say(f"{resumable} interrupted file(s) will resume when sent again")
-    shown = f"[{host}]" if ":" in host else host
-    how = "in PLAINTEXT" if insecure_plaintext else "over TLS 1.3"
-    say(f"receiving into {directory} {how}, listening on {shown}:{port}")
-    reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
-    at_port = "" if port == config.DEFAULT_PORT else f":{port}"
-    option = " --insecure-plaintext" if insecure_plaintext else ""
-    say(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}")
+def _say_error(error: XferError) -> None:
+    say(error.message)
 
 
 def _allow_many_descriptors() -> None:
@@ -283,13 +290,3 @@ def _allow_many_descriptors() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _log_to_standard_error(level: int) -> None:
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level,
-        format="%(asctime)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%SZ",
-    )
