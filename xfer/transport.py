@@ -83,7 +83,8 @@ class Transport:
 
     @property
     def is_encrypted(self) -> bool:
-        return isinstance(self._socket, ssl.SSLSocket)
+        """Whether what is sent now is; not yet during the handshake."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.version() is not None
 
     def peer_certificate(self) -> bytes:
         """The other side's certificate in DER, empty when it showed none."""
