@@ -3,12 +3,14 @@
 import contextlib
 import itertools
 import os
+import random
 import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ from tests.processes import (
 )
 from tests.test_limits import FEW, crowd, limited, memory
 from xfer import auth, pace, tls
-from xfer.admission import GRACE_SECONDS, Admission, Limits, Visitor, network_of
+from xfer.admission import Admission, Limits, Visitor, network_of
 from xfer.auth import DEFAULT_KEY_ID
 from xfer.channel import Channel
 from xfer.errors import PeerTimeout, Refused, XferError
@@ -41,18 +43,23 @@ WRONG = auth.derive_key("xfer-key-" + 43 * "B")
 
 
 class Door:
-    """An Admission under a clock and a chance of the test's own. Nobody is told but `gone`."""
+    """An Admission under a clock and a chance of the test's own; `gone` is who was cut off.
+
+    Of those who wait, the first one is drawn with 0, and the newcomer with what is nearly 1.
+    """
 
     def __init__(self, strangers: int = 10, senders: int = 2) -> None:
         self.now = 1000.0
-        self.chance = 0.0  # whoever can be dropped is
+        self.chances: Iterator[float] = itertools.repeat(0.999)
         self.gone: list[int] = []
         self.numbers = itertools.count()
         limits = Limits(strangers, senders)
-        self.admission = Admission(limits, lambda: self.chance, lambda: self.now)
+        self.admission = Admission(limits, lambda: next(self.chances), lambda: self.now)
 
-    def knock(self, host: str | None = None) -> Visitor | None:
+    def knock(self, host: str | None = None, *chances: float) -> Visitor | None:
+        """`chances` are what is drawn: whether somebody must go, and who."""
         number = next(self.numbers)
+        self.chances = itertools.chain(chances, itertools.repeat(0.999))
         return self.admission.let_in(host or f"192.0.2.{number}", lambda: self.gone.append(number))
 
     def let_in(self, host: str | None = None) -> Visitor:
@@ -70,40 +77,56 @@ class Door:
 # Places
 
 
-def test_up_to_half_of_the_places_nobody_is_dropped() -> None:
+def test_up_to_half_of_the_places_nobody_has_to_go() -> None:
     door = Door(10)
-    assert all(door.knock() for _ in range(5))
-    assert not door.knock()
+    assert all(door.knock(None, 0.0, 0.0) for _ in range(5))
+    assert door.gone == []
 
 
 @pytest.mark.parametrize(("already", "share"), [(5, 0.3), (6, 0.44), (9, 0.86)])
-def test_the_chance_of_being_dropped_grows_up_to_the_limit(already: int, share: float) -> None:
+def test_the_chance_that_somebody_has_to_go_grows_up_to_the_limit(
+    already: int, share: float
+) -> None:
     door = Door(10)
-    door.chance = 1.0
     for _ in range(already):
         door.let_in()
-    door.chance = share - 0.01
-    assert not door.knock()
-    door.chance = share + 0.01
-    assert door.knock()
+    assert not door.knock(None, share - 0.01, 0.999)
+    assert door.knock(None, share + 0.01, 0.999)
+    assert door.gone == []
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
-def test_at_the_limit_everybody_is_dropped(limit: int) -> None:
+def test_at_the_limit_somebody_always_has_to_go(limit: int) -> None:
     door = Door(limit)
-    door.chance = 1.0
     assert sum(bool(door.knock()) for _ in range(50)) == limit
+    for times in range(1, 20):
+        assert door.knock(None, 0.0)
+        assert len(door.gone) == times
 
 
-def test_under_pressure_who_has_waited_longest_makes_room() -> None:
-    door = Door(10)
-    for _ in range(5):
+def test_who_has_to_go_is_drawn_among_all_and_the_newcomer() -> None:
+    door = Door(9)
+    for _ in range(9):
         door.let_in()
-        door.now += 0.1
-    assert not door.knock()
-    door.now += GRACE_SECONDS
-    assert door.knock()
-    assert door.gone == [0]
+    assert door.knock(None, 0.35)
+    assert not door.knock(None, 0.95)
+    assert door.gone == [3]
+
+
+def test_strangers_that_keep_coming_back_do_not_keep_an_honest_one_out() -> None:
+    """While he opens, fifty of them want his place among the hundred."""
+    drawing = random.Random(1)
+    kept = 0
+    for _ in range(200):
+        admission = Admission(Limits(100), drawing.random)
+        honest: list[bool] = []
+        for number in range(200):
+            admission.let_in(f"10.0.0.{number}", lambda: None)
+        if admission.let_in("192.0.2.1", partial(honest.append, False)):
+            for number in range(50):
+                admission.let_in(f"10.0.1.{number}", lambda: None)
+            kept += not honest
+    assert 0.4 < kept / 200 < 0.8
 
 
 def test_who_has_proved_himself_takes_no_strangers_place() -> None:
@@ -130,21 +153,17 @@ def test_one_sender_too_many_is_told_busy_and_a_place_that_is_left_is_free() -> 
 
 def test_one_network_gets_half_and_the_others_never_notice() -> None:
     door = Door(10)
-    door.chance = 1.0
     assert sum(bool(door.knock("192.0.2.1")) for _ in range(50)) == 5
     assert all(door.knock() for _ in range(5))
 
 
-def test_in_a_full_network_only_its_own_make_room() -> None:
+def test_in_a_full_network_only_its_own_have_to_go() -> None:
     door = Door(10)
-    door.chance = 1.0
-    other = door.let_in("198.51.100.1")
+    door.let_in("198.51.100.1")
     for _ in range(5):
         door.let_in("192.0.2.1")
-    door.now += 2 * GRACE_SECONDS
-    assert door.knock("192.0.2.1")
+    assert door.knock("192.0.2.1", 0.0)
     assert door.gone == [1]
-    door.admission.proved(other)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +385,6 @@ def test_no_thread_is_started_for_who_is_dropped_and_one_line_says_so(tmp_path: 
 def test_silent_strangers_keep_no_sender_out(tmp_path: Path, document: Path) -> None:
     options = ["--max-unauthenticated", "10"]
     with receiving(tmp_path, *options) as site, strangers(site, 60):
-        time.sleep(GRACE_SECONDS)
         began = time.monotonic()
         for _ in range(5):
             assert site.send(document).code == 0  # at the first try

@@ -3,11 +3,12 @@
 A stranger is a connection that has not proved itself yet. Strangers and
 senders are counted apart, so that no number of the first keeps the second out:
 
-- From half of `max_unauthenticated` on, a newcomer takes the place of whoever
-  has kept his own for longest, if that is more than a few seconds: an honest
-  opening takes a few round trips. If nobody has, the newcomer is dropped with
-  a probability that grows from 30 % to certainty at the limit (what sshd calls
-  MaxStartups), so that everybody has a chance.
+- From half of `max_unauthenticated` on, each newcomer costs somebody his place
+  with a probability that grows from 30 % to certainty at the limit, as sshd's
+  MaxStartups does. But who that is, the newcomer or one of those who wait, is
+  drawn by lot: an honest opening is over in a few round trips and is hardly
+  ever drawn, while strangers that hold their places are, however fast they
+  come back. To drop newcomers alone would let these keep everybody out.
 - One network, which is an IPv4 address or the /64 that an IPv6 host can pick
   its address from, gets half of the places, and so brings nobody else there.
 - After a few wrong proofs a network waits, twice as long after each further
@@ -20,7 +21,7 @@ import ipaddress
 import random
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -30,11 +31,10 @@ from xfer.errors import Code, Refused
 MAX_UNAUTHENTICATED: Final = 100
 MAX_CONNECTIONS: Final = 256
 OPENING_SECONDS: Final = 30.0
-GRACE_SECONDS: Final = 2.0
-"""So long a stranger keeps his place, however many want it."""
-_FIRST_CHANCE_OF_DROP: Final = 0.3
+_FIRST_CHANCE: Final = 0.3
 _FREE_FAILURES: Final = 5
 """A person who has mistyped a secret, or a script with an old one, is not in the way yet."""
+_CROWD: Final = 8
 _LONGEST_WAIT: Final = 60.0
 _FORGOTTEN_AFTER: Final = 900.0
 _MOST_REMEMBERED: Final = 4096
@@ -61,14 +61,13 @@ class Visitor:
     """One connection. `cut_off` makes everybody who waits on it fail, at once."""
 
     network: str
-    since: float
     cut_off: Callable[[], None]
 
 
 class Admission:
     """Keeps count of who is in. Any thread may call anything.
 
-    `chance` gives numbers from 0 to 1, `clock` seconds.
+    `chance` gives numbers from 0 up to, but not, 1, `clock` seconds.
     """
 
     def __init__(
@@ -82,10 +81,10 @@ class Admission:
         self._crowded = max(1, self._most_strangers // 2)
         self._chance = chance
         self._clock = clock
-        self._strangers: dict[Visitor, None] = {}  # the longest waiting first
-        self._per_network: Counter[str] = Counter()
+        self._strangers: list[Visitor] = []
         self._senders: set[Visitor] = set()
         self._leaving: set[Visitor] = set()
+        self._most_at_once = 0
         self._penalties = Penalties(clock)
         self._changed = threading.Condition()
 
@@ -98,9 +97,9 @@ class Admission:
         with self._changed:
             if self._penalties.seconds_left(network) > 0 or not self._make_room(network):
                 return None
-            visitor = Visitor(network, self._clock(), cut_off)
-            self._strangers[visitor] = None
-            self._per_network[network] += 1
+            visitor = Visitor(network, cut_off)
+            self._strangers.append(visitor)
+            self._most_at_once = max(self._most_at_once, len(self._strangers) + len(self._senders))
             return visitor
 
     def failed_proof(self, visitor: Visitor) -> None:
@@ -118,13 +117,17 @@ class Admission:
             self._senders.add(visitor)
             self._changed.notify_all()
 
-    def leave(self, visitor: Visitor) -> None:
-        """He is gone. Safe to call twice."""
+    def leave(self, visitor: Visitor) -> bool:
+        """He is gone. Whether he was the last of a crowd."""
         with self._changed:
             self._forget_stranger(visitor)
             self._senders.discard(visitor)
             self._leaving.discard(visitor)
             self._changed.notify_all()
+            if not self._is_empty():
+                return False
+            most, self._most_at_once = self._most_at_once, 0
+            return most >= _CROWD
 
     def cut_off_strangers_after(self, seconds: float) -> None:
         """Wait so long for those who are just opening; the rest is not waited for."""
@@ -146,24 +149,23 @@ class Admission:
 
     def _make_room(self, network: str) -> bool:
         """Whether there is a place; if need be, there is after this."""
-        if self._per_network[network] >= self._crowded:
-            return self._displace(network)
+        its_own = [visitor for visitor in self._strangers if visitor.network == network]
+        if len(its_own) >= self._crowded:
+            return self._draw(its_own)
         count = len(self._strangers)
-        if count < self._crowded or self._displace():
+        share = (count - self._crowded) / max(1, self._most_strangers - self._crowded)
+        chance = _FIRST_CHANCE + (1 - _FIRST_CHANCE) * share
+        if count < self._crowded or (count < self._most_strangers and self._chance() >= chance):
             return True
-        share = (count - self._crowded) / (self._most_strangers - self._crowded or 1)
-        chance_of_drop = _FIRST_CHANCE_OF_DROP + (1 - _FIRST_CHANCE_OF_DROP) * share
-        return count < self._most_strangers and self._chance() >= chance_of_drop
+        return self._draw(self._strangers)
 
-    def _displace(self, network: str | None = None) -> bool:
-        """Cut off whoever has waited for longest (in one network), unless all are new."""
-        for visitor in self._strangers:
-            if self._clock() - visitor.since < GRACE_SECONDS:
-                return False
-            if network in (None, visitor.network):
-                self._cut_off(visitor)
-                return True
-        return False
+    def _draw(self, strangers: list[Visitor]) -> bool:
+        """Cut off one of them, or nobody: then it is the newcomer who was drawn."""
+        drawn = int(self._chance() * (len(strangers) + 1))
+        if drawn >= len(strangers):
+            return False
+        self._cut_off(strangers[drawn])
+        return True
 
     def _cut_off(self, visitor: Visitor) -> None:
         """His place is free from now on, although his thread takes a moment to end."""
@@ -173,10 +175,7 @@ class Admission:
 
     def _forget_stranger(self, visitor: Visitor) -> None:
         if visitor in self._strangers:
-            del self._strangers[visitor]
-            self._per_network[visitor.network] -= 1
-            if not self._per_network[visitor.network]:
-                del self._per_network[visitor.network]
+            self._strangers.remove(visitor)
 
 
 class Penalties:

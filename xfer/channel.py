@@ -71,13 +71,14 @@ class Channel:
 
     def notice(self, when_something_comes: Callable[[], None]) -> None:
         """Have this called while more is waited for; see `Transport`."""
+        pace = self.pace
 
         def look() -> None:
-            if self.pace:
-                self.pace.look()
+            if pace:
+                pace.look()
             when_something_comes()
 
-        self._transport.when_something_comes = look
+        self._transport.when_something_comes = look  # which knows no channel: a circle else
 
     # Sending
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from xfer import auth, digests, logs
+from xfer import auth, digests, logs, memory
 from xfer.admission import Admission, Limits, Visitor
 from xfer.auth import Key
 from xfer.channel import Channel
@@ -137,7 +137,10 @@ class Server(socketserver.ThreadingTCPServer):
             self._converse(channel, visitor, _readable(client_address))
         finally:
             channel.close()
-            self._admission.leave(visitor)
+            del channel
+            visitor.cut_off = _nothing
+            if self._admission.leave(visitor):
+                memory.give_back()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         peer = Peer(_readable(client_address))
@@ -194,6 +197,10 @@ class Server(socketserver.ThreadingTCPServer):
 def _cut_off(request: socket.socket) -> None:
     with contextlib.suppress(OSError):
         request.shutdown(socket.SHUT_RDWR)
+
+
+def _nothing() -> None:
+    """What cuts off who has gone already: the channel need not be kept for it."""
 
 
 def _is_plain(error: XferError) -> bool:
