@@ -181,7 +181,7 @@ def test_a_fault_of_its_own_is_one_object_with_its_traceback(
         try:
             raise RuntimeError("".join(STEERING.values()))
         except RuntimeError:
-            log.exception("%s: internal error", logs.Peer("peer\x1b"))
+            log.exception("%s: internal error", "peer\x1b")
     as_json, *as_text = capsys.readouterr().err.splitlines()
     (record,) = records(as_json)
     assert record["traceback"][0] == "Traceback (most recent call last):"
