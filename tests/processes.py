@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final, Protocol, TypeVar
 
 import pytest
 
@@ -228,10 +228,20 @@ def unprivileged() -> list[str]:
     return prefix
 
 
+class Reachable(Protocol):
+    """Something that listens on loopback."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def plaintext(self) -> bool: ...
+
+
 class HandSender:
     """A sender whose every frame is made by hand. A context manager."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Reachable) -> None:
         connected = socket.create_connection(("127.0.0.1", site.port), PATIENCE)
         self.channel = Channel(connected, PATIENCE / 2)
         certificate = b""

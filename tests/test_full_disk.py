@@ -246,6 +246,8 @@ def test_a_directory_without_write_permission_takes_what_is_new_in_it(tmp_path: 
 
 SLOW: Final = "delay_enter=300000"
 """Microseconds: what comes meanwhile goes into one batch, and one flush."""
+NEVER: Final = "delay_enter=600000000"
+"""Not until the tracing ends, that is."""
 FAILURES = {
     "writing": ["pwrite64:error=EIO"],
     "flushing": ["fsync:error=EIO"],
@@ -316,16 +318,20 @@ def test_a_partial_that_cannot_be_removed_is_in_nobodys_way(site: Site) -> None:
 def test_a_sender_that_goes_while_a_slow_disk_is_waited_for_leaves_nothing_locked(
     site: Site,
 ) -> None:
-    contents = {"large": bytes(33 * MIB), "next": os.urandom(2 * MIB)}
+    """Of what it has begun, and of what was so large that the receiver waits for the disk."""
+    contents = {"begun": os.urandom(2 * MIB), "large": bytes(33 * MIB)}
     idle = descriptors(site)
-    with failing(site, "fsync:delay_enter=6500000:when=1"):
-        with HandSender(site) as sender:
-            sender.say({"type": "offer", "files": []})  # it knows signs of life
-            for name, content in contents.items():
-                sender.file(name, content)
-            wait_until(lambda: 2 * MIB in site.partials())
-            sender.channel.abort()
-        wait_until(lambda: descriptors(site) == idle)
+    with failing(site, f"fsync:{NEVER}"), HandSender(site) as sender:
+        sender.say({"type": "offer", "files": []})  # it knows signs of life
+        sender.part("begun", contents["begun"], 0, MIB)
+        sender.file("large", contents["large"])
+        wait_until(lambda: sorted(site.partials()) == [MIB, 33 * MIB])
+        while sender.channel.wait_for_message(None, 0):
+            sender.channel.receive()
+        assert isinstance(sender.channel.receive(), Working)  # so it waits for the disk by now
+        sender.channel.abort()
+        time.sleep(3)  # for two more signs: the first one that nobody takes does not fail yet
+    wait_until(lambda: descriptors(site) == idle)
     assert set(sent(site, contents).values()) <= {"unchanged", "stored"}
 
 

@@ -77,7 +77,7 @@ def test_what_is_no_size_is_wrong_usage(text: str) -> None:
         parse_size(text)
 
 
-@pytest.mark.parametrize("option", ["--max-file-size", "--quota", "--min-free"])
+@pytest.mark.parametrize("option", ["--max-file-size", "--quota", "--min-free", "--min-rate"])
 def test_an_option_with_a_wrong_size_is_named(tmp_path: Path, option: str) -> None:
     done = run(tmp_path, "receive", "--dir", tmp_path, option, "5X")
     assert_failed(done, 2, f"xfer: {option}: 5X is not a size")

@@ -46,7 +46,7 @@ def run(command: str, env: dict[str, str], cwd: Path) -> str:
 
 
 def test_the_session_prints_what_the_readme_shows(env: dict[str, str], tmp_path: Path) -> None:
-    there, here = blocks("console")
+    there, here, _ = blocks("console")
     (tmp_path / "backup").mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("hello world\n")
@@ -119,6 +119,30 @@ def test_the_keys_file_is_one(env: dict[str, str], tmp_path: Path) -> None:
     assert [len(grant.keys) for grant in grants.values()] == [1, 2]
 
 
+def test_the_check_prints_what_the_readme_shows(env: dict[str, str], tmp_path: Path) -> None:
+    *_, shown = blocks("console")
+    command, _, printed = shown.removeprefix("$ ").partition("\n")
+    (tmp_path / "backup").mkdir()
+    secret = {"XFER_SECRET": "a secret that is long enough"}
+    options = "--bind 127.0.0.1 --port 0"
+    really = run(f"{command.replace('/srv/', '')} {options}", env | secret, tmp_path)
+    own_paths = {"backup": "/srv/backup", str(tmp_path / "state"): "/home/ann/.local/state"}
+    for own, generic in own_paths.items():
+        really = really.replace(own, generic)
+
+    def without_numbers(text: str) -> str:
+        return re.sub(r"[\d.]+ ms|\d+ is free|[\d:TZ-]{20}", "NUMBER", masked(text))
+
+    assert without_numbers(really) == without_numbers(printed)
+
+
+def test_the_units_are_printed_as_shown(env: dict[str, str], tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("sh") if "--print-unit" in block]
+    assert run(block, env, tmp_path) == ""
+    assert "[Service]" in (tmp_path / "xfer.service").read_text()
+    assert "[Socket]" in (tmp_path / "xfer.socket").read_text()
+
+
 def test_the_library_example_runs(env: dict[str, str], tmp_path: Path) -> None:
     (example,) = blocks("python")
     for directory in ("received", "docs"):
@@ -136,5 +160,5 @@ def test_the_library_example_runs(env: dict[str, str], tmp_path: Path) -> None:
 def test_every_command_line_of_the_readme_is_known_here() -> None:
     """The two that set everything up are run by the project's checks; the rest above."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    assert [line.split()[0] for line in lines] == ["python3", "python3", *4 * ["xfer"]]
-    assert len(blocks("console")) == 2
+    assert [line.split()[0] for line in lines] == 2 * ["python3"] + 6 * ["xfer"]
+    assert len(blocks("console")) == 3

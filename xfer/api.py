@@ -1,15 +1,18 @@
 """The package as a library: what `import xfer` gives."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Self
 
 from xfer import auth, config, digests, retry, tls
+from xfer.admission import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, Rules
 from xfer.auth import DEFAULT_KEY_ID
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
 from xfer.keyring import Grant, Grants, Keyring
+from xfer.listening import listen
 from xfer.retry import RETRY_SECONDS, Job
 from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
@@ -83,6 +86,11 @@ class Receiver:
     Nobody gets past the `limits`; a quota is for everything below `directory`,
     or below the directory of each key.
 
+    At most `max_unauthenticated` connections at once may be without a proof,
+    and `max_connections` senders with one; `min_rate` is what a body has to
+    flow at, in bytes a second, 0 for any rate. `listening` is a socket that
+    listens already, in place of `bind` and `port`; it belongs to the receiver.
+
     Raises LocalError when the directory, the keys or the address can't be
     used, and UsageError for anything but one of `secret` and `keys`.
     """
@@ -102,6 +110,10 @@ class Receiver:
         fsync: bool = True,
         limits: Limits | None = None,
         state_directory: str | None = None,
+        max_unauthenticated: int = MAX_UNAUTHENTICATED,
+        max_connections: int = MAX_CONNECTIONS,
+        min_rate: int = 0,
+        listening: socket.socket | None = None,
     ) -> None:
         self._keyring = None if keys is None else Keyring(keys)
         grants = _grants(secret, self._keyring)
@@ -120,7 +132,9 @@ class Receiver:
             )
             for grant in grants().values():
                 store.prepare(grant.access)
-            self._server = Server(bind, port, store, Terms(grants, identity, timeout))
+            rules = Rules(max_unauthenticated, max_connections, min_rate=min_rate)
+            terms = Terms(grants, identity, timeout, rules)
+            self._server = Server(listening or listen(bind, port), store, terms)
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers

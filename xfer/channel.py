@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from xfer import frames, messages
 from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message
+from xfer.pace import Pace
 from xfer.transport import Interrupted, Meanwhile, StopSignal, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
@@ -36,6 +37,8 @@ class Channel:
         self._inbox = memoryview(bytearray(_STRANGERS_INBOX_BYTES))
         self._start = self._end = 0
         self._outbox = bytearray()
+        self.most_to_drain = _DRAIN_BYTES
+        self._pace: Pace | None = None
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
@@ -53,9 +56,14 @@ class Channel:
         """Set the absolute deadline for all that follows; None lifts it."""
         self._transport.must_end_within(seconds)
 
-    def expect_much(self) -> None:
-        """The other side has proved itself: from here on it is worth more memory."""
+    def expect_much(self, min_rate: int = 0) -> None:
+        """The other side has proved itself: from here on it is worth more memory.
+
+        Bodies must flow at `min_rate` bytes a second, unless it is 0.
+        """
         self._transport.expect_much()
+        self._transport.pace = self._pace = Pace(min_rate) if min_rate else None
+        self.most_to_drain = _DRAIN_BYTES
         inbox = memoryview(bytearray(_INBOX_BYTES))
         rest = self._end - self._start
         inbox[:rest] = self._inbox[self._start : self._end]
@@ -151,7 +159,7 @@ class Channel:
 
     def body(self, length: int) -> "Body":
         """The raw bytes that follow the header just received."""
-        return Body(self, length)
+        return PacedBody(self, length, self._pace) if self._pace else Body(self, length)
 
     # Ending
 
@@ -180,7 +188,7 @@ class Channel:
         with contextlib.suppress(XferError):
             self.must_end_within(_DRAIN_SECONDS)
             drained = 0
-            while drained < _DRAIN_BYTES:
+            while drained < self.most_to_drain:
                 drained += self._transport.receive_into(self._inbox)
 
     def close(self) -> None:
@@ -216,6 +224,19 @@ class Body:
         """Read what remains and forget it."""
         while self.remaining:
             self.read_into(scratch[: self.remaining])
+
+
+class PacedBody(Body):
+    """A body that must not come too slowly."""
+
+    def __init__(self, channel: Channel, length: int, pace: Pace) -> None:
+        super().__init__(channel, length)
+        self._pace = pace
+
+    def read_into(self, view: memoryview) -> None:
+        """Raises PeerTimeout, too, see `Pace`."""
+        self._pace.read_into(self._channel.read_into, view)
+        self.remaining -= len(view)
 
 
 def expected(message: Message, kind: type[SpecificMessage]) -> SpecificMessage:

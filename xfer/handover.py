@@ -1,28 +1,30 @@
 """New secrets, and what their owner is told about how they get to the other machine."""
 
-from xfer import config, keyring
+from xfer import config, keyring, logs
 from xfer.console import is_terminal, say, write
 from xfer.errors import UsageError
+from xfer.logs import LogFormat
 from xfer.storage.layout import Layout
 
 
-def first_secret(directory: str) -> str:
+def new_secret(file: str | None) -> None:
+    """Make a secret in `file`, or where this user's is."""
+    target = file or config.default_secret_file()
+    config.create_secret(target)
+    say(f"a new secret is in {target}; copy that file to the other machine")
+
+
+def first_secret(directory: str, log_format: LogFormat) -> str:
     """Make the user's secret, which a receiver into `directory` is about to need."""
     Layout(directory).close()  # fails before a secret is made for nothing
     file = config.default_secret_file()
     secret = config.create_secret(file)
-    say(f"there was no secret yet: a new one is in {file}")
-    if is_terminal():  # a log file is no place for a secret
+    logs.tell(f"there was no secret yet: a new one is in {file}", "secret")
+    if is_terminal() and log_format is LogFormat.TEXT:  # a log is no place for a secret
         _show_secret(secret)
     else:
-        say("copy that file to ~/.config/xfer/secret on the other machine")
+        logs.tell("copy that file to ~/.config/xfer/secret on the other machine", "secret")
     return secret
-
-
-def _show_secret(secret: str) -> None:
-    say("on the other machine, once:")
-    write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
-    write(f"    echo {secret} > ~/.config/xfer/secret)")
 
 
 def add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
@@ -36,3 +38,9 @@ def add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     else:
         say("copy its secret to ~/.config/xfer/secret on the other machine")
     say(f"and there: xfer send --key-id {key_id} FILE HOST")
+
+
+def _show_secret(secret: str) -> None:
+    say("on the other machine, once:")
+    write("    (umask 077; set -C; mkdir -p ~/.config/xfer")
+    write(f"    echo {secret} > ~/.config/xfer/secret)")

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from xfer import auth, config, names, private
+from xfer import auth, config, logs, names, private
 from xfer.auth import Key
 from xfer.errors import AuthenticationError, LocalError, UsageError, XferError
 from xfer.names import printable
@@ -42,6 +42,10 @@ _MAX_CHARACTERS: Final = 16 * 1024 * 1024
 Signature = tuple[int, int, int, int]
 
 
+class Expired(AuthenticationError):
+    """The proof was right, and came too late."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What one key id opens, and with which keys; no more from `expires` on (None: always)."""
@@ -51,9 +55,9 @@ class Grant:
     expires: datetime | None = None
 
     def require_valid(self) -> None:
-        """AuthenticationError once it has expired."""
+        """Expired, once it has."""
         if self.expires and datetime.now(UTC) >= self.expires:
-            raise AuthenticationError(f"this key expired at {self.expires:%Y-%m-%d %H:%M} UTC")
+            raise Expired(f"this key expired at {self.expires:%Y-%m-%d %H:%M} UTC")
 
 
 Grants = Callable[[], Mapping[str, Grant]]
@@ -96,9 +100,15 @@ class Keyring:
         try:
             self._grants = reader.grants()
             self._keys = reader.derived
-            log.info("%s: %d key(s) in force", printable(self._file), len(self._grants))
+            log.info(
+                "%s: %d key(s) in force", printable(self._file), len(self._grants),
+                extra=logs.about("keys", keys=len(self._grants)),
+            )  # fmt: skip
         except XferError as error:
-            log.warning("%s; the keys before stay in force", printable(error.message))
+            log.warning(
+                "%s; the keys before stay in force", printable(error.message),
+                extra=logs.about("keys_refused", code=error.code),
+            )  # fmt: skip
         # A mistake is told once, not at each connection.
         self._signatures = reader.signatures
 

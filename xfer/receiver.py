@@ -12,10 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from xfer import digests, names
+from xfer import digests, logs, names
 from xfer.channel import Body, Channel
 from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
+from xfer.logs import Peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
@@ -62,15 +63,15 @@ _ALIVE: Final = Progress("")
 class Session:
     """One authenticated sender.
 
-    `stop` is set when the receiver stops, and `label` says in the log who the
+    `stop` is set when the receiver stops, and `peer` says in the log who the
     sender is.
     """
 
-    def __init__(self, channel: Channel, intake: Intake, stop: StopSignal, label: str) -> None:
+    def __init__(self, channel: Channel, intake: Intake, stop: StopSignal, peer: Peer) -> None:
         self._channel = channel
         self._intake = intake
         self._stop = stop
-        self._label = label
+        self._peer = peer
         self._refused: set[bytes] = set()
         self._signs_are_known = False
         self._signed_at = time.monotonic()
@@ -84,8 +85,11 @@ class Session:
         """Receive until the sender is done. Raises what ends the session early."""
         self._channel.accompany(Meanwhile(self._committer.descriptor, self._go_on))
         try:
-            while not isinstance(message := self._next_message(), Done):
+            message = self._next_message()
+            self._channel.must_end_within(None)  # the opening's deadline, which is for this one too
+            while not isinstance(message, Done):
                 self._take(message)
+                message = self._next_message()
             self._settle_below(EMPTY)
             self._channel.send(Done())
             self._channel.flush()
@@ -94,7 +98,10 @@ class Session:
             self._committer.close()
             self._beside.close()
             for name, size in self._uploads.keep_all().items():
-                log.warning("%s %s: interrupted at %d bytes", self._label, printable(name), size)
+                log.warning(
+                    "%s %s: interrupted at %d bytes", self._peer, printable(name), size,
+                    extra=logs.about("interrupted", self._peer, file_name=name, bytes=size),
+                )  # fmt: skip
             del self._committer, self._uploads  # they know this session: a circle is freed late
 
     def _next_message(self) -> Message:
@@ -255,9 +262,14 @@ class Session:
         size = arrived.size if arrived.digest else None
         durable = self._intake.durable
         self._channel.send(Receipt(name, outcome, size, durable=durable, **arrived.digest))
+        seconds = round(time.monotonic() - arrived.began, 3)
         log.info(
             "%s %s: %d bytes, %.3f s, %s",
-            self._label, printable(name), arrived.size, time.monotonic() - arrived.began, outcome,
+            self._peer, printable(name), arrived.size, seconds, outcome,
+            extra=logs.about(
+                "receipt", self._peer,
+                file_name=name, bytes=arrived.size, seconds=seconds, outcome=outcome,
+            ),
         )  # fmt: skip
 
     def _refuse(self, name: str, error: Refused) -> None:
@@ -270,7 +282,10 @@ class Session:
 
     def _send_refusal(self, name: str, error: Refused) -> None:
         because = f" ({error.__cause__})" if error.__cause__ else ""
-        log.warning("%s %s: refused, %s%s", self._label, printable(name), error.message, because)
+        log.warning(
+            "%s %s: refused, %s%s", self._peer, printable(name), error.message, because,
+            extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
+        )  # fmt: skip
         self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
 
 

@@ -24,6 +24,8 @@ class Records:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._lock = threading.Lock()
+        self.is_open = False
+        """Whether the handshake is over, so that what is sent now is encrypted."""
         self.has_more = False
         """Whether there may be plain bytes that `decrypt_into` had no room for."""
 
@@ -34,6 +36,7 @@ class Records:
                 self._tls.do_handshake()
         except BlockingIOError:
             return False
+        self.is_open = True
         return True
 
     def peer_certificate(self) -> bytes:

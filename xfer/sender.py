@@ -169,6 +169,7 @@ class SendSession:
         """Offer batch after batch, and send those for which the plan has come meanwhile."""
         offered: deque[list[Entry | Unsendable]] = deque()
         self._channel.send(Offer((), self._options.algorithm))  # it may send signs of life
+        self._channel.flush()  # a receiver waits for a first message less long than for others
         for batch in in_frames(entries, lambda entry: entry.name):
             self._offer(batch)
             offered.append(batch)

@@ -6,15 +6,17 @@ import logging
 import select
 import socket
 import socketserver
-import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from xfer import auth, digests
+from xfer import auth, digests, logs, memory
+from xfer.admission import Admission, Rules, Visitor
 from xfer.channel import Channel
-from xfer.errors import Code, LocalError, ProtocolError, Refused, XferError
-from xfer.keyring import Grant, Grants
+from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
+from xfer.keyring import Expired, Grant, Grants
+from xfer.logs import Peer, Seldom
 from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
@@ -24,8 +26,6 @@ from xfer.transport import StopSignal
 
 log = logging.getLogger("xfer.receiver")
 
-OPENING_SECONDS: Final = 30.0
-"""TLS and the opening together may take so long."""
 STOPPING_SECONDS: Final = 30.0
 """What is arriving when the receiver stops may take so long to finish."""
 _GREETING_SECONDS: Final = 1.0
@@ -33,7 +33,10 @@ _CUTTING_SECONDS: Final = 5.0
 _TIDY_SECONDS: Final = 600.0
 _TLS_HANDSHAKE: Final = 0x16
 _BREATH_SECONDS: Final = 0.1
-_ANY: Final = ("::", "0.0.0.0")  # noqa: S104 (a receiver is there to be reached)
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+_ITS_OWN_FAULT: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR, errno.EPERM)
+"""Errors of `accept` that the connection has gone away with. The others are this side's."""
+_STRANGERS_DRAIN_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +49,27 @@ class Terms:
     grants: Grants
     identity: Identity | None
     timeout: float
+    rules: Rules = field(default_factory=Rules)
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """A listening socket and a thread for each connection.
+    """A thread for each connection to `listening`, a socket that it owns from here on."""
 
-    `bind` is an address or a host name; empty means all addresses, of both
-    families where the system has both. LocalError when it can't be had.
-    """
-
-    allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = 128
     timeout = 0  # of `handle_request`, which is called when somebody is there
 
-    def __init__(self, bind: str, port: int, store: Store, terms: Terms) -> None:
+    def __init__(self, listening: socket.socket, store: Store, terms: Terms) -> None:
+        where = listening.getsockname()
+        super().__init__(where, socketserver.BaseRequestHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self.server_address = listening, where
         self.store = store
         self.terms = terms
         self.stop_signal = StopSignal()
-        self._channels: set[Channel] = set()
-        self._opening: set[Channel] = set()
-        self._changed = threading.Condition()
-        try:
-            self._listen(bind, port)
-        except OSError as error:
-            self.stop_signal.close()
-            where = f"{bind or 'any address'}, port {port}"
-            raise LocalError(f"cannot listen on {where}: {error.strerror}") from error
+        self._admission = Admission(terms.rules)
+        self._visitors: dict[socket.socket, Visitor] = {}
+        self._dropping = Seldom(log, "dropped")
+        self._running_out = Seldom(log, "exhausted")
 
     def serve(self) -> None:
         """Answer senders, each in a thread of its own, until `stop`."""
@@ -93,7 +90,7 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             self.store.tidy()
         except OSError as error:
-            log.warning("could not remove old partials: %s", error)
+            log.warning("could not remove old partials: %s", error, extra=logs.about("untidy"))
 
     def stop(self) -> None:
         """Accept nobody any more; return at once. Call it from any thread or signal handler."""
@@ -102,64 +99,72 @@ class Server(socketserver.ThreadingTCPServer):
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
         """Let what is arriving finish for so long, then cut it off. Call it once, at the end."""
         self.stop_signal.set()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._opening, _GREETING_SECONDS)
-            for channel in self._opening:
-                channel.abort()  # a stranger is not waited for
-            if not self._changed.wait_for(lambda: not self._channels, seconds):
-                for channel in self._channels:
-                    channel.abort()
-                self._changed.wait_for(lambda: not self._channels, _CUTTING_SECONDS)
+        self._admission.cut_off_strangers_after(_GREETING_SECONDS)
+        self._admission.cut_off_all_after(seconds, _CUTTING_SECONDS)
         self.server_close()
         self.stop_signal.close()
 
     # socketserver
 
-    def server_bind(self) -> None:
-        if self.address_family is socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
-
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+    def get_request(self) -> tuple[socket.socket, Any]:
         try:
-            connected, address = super().get_request()
+            return super().get_request()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                log.warning("out of file descriptors, so nobody can connect")
-                time.sleep(_BREATH_SECONDS)  # the connection stays there to be accepted
+            if error.errno not in _ITS_OWN_FAULT:
+                self._run_out("file descriptors" if error.errno in _NO_DESCRIPTORS else "memory")
             raise
-        return connected, address
 
-    def finish_request(self, request: Any, client_address: object) -> None:
-        channel = Channel(request, self.terms.timeout)
-        with self._changed:
-            self._channels.add(channel)
-            self._opening.add(channel)
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Called for each connection before it has a thread; False closes it."""
+        visitor = self._admission.let_in(str(client_address[0]), partial(_cut_off, request))
+        if visitor is None:
+            self._dropping.warn("a connection was dropped: too many without a proof, or wrong ones")
+            return False
+        self._visitors[request] = visitor
+        return True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
         try:
-            self._converse(channel, _readable(client_address))
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system gives us no more threads
+            self._admission.leave(self._visitors.pop(request))
+            self.shutdown_request(request)
+            self._run_out("threads")
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        visitor = self._visitors.pop(request)
+        channel = Channel(request, self.terms.timeout)
+        visitor.cut_off = channel.abort
+        try:
+            self._converse(channel, visitor, _readable(client_address))
         finally:
             channel.close()
-            with self._changed:
-                self._channels.remove(channel)
-                self._opening.discard(channel)
-                self._changed.notify_all()
+            del channel
+            visitor.cut_off = _nothing
+            if self._admission.leave(visitor):
+                memory.give_back()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        log.exception("%s: internal error", _readable(client_address))
+        peer = Peer(_readable(client_address))
+        log.exception("%s: internal error", peer, extra=logs.about("internal_error", peer))
+
+    def _run_out(self, of: str) -> None:
+        self._running_out.warn(f"out of {of}, so nobody can connect")
+        time.sleep(_BREATH_SECONDS)  # the connection stays there to be accepted
 
     # One connection
 
-    def _converse(self, channel: Channel, peer: str) -> None:
-        label = peer
+    def _converse(self, channel: Channel, visitor: Visitor, address: str) -> None:
+        peer = Peer(address)
         try:
-            key_id, grant = self._open(channel)
-            label = f"{peer} {printable(key_id)}"
-            intake = self.store.open_intake(key_id, grant.access)
-            with contextlib.closing(intake):
-                Session(channel, intake, self.stop_signal, label).run()
+            key_id, grant = self._open(channel, visitor)
+            peer = Peer(address, key_id)
+            with contextlib.closing(self.store.open_intake(key_id, grant.access)) as intake:
+                Session(channel, intake, self.stop_signal, peer).run()
             channel.drain()
         except XferError as error:
-            log.warning("%s: %s", label, printable(error.message))
+            ended = logs.about("ended", peer, code=error.code)
+            log.warning("%s: %s", peer, printable(error.message), extra=ended)
             if self.terms.identity and not channel.is_encrypted and not _is_plain(error):
                 channel.drain()  # a plain word would look like an attack to who expects TLS
             else:
@@ -168,8 +173,10 @@ class Server(socketserver.ThreadingTCPServer):
             channel.end_with(Refused("an internal error; the receiver's log has it"))
             raise
 
-    def _open(self, channel: Channel) -> tuple[str, Grant]:
-        channel.must_end_within(OPENING_SECONDS)
+    def _open(self, channel: Channel, visitor: Visitor) -> tuple[str, Grant]:
+        """What a sender that proved itself may do; its first message is still to come in time."""
+        channel.must_end_within(self.terms.rules.opening_seconds)
+        channel.most_to_drain = _STRANGERS_DRAIN_BYTES
         speaks_tls = channel.peek() == _TLS_HANDSHAKE
         identity = self.terms.identity
         if identity and not speaks_tls:
@@ -187,29 +194,25 @@ class Server(socketserver.ThreadingTCPServer):
             most = self.store.limits.max_file_size
             return Welcome(mac, list(digests.available()), self.store.durable, most)
 
-        key_id = auth.admit_sender(channel, keys, binding, welcome)
-        channel.must_end_within(None)
-        channel.expect_much()
-        with self._changed:
-            self._opening.discard(channel)
-            self._changed.notify_all()
+        try:
+            key_id = auth.admit_sender(channel, keys, binding, welcome)
+        except Expired:  # nobody guesses with a right proof
+            raise
+        except AuthenticationError:
+            self._admission.failed_proof(visitor)
+            raise
+        self._admission.proved(visitor)
+        channel.expect_much(self.terms.rules.min_rate)
         return key_id, grants[key_id]
 
-    def _listen(self, bind: str, port: int) -> None:
-        for address in [bind] if bind else _ANY:
-            try:
-                found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
-                self.address_family, *_, server_address = found[0]
-                numeric = str(server_address[0])
-                super().__init__((numeric, port), socketserver.BaseRequestHandler)
-            except UnicodeError as error:
-                raise LocalError(f"cannot listen on {bind}: no such host") from error
-            except OSError as error:
-                no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-                if not no_ipv6 or address == ([bind] if bind else _ANY)[-1]:
-                    raise
-            else:
-                return
+
+def _cut_off(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def _nothing() -> None:
+    """What cuts off who has gone already: the channel need not be kept for it."""
 
 
 def _is_plain(error: XferError) -> bool:

@@ -37,9 +37,13 @@ class Identity:
     binding: bytes
 
 
+def identity_file(state_directory: str) -> str:
+    return os.path.join(state_directory, _IDENTITY)
+
+
 def load_identity(state_directory: str) -> Identity:
     """The receiver's identity, made in `state_directory` on first use. LocalError if neither."""
-    file = os.path.join(state_directory, _IDENTITY)
+    file = identity_file(state_directory)
     try:
         if not os.path.exists(file):
             _create_identity(state_directory, file)

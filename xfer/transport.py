@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
+from xfer.pace import Pace
 from xfer.records import BATCH_BYTES, Records, closed, own_errors
 
 Result = TypeVar("Result")
@@ -82,6 +83,7 @@ class Transport:
         self._moved_at = time.monotonic()
         self._silent_since: float | None = None
         self.meanwhile: Meanwhile | None = None
+        self.pace: Pace | None = None
         self._has_come = False
 
     def must_end_within(self, seconds: float | None) -> None:
@@ -106,7 +108,8 @@ class Transport:
 
     @property
     def is_encrypted(self) -> bool:
-        return self._tls is not None
+        """Whether what is sent now is; not yet during the handshake."""
+        return self._tls is not None and self._tls.is_open
 
     def peer_certificate(self) -> bytes:
         """The other side's certificate in DER, empty when it showed none."""
@@ -233,7 +236,9 @@ class Transport:
         """
         ends_at = time.monotonic() + seconds
         queued = self._queued()
-        meanwhile = self.meanwhile if events == select.POLLIN else None
+        is_receiving = events == select.POLLIN
+        meanwhile = self.meanwhile if is_receiving else None
+        pace = self.pace if is_receiving else None
         while True:
             if meanwhile:
                 has_come, self._has_come = self._has_come, False
@@ -245,7 +250,10 @@ class Transport:
                 raise PeerTimeout("the other side kept silent for too long")
             patience = ends_at - time.monotonic()
             others = [other.descriptor for other in (stop, meanwhile) if other]
+            began = time.monotonic()
             ready = self._poll(events, max(0.0, min(remaining / 2, patience)), others)
+            if pace:
+                pace.waited(time.monotonic() - began)
             if self._socket.fileno() in ready:
                 self._moved_at = time.monotonic()  # even if it is no whole TLS record yet
                 self._has_come = True

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from xfer import logs
 from xfer.errors import Code, Refused
 from xfer.storage import Limits
 
@@ -213,7 +214,8 @@ class Ledger:
                 tally.walked_at = time.monotonic()
                 tally.walk_seconds = tally.walked_at - began
         except OSError as error:
-            log.warning("could not count what is stored: %s", error)
+            not_counted = logs.about("not_counted")
+            log.warning("could not count what is stored: %s", error, extra=not_counted)
         finally:
             with self._changed:
                 tally.walk = None

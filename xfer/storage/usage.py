@@ -12,6 +12,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final
 
+from xfer import logs
 from xfer.names import from_bytes, printable
 from xfer.storage import refusal
 from xfer.storage.directories import OPEN_DIRECTORY
@@ -103,7 +104,11 @@ class _Walk:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            log.warning("not counted: %s in %s", error.strerror, printable(from_bytes(path)))
+            name = from_bytes(path)
+            log.warning(
+                "not counted: %s in %s", error.strerror, printable(name),
+                extra=logs.about("not_counted", file_name=name),
+            )  # fmt: skip
 
     def _add_all(self, descriptor: int, path: bytes, pending: list[bytes | _Restore]) -> None:
         status = os.fstat(descriptor)

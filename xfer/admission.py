@@ -1,0 +1,223 @@
+"""Who may come in: how many strangers, how many senders, and who has to wait.
+
+A stranger is a connection that has not proved itself yet. Strangers and
+senders are counted apart, so that no number of the first keeps the second out:
+
+- From half of `max_unauthenticated` on, each newcomer costs somebody his place
+  with a probability that grows from 30 % to certainty at the limit, as sshd's
+  MaxStartups does. But who that is, the newcomer or one of those who wait, is
+  drawn by lot: an honest opening is over in a few round trips and is hardly
+  ever drawn, while strangers that hold their places are, however fast they
+  come back. To drop newcomers alone would let these keep everybody out.
+- One network, which is an IPv4 address or the /64 that an IPv6 host can pick
+  its address from, gets half of the places, and so brings nobody else there.
+- After a few wrong proofs a network waits, twice as long after each further
+  one. A right proof forgives them all, and time does.
+
+Knows no sockets: it counts, and calls `cut_off` of who has to go.
+"""
+
+import ipaddress
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from xfer.errors import Code, Refused
+
+MAX_UNAUTHENTICATED: Final = 100
+MAX_CONNECTIONS: Final = 256
+OPENING_SECONDS: Final = 30.0
+_FIRST_CHANCE: Final = 0.3
+_FREE_FAILURES: Final = 5
+"""A person who has mistyped a secret, or a script with an old one, is not in the way yet."""
+_CROWD: Final = 8
+_LONGEST_WAIT: Final = 60.0
+_FORGOTTEN_AFTER: Final = 900.0
+_MOST_REMEMBERED: Final = 4096
+_IPV6_HOST_BITS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the world may take of a receiver.
+
+    `opening_seconds` is for TLS, the opening and the first message after it,
+    all together. `min_rate` (bytes a second, 0 for none) is what a body has to
+    flow at, on average.
+    """
+
+    max_unauthenticated: int = MAX_UNAUTHENTICATED
+    max_connections: int = MAX_CONNECTIONS
+    opening_seconds: float = OPENING_SECONDS
+    min_rate: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Visitor:
+    """One connection. `cut_off` makes everybody who waits on it fail, at once."""
+
+    network: str
+    cut_off: Callable[[], None]
+
+
+class Admission:
+    """Keeps count of who is in. Any thread may call anything.
+
+    `chance` gives numbers from 0 up to, but not, 1, `clock` seconds.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._most_strangers = max(1, rules.max_unauthenticated)
+        self._most_senders = max(1, rules.max_connections)
+        self._crowded = max(1, self._most_strangers // 2)
+        self._chance = chance
+        self._clock = clock
+        self._strangers: list[Visitor] = []
+        self._senders: set[Visitor] = set()
+        self._leaving: set[Visitor] = set()
+        self._most_at_once = 0
+        self._penalties = Penalties(clock)
+        self._changed = threading.Condition()
+
+    def let_in(self, host: str, cut_off: Callable[[], None]) -> Visitor | None:
+        """A place for a stranger from `host`; None when he has to be dropped.
+
+        Somebody else may be cut off for it.
+        """
+        network = network_of(host)
+        with self._changed:
+            if self._penalties.seconds_left(network) > 0 or not self._make_room(network):
+                return None
+            visitor = Visitor(network, cut_off)
+            self._strangers.append(visitor)
+            self._most_at_once = max(self._most_at_once, len(self._strangers) + len(self._senders))
+            return visitor
+
+    def failed_proof(self, visitor: Visitor) -> None:
+        """His network has one chance less."""
+        with self._changed:
+            self._penalties.add(visitor.network)
+
+    def proved(self, visitor: Visitor) -> None:
+        """A stranger has become a sender. Refused (busy) when there are too many of them."""
+        with self._changed:
+            self._penalties.forgive(visitor.network)
+            if len(self._senders) >= self._most_senders:
+                raise Refused("the receiver has too many senders at once", code=Code.BUSY)
+            self._forget_stranger(visitor)
+            self._senders.add(visitor)
+            self._changed.notify_all()
+
+    def leave(self, visitor: Visitor) -> bool:
+        """He is gone. Whether he was the last of a crowd."""
+        with self._changed:
+            self._forget_stranger(visitor)
+            self._senders.discard(visitor)
+            self._leaving.discard(visitor)
+            self._changed.notify_all()
+            if not self._is_empty():
+                return False
+            most, self._most_at_once = self._most_at_once, 0
+            return most >= _CROWD
+
+    def cut_off_strangers_after(self, seconds: float) -> None:
+        """Wait so long for those who are just opening; the rest is not waited for."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._strangers, seconds)
+            for visitor in list(self._strangers):
+                self._cut_off(visitor)
+
+    def cut_off_all_after(self, seconds: float, then: float) -> None:
+        """Wait so long until everybody has left, cut off the rest, and wait `then` for that."""
+        with self._changed:
+            if not self._changed.wait_for(self._is_empty, seconds):
+                for visitor in list(self._senders):
+                    visitor.cut_off()
+                self._changed.wait_for(self._is_empty, then)
+
+    def _is_empty(self) -> bool:
+        return not (self._strangers or self._senders or self._leaving)
+
+    def _make_room(self, network: str) -> bool:
+        """Whether there is a place; if need be, there is after this."""
+        its_own = [visitor for visitor in self._strangers if visitor.network == network]
+        if len(its_own) >= self._crowded:
+            return self._draw(its_own)
+        count = len(self._strangers)
+        share = (count - self._crowded) / max(1, self._most_strangers - self._crowded)
+        chance = _FIRST_CHANCE + (1 - _FIRST_CHANCE) * share
+        if count < self._crowded or (count < self._most_strangers and self._chance() >= chance):
+            return True
+        return self._draw(self._strangers)
+
+    def _draw(self, strangers: list[Visitor]) -> bool:
+        """Cut off one of them, or nobody: then it is the newcomer who was drawn."""
+        drawn = int(self._chance() * (len(strangers) + 1))
+        if drawn >= len(strangers):
+            return False
+        self._cut_off(strangers[drawn])
+        return True
+
+    def _cut_off(self, visitor: Visitor) -> None:
+        """His place is free from now on, although his thread takes a moment to end."""
+        self._forget_stranger(visitor)
+        self._leaving.add(visitor)
+        visitor.cut_off()
+
+    def _forget_stranger(self, visitor: Visitor) -> None:
+        if visitor in self._strangers:
+            self._strangers.remove(visitor)
+
+
+class Penalties:
+    """Which networks have to wait for how long. Bounded: the oldest are forgotten first."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def add(self, network: str) -> None:
+        self._failures[network] = (self._recent(network) + 1, self._clock())
+        self._failures.move_to_end(network)
+        if len(self._failures) > _MOST_REMEMBERED:
+            self._failures.popitem(last=False)
+
+    def forgive(self, network: str) -> None:
+        self._failures.pop(network, None)
+
+    def seconds_left(self, network: str) -> float:
+        """Until somebody from there may come again."""
+        above_free = self._recent(network) - _FREE_FAILURES
+        if above_free < 0:
+            return 0.0
+        _, last = self._failures[network]
+        return last + min(2.0**above_free, _LONGEST_WAIT) - self._clock()
+
+    def _recent(self, network: str) -> int:
+        count, last = self._failures.get(network, (0, 0.0))
+        return count if self._clock() - last < _FORGOTTEN_AFTER else 0
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+
+def network_of(host: str) -> str:
+    """What counts as one visitor: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((int(address), 128 - _IPV6_HOST_BITS), strict=False))
+    return str(address)

@@ -1,0 +1,179 @@
+"""`xfer receive --check`: is everything in place? Each question is asked by trying it.
+
+Nothing is made that was not there, so that a check by another user, root for
+one, leaves nothing behind that the receiver's own user could not touch.
+"""
+
+import contextlib
+import fcntl
+import os
+import resource
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from xfer import auth, config, listening, tls
+from xfer.admission import Rules
+from xfer.errors import LocalError, XferError
+from xfer.keyring import Expired, Keyring
+from xfer.names import STATE_DIRECTORY, printable
+from xfer.progress import in_units
+
+_RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+_MOST_CLOCK_SKEW = 10.0
+_DESCRIPTORS_A_SENDER = 8
+"""Its socket, its way into the store, and some files: fewer make it slower, not wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a receiver is about to be started with."""
+
+    directory: str
+    secret_file: str | None
+    keys: str | None
+    bind: str
+    port: int
+    plaintext: bool
+    fsync: bool
+    rules: Rules
+
+
+def run(plan: Plan) -> int:
+    """Print a line for each thing that has to be in place; the exit code for all of them."""
+    checks: dict[str, Callable[[Plan], str]] = {
+        "secret" if plan.keys is None else "keys": _check_secret,
+        "directory": _check_directory,
+        "lock": _check_lock,
+        "disk": _check_disk,
+        "port": _check_port,
+        "identity": _check_identity,
+        "clock": _check_clock,
+        "descriptors": _check_descriptors,
+    }
+    exit_code = 0
+    for name, check in checks.items():
+        try:
+            verdict, finding = "ok", check(plan)
+        except XferError as error:
+            verdict, finding = "FAILED", error.message
+            exit_code = exit_code or error.exit_code
+        print(f"{verdict:<7} {name:<12} {printable(finding)}")
+    return exit_code
+
+
+def _check_secret(plan: Plan) -> str:
+    if plan.keys is not None:
+        return _check_keys(plan.keys)
+    secret = config.find_secret(plan.secret_file)
+    if secret is None:
+        file = config.default_secret_file()
+        raise LocalError(f"none yet: `xfer keygen` makes one in {file}, as does the first start")
+    auth.derive_key(secret)
+    return "is there, and nobody else can read it"
+
+
+def _check_keys(file: str) -> str:
+    valid, grants = 0, Keyring(file).current()
+    for grant in grants.values():
+        with contextlib.suppress(Expired):
+            grant.require_valid()
+            valid += 1
+    if not valid:
+        raise LocalError(f"every key in {file} has expired")
+    return f"{valid} of {len(grants)} open, and nobody else can read them"
+
+
+def _check_directory(plan: Plan) -> str:
+    with _probe(plan.directory):
+        space = shutil.disk_usage(plan.directory).free
+    return f"{plan.directory} can be written; {in_units(space)} are free"
+
+
+def _check_lock(plan: Plan) -> str:
+    file = os.path.join(plan.directory, STATE_DIRECTORY, "lock")
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "no receiver has ever used the directory"
+    except OSError as error:
+        raise LocalError(f"{file} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise LocalError(f"another receiver is using {plan.directory}") from error
+    finally:
+        os.close(descriptor)
+    return "no other receiver is using the directory"
+
+
+def _check_disk(plan: Plan) -> str:
+    if not plan.fsync:
+        return "nothing will be flushed (--no-fsync): a crash can take files that have a receipt"
+    with _probe(plan.directory) as descriptor:
+        began = time.monotonic()
+        try:
+            os.write(descriptor, b"probe")
+            os.fsync(descriptor)
+        except OSError as error:
+            raise LocalError(f"it cannot be flushed: {error.strerror}") from error
+        return f"a flush takes {1000 * (time.monotonic() - began):.1f} ms"
+
+
+def _check_port(plan: Plan) -> str:
+    with listening.listen(plan.bind, plan.port) as free:
+        return f"{free.getsockname()[1]} is free"
+
+
+def _check_identity(plan: Plan) -> str:
+    if plan.plaintext:
+        return "none is needed: PLAINTEXT"
+    state = config.default_state_directory()
+    if os.path.lexists(tls.identity_file(state)):
+        tls.load_identity(state)
+        return f"is in {tls.identity_file(state)}"
+    place = state
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+        raise LocalError(f"there is none, and none can be made in {state}")
+    return f"the first start will make one in {state}"
+
+
+def _check_clock(plan: Plan) -> str:
+    now = time.time()
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if now < _RELEASED:
+        raise LocalError(f"it says {moment}, which is before this program was written")
+    with _probe(plan.directory) as descriptor:
+        skew = os.fstat(descriptor).st_mtime - time.time()
+    if abs(skew) > _MOST_CLOCK_SKEW:
+        raise LocalError(f"the clock of the directory's file system is {skew:+.0f} s off")
+    return f"it is {moment}"
+
+
+def _check_descriptors(plan: Plan) -> str:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    rules = plan.rules
+    needed = rules.max_unauthenticated + _DESCRIPTORS_A_SENDER * rules.max_connections
+    if 0 <= hard < needed:
+        raise LocalError(f"{needed} may be needed at once, and {hard} are allowed (ulimit -Hn)")
+    return f"{needed} may be needed at once, and so many are allowed"
+
+
+@contextlib.contextmanager
+def _probe(directory: str) -> Iterator[int]:
+    """A file that is there for a moment; its descriptor. LocalError when it can't be made."""
+    file = os.path.join(directory, f"{STATE_DIRECTORY}-check-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LocalError(f"cannot receive into {directory}: {error.strerror}") from error
+    try:
+        os.unlink(file)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,116 @@
+"""What the receiver says on standard error: lines for people, or JSON for machines.
+
+Whoever logs gives a sentence, and with `about` what it is about. Either form
+shows every character that could steer a terminal, or begin a line of its own,
+escaped: parts of it may come from strangers.
+"""
+
+import json
+import logging
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from xfer.errors import XferError
+from xfer.names import printable
+
+_SELDOM_SECONDS: Final = 5.0
+_said = logging.getLogger("xfer.said")
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is on the other side. `key_id` is empty until that is proved."""
+
+    address: str
+    key_id: str = ""
+
+    def __str__(self) -> str:
+        return printable(f"{self.address} {self.key_id}".rstrip())
+
+
+def start(log_format: LogFormat, level: int) -> None:
+    """Log to standard error from here on; what `tell` says is there at any `level`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsJson() if log_format is LogFormat.JSON else _AsText())
+    logging.basicConfig(handlers=[handler], level=level)
+    _said.setLevel(logging.INFO)
+
+
+def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, object]:
+    """The `extra` of a log call: what the line has in JSON beside its sentence."""
+    who = {} if peer is None else {"peer": peer.address}
+    if peer and peer.key_id:
+        who["key_id"] = peer.key_id
+    return {"fields": {"event": event} | who | fields}
+
+
+def tell(message: str, event: str, **fields: object) -> None:
+    """Something about the receiver as a whole, for whoever has started it."""
+    _said.info("%s", message, extra=about(event, None, **fields))
+
+
+def tell_failure(error: XferError) -> None:
+    """Why it ends."""
+    _said.error("%s", error.message, extra=about("failed", code=error.code))
+
+
+class Seldom:
+    """A warning that is given every few seconds, however often there is reason to."""
+
+    def __init__(self, log: logging.Logger, event: str, seconds: float = _SELDOM_SECONDS) -> None:
+        self._log = log
+        self._event = event
+        self._seconds = seconds
+        self._again_at = 0.0
+        self._times = 0
+        self._counting = threading.Lock()
+
+    def warn(self, message: str) -> None:
+        """Log `message`, with how often it happened since the last time."""
+        with self._counting:
+            self._times += 1
+            if time.monotonic() < self._again_at:
+                return
+            times, self._times = self._times, 0
+            self._again_at = time.monotonic() + self._seconds
+        more = f" ({times} times since this was said last)" if times > 1 else ""
+        self._log.warning("%s%s", message, more, extra=about(self._event, times=times))
+
+
+class _AsText(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = printable(record.getMessage())
+        if record.name == _said.name:
+            return f"xfer: {message}"
+        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return "\n".join([f"{moment} {message}", *_traceback(self, record)])
+
+
+class _AsJson(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, object] = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+        }
+        line |= getattr(record, "fields", {"event": "other"})
+        line["message"] = printable(record.getMessage())
+        if traceback := _traceback(self, record):
+            line["traceback"] = traceback
+        return json.dumps(line)  # all that is not ASCII is escaped, lone surrogates too
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    if not record.exc_info:
+        return []
+    return [printable(line) for line in formatter.formatException(record.exc_info).split("\n")]
