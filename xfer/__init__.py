@@ -6,22 +6,26 @@ with xfer.Receiver("/srv/backup", secret=secret) as receiver:
     receiver.serve_forever()
 """
 
-from xfer.api import Receiver, send
-from xfer.auth import generate_secret
-from xfer.errors import (
-    AuthenticationError,
-    ConnectionLost,
-    CorruptData,
-    Incomplete,
-    LocalError,
-    PeerTimeout,
-    ProtocolError,
-    Refused,
-    UsageError,
-    XferError,
-)
-from xfer.sender import Result
-from xfer.storage import Limits
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xfer.api import Receiver, send
+    from xfer.auth import generate_secret
+    from xfer.errors import (
+        AuthenticationError,
+        ConnectionLost,
+        CorruptData,
+        Incomplete,
+        LocalError,
+        PeerTimeout,
+        ProtocolError,
+        Refused,
+        UsageError,
+        XferError,
+    )
+    from xfer.sender import Result
+    from xfer.storage import Limits
 
 __version__ = "0.1.0"
 
@@ -42,3 +46,15 @@ __all__ = [
     "generate_secret",
     "send",
 ]
+
+_HOMES = ("api", "auth", "errors", "sender", "storage")
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for, when it is: a sender needs no store, and starts sooner."""
+    if name in __all__:
+        for home in _HOMES:
+            module = importlib.import_module(f"xfer.{home}")
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module 'xfer' has no attribute {name!r}")

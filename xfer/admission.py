@@ -26,10 +26,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.errors import Code, Refused
 
-MAX_UNAUTHENTICATED: Final = 100
-MAX_CONNECTIONS: Final = 256
 OPENING_SECONDS: Final = 30.0
 _FIRST_CHANCE: Final = 0.3
 _FREE_FAILURES: Final = 5

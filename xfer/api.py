@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from typing import Self
 
 from xfer import auth, config, digests, retry, tls
-from xfer.admission import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, Rules
+from xfer.admission import Rules
 from xfer.auth import DEFAULT_KEY_ID
+from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
 from xfer.keyring import Grant, Grants, Keyring
 from xfer.listening import listen
-from xfer.retry import RETRY_SECONDS, Job
+from xfer.retry import Job
 from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
-from xfer.storage import IfExists, Limits
-from xfer.storage.local import PARTIAL_DAYS, LocalStore
+from xfer.storage import PARTIAL_DAYS, IfExists, Limits
+from xfer.storage.local import LocalStore
 
 
 def send(

@@ -1,4 +1,8 @@
-"""The command line: `xfer keygen`, `receive`, `send` and `demo`."""
+"""The command line: `xfer keygen`, `receive`, `send` and `demo`.
+
+Each command imports what it needs when it runs: a small file is sent sooner
+than all of the package is loaded.
+"""
 
 import contextlib
 import logging
@@ -9,37 +13,12 @@ from typing import Annotated
 
 import typer
 
-from xfer import (
-    __version__,
-    auth,
-    checkup,
-    config,
-    demonstration,
-    handover,
-    logs,
-    options,
-    private,
-    retry,
-    serving,
-    tree,
-    units,
-)
-from xfer.admission import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, Rules
-from xfer.api import Receiver
-from xfer.connection import Target
+from xfer import __version__, config, logs, options, private
 from xfer.console import is_terminal, say
 from xfer.errors import Cancelled, LocalError, UsageError, XferError
-from xfer.listening import inherited
 from xfer.logs import LogFormat
 from xfer.options import Checksum
-from xfer.progress import Bar
-from xfer.report import Report
-from xfer.retry import RETRY_SECONDS, Job
-from xfer.sender import Options
-from xfer.service import ServiceManager
-from xfer.storage import IfExists
-from xfer.storage.local import PARTIAL_DAYS
-from xfer.units import Place
+from xfer.storage import PARTIAL_DAYS, IfExists
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -80,6 +59,8 @@ def keygen(
 
     With --id NAME --keys FILE: add a key for one more client to a receiver's keys.
     """
+    from xfer import handover
+
     with _exit_codes():
         if key_id is not None or keys is not None:
             handover.add_key(file, key_id, keys)
@@ -103,8 +84,8 @@ def receive(
     quota: options.Quota = None,
     min_free: options.MinFree = None,
     timeout: options.Timeout = 60.0,
-    max_unauthenticated: options.MaxUnauthenticated = MAX_UNAUTHENTICATED,
-    max_connections: options.MaxConnections = MAX_CONNECTIONS,
+    max_unauthenticated: options.MaxUnauthenticated = config.MAX_UNAUTHENTICATED,
+    max_connections: options.MaxConnections = config.MAX_CONNECTIONS,
     min_rate: options.MinRate = None,
     insecure_plaintext: options.Plaintext = False,
     log_format: options.Log = LogFormat.TEXT,
@@ -113,6 +94,12 @@ def receive(
     quiet: options.Quiet = False,
 ) -> None:
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
+    from xfer import checkup, handover, serving, units
+    from xfer.admission import Rules
+    from xfer.api import Receiver
+    from xfer.listening import inherited
+    from xfer.service import ServiceManager
+
     with _exit_codes(logs.tell_failure):
         logs.start(log_format, logging.WARNING if quiet else logging.INFO)
         if keys is not None and secret_file is not None:
@@ -123,7 +110,7 @@ def receive(
             words = options.for_a_unit(context)
             if keys is None and secret_file is None:
                 words += ["--secret-file", config.default_secret_file()]
-            place = Place(directory, words, bind, port, reloads=keys is not None)
+            place = units.Place(directory, words, bind, port, reloads=keys is not None)
             print(units.text_of(print_unit, place), end="")
             return
         if check:
@@ -171,13 +158,19 @@ def send(
     key_id: options.KeyId = None,
     checksum: options.Digest = Checksum.MD5,
     checksum_all: options.ChecksumAll = False,
-    retry_for: options.RetryFor = RETRY_SECONDS,
+    retry_for: options.RetryFor = config.RETRY_SECONDS,
     timeout: options.Timeout = 60.0,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
+    from xfer import auth, retry, tree
+    from xfer.connection import Target
+    from xfer.progress import Bar
+    from xfer.report import Report
+    from xfer.sender import Options
+
     with _exit_codes():
         secret = config.find_secret(secret_file)
         if secret is None:
@@ -191,7 +184,7 @@ def send(
         key = auth.derive_key(secret)
         known_as = config.find_key_id(key_id)
         target = Target(address.host, address.port, key, timeout, insecure_plaintext, known_as)
-        job = Job(paths, name, Options(checksum, checksum_all), retry_for)
+        job = retry.Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
@@ -211,6 +204,8 @@ def demo(
     paths: options.DemoPaths = None,
 ) -> None:
     """Both sides on this machine: a receiver on loopback, a send, the receipts."""
+    from xfer import demonstration
+
     with _exit_codes():
         demonstration.run(paths or [demonstration.own_source()])
 

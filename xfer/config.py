@@ -10,6 +10,9 @@ from xfer.auth import DEFAULT_KEY_ID, generate_secret
 from xfer.errors import UsageError
 
 DEFAULT_PORT: Final = 9337
+RETRY_SECONDS: Final = 60.0
+MAX_UNAUTHENTICATED: Final = 100
+MAX_CONNECTIONS: Final = 256
 SECRET_VARIABLE: Final = "XFER_SECRET"  # noqa: S105 (where it is, not what it is)
 KEY_ID_VARIABLE: Final = "XFER_KEY_ID"
 _ADDRESS: Final = re.compile(

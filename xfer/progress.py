@@ -2,8 +2,6 @@
 
 from typing import TextIO
 
-from tqdm import tqdm
-
 from xfer.names import printable
 
 _NAME_WIDTH = 32
@@ -16,6 +14,8 @@ class Bar:
 
     def __init__(self, total: int | None, stream: TextIO) -> None:
         """`total` in bytes; None while it is not known."""
+        from tqdm import tqdm
+
         self._bar = tqdm(
             total=total,
             file=stream,

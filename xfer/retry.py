@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from xfer import tree
+from xfer.config import RETRY_SECONDS
 from xfer.connection import Target, connect
 from xfer.errors import XferError
 from xfer.patience import Progress
 from xfer.sender import Observer, Options, Result, SendSession
 from xfer.tree import Entry, Kind, Unsendable
 
-RETRY_SECONDS: Final = 60.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import resources
 from typing import Final
 
 from xfer.config import DEFAULT_PORT
@@ -37,6 +36,8 @@ class Place:
 
 def text_of(unit: Unit, place: Place) -> str:
     """The text of a unit for systemd's system manager; the service runs as who asks for it."""
+    from importlib import resources  # slow to load, and every start would
+
     text = resources.files("xfer").joinpath("systemd", f"xfer.{unit}").read_text("ascii")
     directory = _quoted(os.path.abspath(place.directory))
     filled_in = {

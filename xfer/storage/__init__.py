@@ -10,9 +10,12 @@ import errno
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from xfer.errors import Code, Refused
+
+PARTIAL_DAYS: Final = 7.0
+"""For so long a partial waits for somebody to come back for it."""
 
 
 class Outcome(StrEnum):

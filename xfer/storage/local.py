@@ -11,6 +11,7 @@ from typing import Final, Self
 from xfer.errors import Code, LocalError, Refused
 from xfer.names import from_bytes, to_bytes
 from xfer.storage import (
+    PARTIAL_DAYS,
     Access,
     Held,
     IfExists,
@@ -41,7 +42,6 @@ from xfer.storage.partial import (
 from xfer.storage.quota import Account, Ledger, Room
 from xfer.storage.usage import LocalDisk
 
-PARTIAL_DAYS: Final = 7.0
 _DAY_SECONDS: Final = 86_400.0
 _WORTH_ASKING: Final = 1024 * 1024
 """Bytes: whether there is room for less is found out sooner by writing it."""
