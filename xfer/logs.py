@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from xfer.errors import XferError
@@ -35,7 +36,7 @@ class Peer:
     key_id: str = ""
 
     def __str__(self) -> str:
-        return printable(f"{self.address} {self.key_id}".rstrip())
+        return f"{self.address} {self.key_id}".rstrip()
 
 
 def start(log_format: LogFormat, level: int) -> None:
@@ -43,6 +44,9 @@ def start(log_format: LogFormat, level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_AsJson() if log_format is LogFormat.JSON else _AsText())
     logging.basicConfig(handlers=[handler], level=level)
+    # There is a line for each file: no time for what no line shows (see Python's logging HOWTO).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     _said.setLevel(logging.INFO)
 
 
@@ -92,8 +96,13 @@ class _AsText(logging.Formatter):
         message = printable(record.getMessage())
         if record.name == _said.name:
             return f"xfer: {message}"
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return "\n".join([f"{moment} {message}", *_traceback(self, record)])
+        line = f"{_second(int(record.created))} {message}"
+        return "\n".join([line, *_traceback(self, record)]) if record.exc_info else line
+
+
+@lru_cache(1)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _AsJson(logging.Formatter):
