@@ -46,13 +46,15 @@ class Rules:
 
     `opening_seconds` is for TLS, the opening and the first message after it,
     all together. `min_rate` (bytes a second, 0 for none) is what a body has to
-    flow at, on average.
+    flow at, on average, and `bwlimit` (likewise) what all senders together may
+    send.
     """
 
     max_unauthenticated: int = MAX_UNAUTHENTICATED
     max_connections: int = MAX_CONNECTIONS
     opening_seconds: float = OPENING_SECONDS
     min_rate: int = 0
+    bwlimit: int = 0
 
 
 @dataclass(eq=False, slots=True)

@@ -9,6 +9,7 @@ from typing import Self
 from xfer import auth, config, digests, retry, tls
 from xfer.admission import Rules
 from xfer.auth import DEFAULT_KEY_ID
+from xfer.bandwidth import Bandwidth
 from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
@@ -32,6 +33,7 @@ def send(
     checksum_all: bool = False,
     timeout: float = 60.0,
     retry_for: float = RETRY_SECONDS,
+    bwlimit: int = 0,
     insecure_plaintext: bool = False,
 ) -> list[Result]:
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
@@ -42,14 +44,16 @@ def send(
     `name`. Files of which the receiver has one of equal size and time are
     skipped; `checksum_all` compares contents instead. A session in which
     nothing moves for `timeout` seconds ends, and what can be tried again is,
-    until nothing has got further for `retry_for` seconds.
+    until nothing has got further for `retry_for` seconds. No more than
+    `bwlimit` bytes a second are sent, 0 for no limit.
 
     Raises `Incomplete` (with `receipts` and `failures`) when some went and
     some did not, and another `XferError` when nothing did.
     """
     address = config.parse_address(host)
     key = auth.derive_key(secret)
-    target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id)
+    bandwidth = Bandwidth(bwlimit) if bwlimit else None
+    target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
     options = Options(checksum, checksum_all)
     collector = _Collector()
     retry.send(target, Job(list(paths), name, options, retry_for), collector)
@@ -89,7 +93,8 @@ class Receiver:
 
     At most `max_unauthenticated` connections at once may be without a proof,
     and `max_connections` senders with one; `min_rate` is what a body has to
-    flow at, in bytes a second, 0 for any rate. `listening` is a socket that
+    flow at, and `bwlimit` what all of them may send, in bytes a second, 0 for
+    any rate. `listening` is a socket that
     listens already, in place of `bind` and `port`; it belongs to the receiver.
 
     Raises LocalError when the directory, the keys or the address can't be
@@ -114,6 +119,7 @@ class Receiver:
         max_unauthenticated: int = MAX_UNAUTHENTICATED,
         max_connections: int = MAX_CONNECTIONS,
         min_rate: int = 0,
+        bwlimit: int = 0,
         listening: socket.socket | None = None,
     ) -> None:
         self._keyring = None if keys is None else Keyring(keys)
@@ -133,7 +139,7 @@ class Receiver:
             )
             for grant in grants().values():
                 store.prepare(grant.access)
-            rules = Rules(max_unauthenticated, max_connections, min_rate=min_rate)
+            rules = Rules(max_unauthenticated, max_connections, min_rate=min_rate, bwlimit=bwlimit)
             terms = Terms(grants, identity, timeout, rules)
             self._server = Server(listening or listen(bind, port), store, terms)
             opened.callback(self._server.finish)

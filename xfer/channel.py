@@ -11,6 +11,7 @@ import threading
 from typing import Final, TypeVar
 
 from xfer import frames, messages
+from xfer.bandwidth import Bandwidth
 from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message
 from xfer.pace import Pace
@@ -68,6 +69,11 @@ class Channel:
         rest = self._end - self._start
         inbox[:rest] = self._inbox[self._start : self._end]
         self._inbox, self._start, self._end = inbox, 0, rest
+
+    def limit(self, incoming: Bandwidth | None = None, outgoing: Bandwidth | None = None) -> None:
+        """From here on, move no more bytes a second than that, TLS included."""
+        self._transport.incoming_limit = incoming
+        self._transport.outgoing_limit = outgoing
 
     def accompany(self, meanwhile: Meanwhile | None) -> None:
         """Have this done while more is waited for."""
@@ -232,6 +238,12 @@ class PacedBody(Body):
     def __init__(self, channel: Channel, length: int, pace: Pace) -> None:
         super().__init__(channel, length)
         self._pace = pace
+
+    def read(self) -> bytes:
+        """All that remains."""
+        content = bytearray(self.remaining)
+        self.read_into(memoryview(content))
+        return bytes(content)
 
     def read_into(self, view: memoryview) -> None:
         """Raises PeerTimeout, too, see `Pace`."""

@@ -87,6 +87,7 @@ def receive(
     max_unauthenticated: options.MaxUnauthenticated = config.MAX_UNAUTHENTICATED,
     max_connections: options.MaxConnections = config.MAX_CONNECTIONS,
     min_rate: options.MinRate = None,
+    bwlimit: options.BandwidthLimit = None,
     insecure_plaintext: options.Plaintext = False,
     log_format: options.Log = LogFormat.TEXT,
     check: options.Check = False,
@@ -105,7 +106,7 @@ def receive(
         if keys is not None and secret_file is not None:
             raise UsageError("a receiver takes --secret-file or --keys, not both")
         limits = options.limits(max_file_size, max_files, quota, min_free)
-        rate = options.rate(min_rate)
+        rate = options.rate("--min-rate", min_rate)
         if print_unit:
             words = options.for_a_unit(context)
             if keys is None and secret_file is None:
@@ -141,6 +142,7 @@ def receive(
             max_unauthenticated=max_unauthenticated,
             max_connections=max_connections,
             min_rate=rate,
+            bwlimit=options.rate("--bwlimit", bwlimit),
             listening=listening,
         )
         with receiver:
@@ -160,12 +162,14 @@ def send(
     checksum_all: options.ChecksumAll = False,
     retry_for: options.RetryFor = config.RETRY_SECONDS,
     timeout: options.Timeout = 60.0,
+    bwlimit: options.BandwidthLimit = None,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
     from xfer import auth, retry, tree
+    from xfer.bandwidth import Bandwidth
     from xfer.connection import Target
     from xfer.progress import Bar
     from xfer.report import Report
@@ -183,7 +187,11 @@ def send(
         tree.check(paths, name)
         key = auth.derive_key(secret)
         known_as = config.find_key_id(key_id)
-        target = Target(address.host, address.port, key, timeout, insecure_plaintext, known_as)
+        rate = options.rate("--bwlimit", bwlimit)
+        target = Target(
+            address.host, address.port, key, timeout, insecure_plaintext, known_as,
+            Bandwidth(rate) if rate else None,
+        )  # fmt: skip
         job = retry.Job(paths, name, Options(checksum, checksum_all), retry_for)
         bar = None
         if is_terminal() and not quiet:

@@ -7,6 +7,7 @@ from typing import Final
 
 from xfer import auth, tls
 from xfer.auth import Key
+from xfer.bandwidth import Bandwidth
 from xfer.channel import Channel
 from xfer.errors import (
     AuthenticationError,
@@ -32,6 +33,8 @@ class Target:
     timeout: float = 60.0
     plaintext: bool = False
     key_id: str = auth.DEFAULT_KEY_ID
+    bandwidth: Bandwidth | None = None
+    """All connections to it share this."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -80,6 +83,7 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
         raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
     channel.must_end_within(None)
     channel.expect_much()
+    channel.limit(outgoing=target.bandwidth)
 
 
 def _nobody_answers(target: Target, error: OSError) -> ConnectionLost:

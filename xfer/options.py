@@ -40,6 +40,15 @@ Timeout = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 
+BandwidthLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--bwlimit",
+        metavar="SIZE",
+        help="Move no more bytes a second than that: 500K, 20M. A receiver's is for all senders.",
+    ),
+]
+
 # keygen
 
 NewSecretFile = Annotated[
@@ -189,9 +198,9 @@ def limits(
     )
 
 
-def rate(min_rate: str | None) -> int:
-    """Bytes a second, 0 for any. UsageError for a size that is none."""
-    return _size("--min-rate", min_rate) or 0
+def rate(option: str, text: str | None) -> int:
+    """Bytes a second, 0 where there is no such option. UsageError for a size that is none."""
+    return _size(option, text) or 0
 
 
 def for_a_unit(context: typer.Context) -> list[str]:

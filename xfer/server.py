@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from xfer import auth, digests, logs, memory
 from xfer.admission import Admission, Rules, Visitor
+from xfer.bandwidth import Bandwidth
 from xfer.channel import Channel
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
 from xfer.keyring import Expired, Grant, Grants
@@ -67,6 +68,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.terms = terms
         self.stop_signal = StopSignal()
         self._admission = Admission(terms.rules)
+        self._bandwidth = Bandwidth(terms.rules.bwlimit) if terms.rules.bwlimit else None
         self._visitors: dict[socket.socket, Visitor] = {}
         self._dropping = Seldom(log, "dropped")
         self._running_out = Seldom(log, "exhausted")
@@ -203,6 +205,7 @@ class Server(socketserver.ThreadingTCPServer):
             raise
         self._admission.proved(visitor)
         channel.expect_much(self.terms.rules.min_rate)
+        channel.limit(incoming=self._bandwidth)
         return key_id, grants[key_id]
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+from xfer.bandwidth import Bandwidth
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
 from xfer.pace import Pace
 from xfer.records import BATCH_BYTES, Records, closed, own_errors
@@ -85,6 +86,8 @@ class Transport:
         self.meanwhile: Meanwhile | None = None
         self.pace: Pace | None = None
         self._has_come = False
+        self.incoming_limit: Bandwidth | None = None
+        self.outgoing_limit: Bandwidth | None = None
 
     def must_end_within(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
@@ -128,7 +131,7 @@ class Transport:
             while not (size := self._decrypt_into(view, tls)):
                 self._take_records(tls)
             return size
-        size = self._retry(partial(self._socket.recv_into, view), select.POLLIN)
+        size = self._retry(partial(self._receive, view), select.POLLIN)
         if not size:
             raise closed()
         return size
@@ -140,7 +143,7 @@ class Transport:
             return size
         try:
             with own_errors():
-                size = self._socket.recv_into(self._received if tls else view)
+                size = self._receive(self._received if tls else view)
         except BlockingIOError:
             return 0
         self._moved_at = time.monotonic()
@@ -164,7 +167,21 @@ class Transport:
     def _send_all(self, data: bytes | bytearray | memoryview) -> None:
         rest = memoryview(data)
         while rest:
-            rest = rest[self._retry(partial(self._socket.send, rest), select.POLLOUT) :]
+            rest = rest[self._retry(partial(self._send, rest), select.POLLOUT) :]
+
+    def _receive(self, view: memoryview) -> int:
+        limit = self.incoming_limit
+        size = self._socket.recv_into(view[: limit.piece] if limit else view)
+        if limit:
+            limit.pay(size)
+        return size
+
+    def _send(self, data: memoryview) -> int:
+        limit = self.outgoing_limit
+        size = self._socket.send(data[: limit.piece] if limit else data)
+        if limit:
+            limit.pay(size)
+        return size
 
     def _decrypt_into(self, view: memoryview, tls: Records) -> int:
         try:
@@ -175,7 +192,7 @@ class Transport:
             raise
 
     def _take_records(self, tls: Records) -> None:
-        receive = partial(self._socket.recv_into, self._received)
+        receive = partial(self._receive, self._received)
         tls.take(self._received[: self._retry(receive, select.POLLIN)])
 
     def wait_readable(self, stop: StopSignal | None, seconds: float) -> bool:
