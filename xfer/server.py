@@ -31,6 +31,8 @@ STOPPING_SECONDS: Final = 30.0
 """What is arriving when the receiver stops may take so long to finish."""
 _GREETING_SECONDS: Final = 1.0
 _CUTTING_SECONDS: Final = 5.0
+_ENDING_SECONDS: Final = 1.0
+"""The threads of those who have just left may take so long to end, and to free what they had."""
 _TIDY_SECONDS: Final = 600.0
 _TLS_HANDSHAKE: Final = 0x16
 _BREATH_SECONDS: Final = 0.1
@@ -144,6 +146,7 @@ class Server(socketserver.ThreadingTCPServer):
             del channel
             visitor.cut_off = _nothing
             if self._admission.leave(visitor):
+                time.sleep(_ENDING_SECONDS)
                 memory.give_back()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
