@@ -106,6 +106,7 @@ def receive(
     max_unauthenticated: options.MaxUnauthenticated = MAX_UNAUTHENTICATED,
     max_connections: options.MaxConnections = MAX_CONNECTIONS,
     min_rate: options.MinRate = None,
+    workers: options.Workers = 1,
     insecure_plaintext: options.Plaintext = False,
     log_format: options.Log = LogFormat.TEXT,
     check: options.Check = False,
@@ -119,6 +120,7 @@ def receive(
             raise UsageError("a receiver takes --secret-file or --keys, not both")
         limits = options.limits(max_file_size, max_files, quota, min_free)
         rate = options.rate(min_rate)
+        options.require_one_worker_for(workers, limits)
         if print_unit:
             words = options.for_a_unit(context)
             if keys is None and secret_file is None:
@@ -129,7 +131,15 @@ def receive(
         if check:
             rules = Rules(max_unauthenticated, max_connections)
             plan = checkup.Plan(
-                directory, secret_file, keys, bind, port, insecure_plaintext, fsync, rules
+                directory,
+                secret_file,
+                keys,
+                bind,
+                port,
+                insecure_plaintext,
+                fsync,
+                rules,
+                workers,
             )
             raise typer.Exit(checkup.run(plan))
         manager, listening = ServiceManager(), inherited()
@@ -157,6 +167,13 @@ def receive(
             listening=listening,
         )
         with receiver:
+            if workers > 1:
+                from xfer.crew import Crew  # noqa: PLC0415 (only several need it)
+
+                crew = Crew(receiver, workers, reloads=keys is not None)
+                serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
+                crew.run(manager)
+                return
             serving.heed_signals(receiver, reloads=keys is not None)
             serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
             serving.until_stopped(receiver, manager)

@@ -126,6 +126,11 @@ MinRate = Annotated[
     typer.Option(metavar="SIZE", help="Give up what flows slower, in bytes a second: 500K, 1M."),
 ]
 
+Workers = Annotated[
+    int,
+    typer.Option(min=1, max=256, metavar="N", help="Receive in N processes, to use N processors."),
+]
+
 # receive: as a service
 
 Log = Annotated[LogFormat, typer.Option(help="How to log: lines for people, or JSON objects.")]
@@ -187,6 +192,13 @@ def limits(
         _size("--quota", quota),
         _size("--min-free", min_free),
     )
+
+
+def require_one_worker_for(workers: int, limits: Limits) -> None:
+    """UsageError where several workers would have to count together, which they do not."""
+    for option, size in (("--quota", limits.quota), ("--min-free", limits.min_free)):
+        if workers > 1 and size is not None:
+            raise UsageError(f"{option} needs one worker to count for all: leave out --workers")
 
 
 def rate(min_rate: str | None) -> int:
