@@ -65,9 +65,27 @@ class Visitor:
     cut_off: Callable[[], None]
 
 
+class Places:
+    """How many senders there may be. Used by one thread at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    def take(self) -> bool:
+        """Whether there is one; it is taken then."""
+        is_free = self._taken < self._most
+        self._taken += is_free
+        return is_free
+
+    def give_back(self) -> None:
+        self._taken -= 1
+
+
 class Admission:
     """Keeps count of who is in. Any thread may call anything.
 
+    `places` and `penalties` are its own unless they are given, to be shared with others.
     `chance` gives numbers from 0 up to, but not, 1, `clock` seconds.
     """
 
@@ -76,9 +94,11 @@ class Admission:
         rules: Rules,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
+        places: Places | None = None,
+        penalties: "Penalties | None" = None,
     ) -> None:
         self._most_strangers = max(1, rules.max_unauthenticated)
-        self._most_senders = max(1, rules.max_connections)
+        self._places = places or Places(max(1, rules.max_connections))
         self._crowded = max(1, self._most_strangers // 2)
         self._chance = chance
         self._clock = clock
@@ -86,7 +106,7 @@ class Admission:
         self._senders: set[Visitor] = set()
         self._leaving: set[Visitor] = set()
         self._most_at_once = 0
-        self._penalties = Penalties(clock)
+        self._penalties = Penalties(clock) if penalties is None else penalties
         self._changed = threading.Condition()
 
     def let_in(self, host: str, cut_off: Callable[[], None]) -> Visitor | None:
@@ -112,7 +132,7 @@ class Admission:
         """A stranger has become a sender. Refused (busy) when there are too many of them."""
         with self._changed:
             self._penalties.forgive(visitor.network)
-            if len(self._senders) >= self._most_senders:
+            if not self._places.take():
                 raise Refused("the receiver has too many senders at once", code=Code.BUSY)
             self._forget_stranger(visitor)
             self._senders.add(visitor)
@@ -122,7 +142,9 @@ class Admission:
         """He is gone. Whether he was the last of a crowd."""
         with self._changed:
             self._forget_stranger(visitor)
-            self._senders.discard(visitor)
+            if visitor in self._senders:
+                self._senders.discard(visitor)
+                self._places.give_back()
             self._leaving.discard(visitor)
             self._changed.notify_all()
             if not self._is_empty():
@@ -187,10 +209,7 @@ class Penalties:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def add(self, network: str) -> None:
-        self._failures[network] = (self._recent(network) + 1, self._clock())
-        self._failures.move_to_end(network)
-        if len(self._failures) > _MOST_REMEMBERED:
-            self._failures.popitem(last=False)
+        self._remember(network, self._recent(network) + 1, self._clock())
 
     def forgive(self, network: str) -> None:
         self._failures.pop(network, None)
@@ -200,12 +219,22 @@ class Penalties:
         above_free = self._recent(network) - _FREE_FAILURES
         if above_free < 0:
             return 0.0
-        _, last = self._failures[network]
+        _, last = self._remembered(network)
         return last + min(2.0**above_free, _LONGEST_WAIT) - self._clock()
 
     def _recent(self, network: str) -> int:
-        count, last = self._failures.get(network, (0, 0.0))
+        count, last = self._remembered(network)
         return count if self._clock() - last < _FORGOTTEN_AFTER else 0
+
+    def _remember(self, network: str, count: int, last: float) -> None:
+        self._failures[network] = count, last
+        self._failures.move_to_end(network)
+        if len(self._failures) > _MOST_REMEMBERED:
+            self._failures.popitem(last=False)
+
+    def _remembered(self, network: str) -> tuple[int, float]:
+        """How many failures there were, and when the last one was."""
+        return self._failures.get(network, (0, 0.0))
 
     def __len__(self) -> int:
         return len(self._failures)

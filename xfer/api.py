@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from xfer import auth, config, digests, retry, tls
 from xfer.admission import Rules
@@ -20,6 +20,9 @@ from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
 from xfer.storage import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local import LocalStore
+
+if TYPE_CHECKING:
+    from xfer.house import House
 
 
 def send(
@@ -99,6 +102,7 @@ class Receiver:
 
     Raises LocalError when the directory, the keys or the address can't be
     used, and UsageError for anything but one of `secret` and `keys`.
+    It serves in one process, with a thread for each sender.
     """
 
     def __init__(
@@ -142,6 +146,8 @@ class Receiver:
             rules = Rules(max_unauthenticated, max_connections, min_rate=min_rate, bwlimit=bwlimit)
             terms = Terms(grants, identity, timeout, rules)
             self._server = Server(listening or listen(bind, port), store, terms)
+            self._store, self._rules = store, rules
+            self._house: House | None = None
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers
@@ -177,6 +183,33 @@ class Receiver:
         """
         if self._keyring:
             self._keyring.reload()
+
+    # For `xfer receive --workers`, see `crew`
+
+    def share(self, workers: int) -> None:
+        """Be for so many processes, which are forked after this, and each `join`.
+
+        UsageError when a quota would have to be counted for all, or there are
+        fewer places for senders than workers.
+        """
+        from xfer.house import House  # noqa: PLC0415 (only several need it)
+
+        if self._keyring:
+            self._keyring.refuse_quotas()
+        self._store.share(workers)
+        self._house = House(self._rules, workers)
+        self._server.socket.setblocking(False)  # who was awake first gets it; the others go on
+
+    def join(self, number: int, predecessor: int | None) -> None:
+        """Be the worker with this number, in a process that was just forked.
+
+        `predecessor` is the process that was it before, if any. LocalError when
+        the store can't be used, or not be cleaned up behind that one.
+        """
+        if self._house is None:
+            raise RuntimeError("share comes first")
+        self._store.join(number, predecessor)
+        self._server.join(self._house.admission(number))
 
 
 def _grants(secret: str | None, keyring: Keyring | None) -> Grants:

@@ -40,6 +40,7 @@ class Plan:
     plaintext: bool
     fsync: bool
     rules: Rules
+    workers: int = 1
 
 
 def run(plan: Plan) -> int:
@@ -67,7 +68,7 @@ def run(plan: Plan) -> int:
 
 def _check_secret(plan: Plan) -> str:
     if plan.keys is not None:
-        return _check_keys(plan.keys)
+        return _check_keys(plan.keys, plan.workers)
     secret = config.find_secret(plan.secret_file)
     if secret is None:
         file = config.default_secret_file()
@@ -76,8 +77,11 @@ def _check_secret(plan: Plan) -> str:
     return "is there, and nobody else can read it"
 
 
-def _check_keys(file: str) -> str:
-    valid, grants = 0, Keyring(file).current()
+def _check_keys(file: str, workers: int) -> str:
+    keyring = Keyring(file)
+    if workers > 1:
+        keyring.refuse_quotas()
+    valid, grants = 0, keyring.current()
     for grant in grants.values():
         with contextlib.suppress(Expired):
             grant.require_valid()

@@ -88,6 +88,7 @@ def receive(
     max_connections: options.MaxConnections = config.MAX_CONNECTIONS,
     min_rate: options.MinRate = None,
     bwlimit: options.BandwidthLimit = None,
+    workers: options.Workers = 1,
     insecure_plaintext: options.Plaintext = False,
     log_format: options.Log = LogFormat.TEXT,
     check: options.Check = False,
@@ -106,7 +107,8 @@ def receive(
         if keys is not None and secret_file is not None:
             raise UsageError("a receiver takes --secret-file or --keys, not both")
         limits = options.limits(max_file_size, max_files, quota, min_free)
-        rate = options.rate("--min-rate", min_rate)
+        rate, most = options.rate("--min-rate", min_rate), options.rate("--bwlimit", bwlimit)
+        options.require_one_worker_for(workers, limits, bwlimit)
         if print_unit:
             words = options.for_a_unit(context)
             if keys is None and secret_file is None:
@@ -117,7 +119,7 @@ def receive(
         if check:
             rules = Rules(max_unauthenticated, max_connections)
             plan = checkup.Plan(
-                directory, secret_file, keys, bind, port, insecure_plaintext, fsync, rules
+                directory, secret_file, keys, bind, port, insecure_plaintext, fsync, rules, workers
             )
             raise typer.Exit(checkup.run(plan))
         manager, listening = ServiceManager(), inherited()
@@ -142,10 +144,17 @@ def receive(
             max_unauthenticated=max_unauthenticated,
             max_connections=max_connections,
             min_rate=rate,
-            bwlimit=options.rate("--bwlimit", bwlimit),
+            bwlimit=most,
             listening=listening,
         )
         with receiver:
+            if workers > 1:
+                from xfer.crew import Crew
+
+                crew = Crew(receiver, workers, reloads=keys is not None)
+                serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
+                crew.run(manager)
+                return
             serving.heed_signals(receiver, reloads=keys is not None)
             serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
             serving.until_stopped(receiver, manager)

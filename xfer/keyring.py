@@ -71,6 +71,7 @@ class Keyring:
 
     def __init__(self, file: str) -> None:
         self._file = file
+        self._may_count = True
         self._keys: dict[bytes, Key] = {}
         self._reading = threading.Lock()
         self._checked_at = time.monotonic()
@@ -90,6 +91,18 @@ class Keyring:
                 self._reading.release()
         return self._grants
 
+    def refuse_quotas(self) -> None:
+        """From here on a quota is a mistake. UsageError if there is one."""
+        self._may_count = False
+        self._require_countless(self._grants)
+
+    def _require_countless(self, grants: Mapping[str, Grant]) -> None:
+        for key_id, grant in grants.items():
+            if grant.access.quota is not None and not self._may_count:
+                raise UsageError(
+                    f"{self._file}: [{key_id}] has a quota, which is for a receiver with one worker"
+                )
+
     def reload(self) -> None:
         """Read the file again, now. A mistake in it is logged, and changes nothing."""
         with self._reading:
@@ -98,8 +111,9 @@ class Keyring:
     def _read(self) -> None:
         reader = _Reader(self._file, self._keys)
         try:
-            self._grants = reader.grants()
-            self._keys = reader.derived
+            grants = reader.grants()
+            self._require_countless(grants)
+            self._grants, self._keys = grants, reader.derived
             log.info(
                 "%s: %d key(s) in force", printable(self._file), len(self._grants),
                 extra=logs.about("keys", keys=len(self._grants)),

@@ -135,6 +135,11 @@ MinRate = Annotated[
     typer.Option(metavar="SIZE", help="Give up what flows slower, in bytes a second: 500K, 1M."),
 ]
 
+Workers = Annotated[
+    int,
+    typer.Option(min=1, max=256, metavar="N", help="Receive in N processes, to use N processors."),
+]
+
 # receive: as a service
 
 Log = Annotated[LogFormat, typer.Option(help="How to log: lines for people, or JSON objects.")]
@@ -201,6 +206,14 @@ def limits(
 def rate(option: str, text: str | None) -> int:
     """Bytes a second, 0 where there is no such option. UsageError for a size that is none."""
     return _size(option, text) or 0
+
+
+def require_one_worker_for(workers: int, limits: Limits, bwlimit: str | None) -> None:
+    """UsageError where several workers would have to count together, which they do not."""
+    counted = {"--quota": limits.quota, "--min-free": limits.min_free, "--bwlimit": bwlimit}
+    for option, size in counted.items():
+        if workers > 1 and size is not None:
+            raise UsageError(f"{option} needs one worker to count for all: leave out --workers")
 
 
 def for_a_unit(context: typer.Context) -> list[str]:

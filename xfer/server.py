@@ -75,6 +75,15 @@ class Server(socketserver.ThreadingTCPServer):
         self._dropping = Seldom(log, "dropped")
         self._running_out = Seldom(log, "exhausted")
 
+    def join(self, admission: Admission) -> None:
+        """Be one of several processes at one socket, after a fork: nothing else is shared.
+
+        `admission` may keep count of who is in with the others.
+        """
+        self.stop_signal.close()
+        self.stop_signal = StopSignal()
+        self._admission = admission
+
     def serve(self) -> None:
         """Answer senders, each in a thread of its own, until `stop`."""
         if self.stop_signal.is_set:

@@ -20,8 +20,13 @@ def heed_signals(receiver: Receiver, *, reloads: bool) -> None:
     """SIGINT and SIGTERM stop it, a second one at once; SIGHUP reloads keys, if it is held."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stopper(receiver))
-    if reloads:  # in a thread that waits for it: a handler may take no lock
-        threading.Thread(target=_reload_on_hang_up, args=(receiver,), daemon=True).start()
+    if reloads:
+        reload_on_hang_up(receiver)
+
+
+def reload_on_hang_up(receiver: Receiver) -> None:
+    """In a thread that waits for it: a handler may take no lock."""
+    threading.Thread(target=_reload_on_hang_up, args=(receiver,), daemon=True).start()
 
 
 def announce(receiver: Receiver, directory: str, *, insecure_plaintext: bool) -> None:

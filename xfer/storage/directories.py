@@ -4,12 +4,11 @@ import contextlib
 import errno
 import os
 import stat
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
+from xfer.storage.unflushed import Unflushed
 
 _WRITABLE: Final = 0o300
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,27 +43,14 @@ class Tree:
     def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
         self.root = root
         self.forbidden = forbidden
-        self._unflushed: Counter[bytes] = Counter()
-        self._counting = threading.Lock()
+        self.unflushed = Unflushed()
 
     def is_unflushed(self, path: bytes) -> bool:
         """Whether some batch has made `path` and not flushed it, yet or ever.
 
         Whoever relies on it flushes it.
         """
-        return path in self._unflushed
-
-    def will_make(self, path: bytes) -> None:
-        with self._counting:
-            self._unflushed[path] += 1
-
-    def flushed(self, paths: Iterable[bytes]) -> None:
-        """As often as a path was made, it has to be flushed."""
-        with self._counting:
-            for path in paths:
-                self._unflushed[path] -= 1
-                if not self._unflushed[path]:
-                    del self._unflushed[path]
+        return path in self.unflushed
 
 
 class Directories:
@@ -109,11 +95,11 @@ class Directories:
         """Nobody may rely on `path` from now on until it is `flushed`."""
         if path not in self._made:
             self._made.add(path)
-            self._tree.will_make(path)
+            self._tree.unflushed.add(path)
 
     def flushed(self) -> None:
         """What this batch has made is on stable storage."""
-        self._tree.flushed(self._made)
+        self._tree.unflushed.remove(self._made)
         self._made.clear()
 
     def _open_or_make(self, path: bytes, component: bytes, parent: int) -> int:

@@ -1,6 +1,7 @@
 """What a local store has open on its directory, and the lock that makes it the only one.
 
 DIR/.xfer/lock           held by the one receiver that uses DIR
+DIR/.xfer/installing     held while names change, when that receiver has several processes
 DIR/.xfer/partials/      bytes that are not files yet, under random names
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
 """
@@ -9,7 +10,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import threading
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,8 @@ from typing import Final
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
 from xfer.storage.directories import OPEN_DIRECTORY, Tree
-from xfer.storage.partial import KEYED_PREFIX, open_keyed
+from xfer.storage.installing import Installing
+from xfer.storage.partial import KEYED_PREFIX, open_keyed, temporary_prefix
 
 _PRIVATE: Final = 0o700
 
@@ -38,11 +39,12 @@ class Layout:
     """
 
     def __init__(self, directory: str) -> None:
-        self.installing = threading.Lock()
+        self.installing = Installing()
         with contextlib.ExitStack() as opened:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
+                self.state = state
                 _opened(opened, _lock(state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 versions = _opened(opened, _make_private("versions", state))
@@ -89,6 +91,18 @@ class Layout:
                     continue
                 if partial := open_keyed(self.partials, name, create=False):
                     partial.discard()
+
+    def share_installing(self) -> None:
+        """From here on names change in one process at a time, of all that have called this."""
+        self.installing.share(self.state, self._opened)
+
+    def remove_temporary(self, process: int) -> None:
+        """Clean up behind a process of this receiver that was killed."""
+        prefix = temporary_prefix(process)
+        for name in map(os.fsencode, os.listdir(self.partials)):
+            if name.startswith(prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self.partials)
 
     def close(self) -> None:
         self._opened.close()

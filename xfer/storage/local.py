@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Self
 
-from xfer.errors import Code, LocalError, Refused
+from xfer.errors import Code, LocalError, Refused, UsageError
 from xfer.names import from_bytes, to_bytes
 from xfer.storage import (
     PARTIAL_DAYS,
@@ -40,6 +40,7 @@ from xfer.storage.partial import (
     read_at,
 )
 from xfer.storage.quota import Account, Ledger, Room
+from xfer.storage.together import Together
 from xfer.storage.usage import LocalDisk
 
 _DAY_SECONDS: Final = 86_400.0
@@ -73,6 +74,7 @@ class LocalStore:
         self._if_exists = if_exists
         self._partial_seconds = partial_days * _DAY_SECONDS
         self._ledger = Ledger(LocalDisk(self._layout), limits.min_free)
+        self._together: Together | None = None
         try:
             if durable:
                 flush_all(self._layout.root)  # the names that a killed receiver made
@@ -102,6 +104,27 @@ class LocalStore:
     def _account(self, access: Access) -> Account:
         quota = self.limits.quota if access.quota is None else access.quota
         return self._ledger.open(to_bytes(access.directory), replace(self.limits, quota=quota))
+
+    def share(self, workers: int) -> None:
+        """Be for so many processes, which are forked after this and each `join`.
+
+        UsageError when something is limited that one process would have to count for all.
+        """
+        if self._ledger.counts:
+            raise UsageError("quotas and --min-free are for a receiver with one worker")
+        self._together = Together(workers)
+
+    def join(self, number: int, predecessor: int | None) -> None:
+        """Be the worker with this number, and clean up behind a process that was it before.
+
+        LocalError when that can't be done.
+        """
+        if self._together is None:
+            raise RuntimeError("share comes first")
+        try:
+            self._together.join(self._layout, number, predecessor, durable=self.durable)
+        except OSError as error:
+            raise LocalError(f"a worker cannot use the directory: {error.strerror}") from error
 
     def tidy(self) -> None:
         self._layout.remove_expired(self._partial_seconds)

@@ -162,7 +162,12 @@ def key_for(owner: str, name: str, directory: bytes = b"") -> bytes:
 
 
 def temporary_name() -> bytes:
-    return b"%s-%d" % (_UNGUESSABLE, next(_NUMBERS))
+    return b"%s%d" % (temporary_prefix(os.getpid()), next(_NUMBERS))
+
+
+def temporary_prefix(process: int) -> bytes:
+    """How all temporary names begin of one process of this receiver."""
+    return b"%s-%d-" % (_UNGUESSABLE, process)
 
 
 def apply_metadata(descriptor: int, metadata: Metadata) -> None:

@@ -1,0 +1,155 @@
+"""Who is in, over all workers of one receiver: counted in memory that they share.
+
+`max_connections` holds for all of them together, and so does what a network has
+to wait after wrong proofs: wherever it comes back, it is known. Strangers are
+divided: each worker has its share of `max_unauthenticated`, since one of its own
+strangers is all that it can send away to make room.
+
+The memory is guarded by a record lock (fcntl), which is each process's own
+although they have inherited one file, and which goes with a process that is
+killed. What such a one had counted is forgotten when another takes its number.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from xfer.admission import Admission, Penalties, Places, Rules
+from xfer.errors import UsageError
+
+_COUNT: Final = struct.Struct("=q")
+_FAILURES: Final = struct.Struct("=qqd")
+"""The hash of a network, how many there were, and when the last one was."""
+_REMEMBERED: Final = 4096
+_NEIGHBOURS: Final = 8
+"""Where a network may be: from the place that its hash gives, so many."""
+
+
+class House:
+    """For so many workers. Make it before they are forked.
+
+    UsageError when there are fewer places than workers.
+    """
+
+    def __init__(self, rules: Rules, workers: int) -> None:
+        for option, most in (
+            ("--max-unauthenticated", rules.max_unauthenticated),
+            ("--max-connections", rules.max_connections),
+        ):
+            if most < workers:
+                raise UsageError(f"{option} {most} is too few for {workers} workers")
+        self._rules = rules
+        self._workers = workers
+        self._file = _anonymous_file()
+        size = workers * _COUNT.size + _REMEMBERED * _FAILURES.size
+        os.ftruncate(self._file, size)
+        whole = memoryview(mmap.mmap(self._file, size))
+        self._counts = whole[: workers * _COUNT.size]
+        self._failures = whole[workers * _COUNT.size :]
+
+    def admission(self, number: int) -> Admission:
+        """For the worker with this number; whoever had it before is gone."""
+        with self.locked():
+            _COUNT.pack_into(self._counts, number * _COUNT.size, 0)
+        share = (self._rules.max_unauthenticated + number) // self._workers
+        return Admission(
+            replace(self._rules, max_unauthenticated=share),
+            places=SharedPlaces(self, number),
+            penalties=SharedPenalties(self),
+        )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other worker is here. One thread at a time may be."""
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    # Senders
+
+    def take_place(self, number: int) -> bool:
+        with self.locked():
+            taken = sum(count for (count,) in _COUNT.iter_unpack(self._counts))
+            if taken >= self._rules.max_connections:
+                return False
+            self._change(number, 1)
+            return True
+
+    def give_place_back(self, number: int) -> None:
+        with self.locked():
+            self._change(number, -1)
+
+    def _change(self, number: int, by: int) -> None:
+        offset = number * _COUNT.size
+        (count,) = _COUNT.unpack_from(self._counts, offset)
+        _COUNT.pack_into(self._counts, offset, count + by)
+
+    # Failures, by network
+
+    def failures(self, network: str) -> tuple[int, float]:
+        with self.locked():
+            known, count, last = _FAILURES.unpack_from(self._failures, self._find(network))
+        return (count, last) if known == hash(network) else (0, 0.0)
+
+    def note_failures(self, network: str, count: int, last: float) -> None:
+        with self.locked():
+            offset = self._find(network)
+            _FAILURES.pack_into(self._failures, offset, hash(network), count, last)
+
+    def _find(self, network: str) -> int:
+        """Where it is, or may be put: in an empty place, or in that of the oldest around there.
+
+        Forked processes have the same seed, and so the same hashes.
+        """
+        wanted = hash(network)
+        offsets = [(wanted + step) % _REMEMBERED * _FAILURES.size for step in range(_NEIGHBOURS)]
+        found = [_FAILURES.unpack_from(self._failures, offset) for offset in offsets]
+        best = min(range(_NEIGHBOURS), key=lambda n: (found[n][0] != wanted, found[n][2]))
+        return offsets[best]
+
+
+class SharedPlaces(Places):
+    """For senders of one worker, out of those of the house."""
+
+    def __init__(self, house: House, number: int) -> None:
+        self._house = house
+        self._number = number
+
+    def take(self) -> bool:
+        return self._house.take_place(self._number)
+
+    def give_back(self) -> None:
+        self._house.give_place_back(self._number)
+
+
+class SharedPenalties(Penalties):
+    """Which networks have to wait, whichever worker they have failed at."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(time.monotonic)  # one clock for all processes
+        self._house = house
+
+    def forgive(self, network: str) -> None:
+        self._house.note_failures(network, 0, 0.0)
+
+    def _remember(self, network: str, count: int, last: float) -> None:
+        self._house.note_failures(network, count, last)
+
+    def _remembered(self, network: str) -> tuple[int, float]:
+        return self._house.failures(network)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("xfer")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
