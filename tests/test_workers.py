@@ -362,6 +362,7 @@ def test_wrong_proofs_are_known_to_every_worker(tmp_path: Path, document: Path) 
     ("options", "sentence"),
     [
         (["--quota", "1G"], "--quota needs one worker to count for all"),
+        (["--bwlimit", "1M"], "--bwlimit needs one worker to count for all"),
         (["--min-free", "1G"], "--min-free needs one worker to count for all"),
         (["--max-connections", "1"], "--max-connections 1 is too few for 2 workers"),
         (["--max-unauthenticated", "1"], "--max-unauthenticated 1 is too few for 2 workers"),
@@ -370,13 +371,13 @@ def test_wrong_proofs_are_known_to_every_worker(tmp_path: Path, document: Path) 
 def test_what_several_workers_cannot_do_is_wrong_usage(
     tmp_path: Path, options: list[str], sentence: str
 ) -> None:
-    command = ["receive", "--dir", tmp_path, "--bind", "127.0.0.1", "--port", "0"]
+    command = ["receive", "--dir", str(tmp_path), "--bind", "127.0.0.1", "--port", "0"]
     assert_failed(run(tmp_path, *command, "--workers", "2", *options), 2, f"xfer: {sentence}")
 
 
 def test_so_is_a_quota_of_a_key(tmp_path: Path) -> None:
     keys = keys_file(tmp_path, f'[alice]\nsecret = "{SECRET}"\nquota = "1G"\n')
-    command = ["receive", "--dir", tmp_path, "--bind", "127.0.0.1", "--port", "0"]
+    command = ["receive", "--dir", str(tmp_path), "--bind", "127.0.0.1", "--port", "0"]
     done = run(tmp_path, *command, "--keys", keys, "--workers", "2", secret=None)
     assert_failed(done, 2, "[alice] has a quota, which is for a receiver with one worker")
 
