@@ -300,7 +300,7 @@ def test_a_killed_parent_takes_its_workers_along_and_until_then_nobody_else_come
         os.kill(stopped, signal.SIGSTOP)
         site.process.kill()
         wait_until(lambda: not is_alive(other))
-        second = ["receive", "--dir", site.directory, "--bind", "127.0.0.1", "--port", "0"]
+        second = ["receive", "--dir", str(site.directory), "--bind", "127.0.0.1", "--port", "0"]
         try:
             assert_failed(run(tmp_path, *second), 1, "another receiver is using")
         finally:
