@@ -66,8 +66,10 @@ def sender_at_each(site: Site) -> Iterator[dict[int, HandSender]]:
             sender = opened.enter_context(HandSender(site))
             wanted(sender, "nothing")
             (at,) = [worker for worker in idle if sockets(worker) - idle[worker]]
-            idle[at] = sockets(at)
-            found.setdefault(at, sender)
+            if found.setdefault(at, sender) is not sender:
+                sender.answers()
+                sender.channel.close()
+            idle[at] |= sockets(at)
             if len(found) == len(idle):
                 yield found
                 return
@@ -300,7 +302,7 @@ def test_a_killed_parent_takes_its_workers_along_and_until_then_nobody_else_come
         os.kill(stopped, signal.SIGSTOP)
         site.process.kill()
         wait_until(lambda: not is_alive(other))
-        second = ["receive", "--dir", site.directory, "--bind", "127.0.0.1", "--port", "0"]
+        second = ["receive", "--dir", str(site.directory), "--bind", "127.0.0.1", "--port", "0"]
         try:
             assert_failed(run(tmp_path, *second), 1, "another receiver is using")
         finally:
@@ -343,11 +345,13 @@ def test_senders_are_counted_over_all_workers(tmp_path: Path, document: Path) ->
             senders[0].answers()
             senders[0].channel.close()
             assert site.send("--retry-for", "10", document).code == 0
-        for worker in workers(site):
+        before = workers(site)
+        for worker in before:
             os.kill(worker, signal.SIGKILL)  # what it had counted goes with it
+        wait_until(lambda: not any(map(is_alive, before)))
         with contextlib.ExitStack() as opened:
             for _ in range(3):
-                sender = wait_until(lambda: opened.enter_context(HandSender(site)))
+                sender = opened.enter_context(HandSender(site))
                 assert wanted(sender, "nothing") == "send"
 
 
@@ -370,13 +374,13 @@ def test_wrong_proofs_are_known_to_every_worker(tmp_path: Path, document: Path) 
 def test_what_several_workers_cannot_do_is_wrong_usage(
     tmp_path: Path, options: list[str], sentence: str
 ) -> None:
-    command = ["receive", "--dir", tmp_path, "--bind", "127.0.0.1", "--port", "0"]
+    command = ["receive", "--dir", str(tmp_path), "--bind", "127.0.0.1", "--port", "0"]
     assert_failed(run(tmp_path, *command, "--workers", "2", *options), 2, f"xfer: {sentence}")
 
 
 def test_so_is_a_quota_of_a_key(tmp_path: Path) -> None:
     keys = keys_file(tmp_path, f'[alice]\nsecret = "{SECRET}"\nquota = "1G"\n')
-    command = ["receive", "--dir", tmp_path, "--bind", "127.0.0.1", "--port", "0"]
+    command = ["receive", "--dir", str(tmp_path), "--bind", "127.0.0.1", "--port", "0"]
     done = run(tmp_path, *command, "--keys", keys, "--workers", "2", secret=None)
     assert_failed(done, 2, "[alice] has a quota, which is for a receiver with one worker")
 
