@@ -58,6 +58,17 @@ def test_every_contender_is_measured_or_named_as_left_out(
     assert list(tmp_path.iterdir()) == [saved]
 
 
+def test_many_clients_are_measured(command: list[str]) -> None:
+    done = subprocess.run(
+        [*command, "--only", "clients", "--rounds", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    small, large = rows(done.stdout, "**clients: ").values()
+    assert (small[0], large[0]) == ("xfer", "xfer")
+    assert float(small[3].split()[0]) > 0
+
+
 def test_an_interrupted_benchmark_leaves_neither_processes_nor_files(
     command: list[str], tmp_path: Path
 ) -> None:

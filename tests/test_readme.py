@@ -110,6 +110,26 @@ def test_keys_as_shown_let_a_client_in(env: dict[str, str], tmp_path: Path) -> N
         log.join()
 
 
+def test_workers_as_shown_receive(env: dict[str, str], tmp_path: Path) -> None:
+    (line,) = [block for block in blocks("sh") if "--workers" in block]
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "a.txt").write_text("hello world\n")
+    command = f"exec {line.strip().replace('/srv/', '')} --bind 127.0.0.1 --port 0"
+    env |= {"XFER_SECRET": "a secret that is long enough"}
+    receiver = subprocess.Popen(
+        ["sh", "-c", command], env=env, cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    assert receiver.stderr
+    log = Log(receiver.stderr)
+    try:
+        host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
+        assert "verified and on disk" in run(f"xfer send a.txt {host}", env, tmp_path)
+        log.wait_for("4 workers receive")
+    finally:
+        end(receiver)
+        log.join()
+
+
 def test_the_keys_file_is_one(env: dict[str, str], tmp_path: Path) -> None:
     (example,) = blocks("toml")
     for name, text in (("keys", example), ("bob.secret", "a" * 16), ("bob.before", "b" * 16)):
@@ -160,5 +180,5 @@ def test_the_library_example_runs(env: dict[str, str], tmp_path: Path) -> None:
 def test_every_command_line_of_the_readme_is_known_here() -> None:
     """The two that set everything up are run by the project's checks; the rest above."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    assert [line.split()[0] for line in lines] == 2 * ["python3"] + 6 * ["xfer"]
+    assert [line.split()[0] for line in lines] == 2 * ["python3"] + 7 * ["xfer"]
     assert len(blocks("console")) == 3

@@ -66,8 +66,10 @@ def sender_at_each(site: Site) -> Iterator[dict[int, HandSender]]:
             sender = opened.enter_context(HandSender(site))
             wanted(sender, "nothing")
             (at,) = [worker for worker in idle if sockets(worker) - idle[worker]]
-            idle[at] = sockets(at)
-            found.setdefault(at, sender)
+            if found.setdefault(at, sender) is not sender:
+                sender.answers()
+                sender.channel.close()
+            idle[at] |= sockets(at)
             if len(found) == len(idle):
                 yield found
                 return
@@ -343,11 +345,13 @@ def test_senders_are_counted_over_all_workers(tmp_path: Path, document: Path) ->
             senders[0].answers()
             senders[0].channel.close()
             assert site.send("--retry-for", "10", document).code == 0
-        for worker in workers(site):
+        before = workers(site)
+        for worker in before:
             os.kill(worker, signal.SIGKILL)  # what it had counted goes with it
+        wait_until(lambda: not any(map(is_alive, before)))
         with contextlib.ExitStack() as opened:
             for _ in range(3):
-                sender = wait_until(lambda: opened.enter_context(HandSender(site)))
+                sender = opened.enter_context(HandSender(site))
                 assert wanted(sender, "nothing") == "send"
 
 

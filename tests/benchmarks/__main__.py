@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.benchmarks import latency, machine, plot, works
+from tests.benchmarks import clients, latency, machine, plot, works
 from tests.benchmarks.contender import Workspace
-from tests.benchmarks.options import LATENCY, Options, parse
+from tests.benchmarks.options import CLIENTS, LATENCY, Options, parse
 from tests.benchmarks.processes import BenchmarkError
 from tests.benchmarks.report import Report
 from tests.benchmarks.results import WorkResult
@@ -52,7 +52,7 @@ def _measure(workspace: Workspace, options: Options) -> Report:
         command=shlex.join(["python", "-m", "tests.benchmarks", *sys.argv[1:]]),
         rounds=options.rounds,
     )
-    letters = [name for name in options.only if name != LATENCY]
+    letters = [name for name in options.only if name not in (LATENCY, CLIENTS)]
     if letters:
         with field_of(workspace, options.xfers, options.contenders) as field:
             report.left_out.update(field.left_out)
@@ -61,6 +61,9 @@ def _measure(workspace: Workspace, options: Options) -> Report:
     if LATENCY in options.only:
         measured = latency.measure(workspace, options.xfers, options.rounds, options.scale)
         report.latency.extend(measured)
+    if CLIENTS in options.only:
+        crowds = clients.measure(workspace, options.xfers, options.rounds, options.scale)
+        report.clients.extend(crowds)
     return report
 
 

@@ -11,6 +11,8 @@ from tests.benchmarks.xfers import Xfer, installed
 
 LATENCY: Final = "latency"
 """Beside the letters of the works, a name for what goes through a long line."""
+CLIENTS: Final = "clients"
+"""And one for many senders at once."""
 
 
 class Options(argparse.Namespace):
@@ -46,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
         description="Compare xfer with rsync, scp and tar on this machine.",
-        epilog=f"works:\n{titles}\n  {LATENCY}  xfer alone, through a line of 50 ms each way",
+        epilog=f"works:\n{titles}\n  {LATENCY}  xfer alone, through a line of 50 ms each way\n"
+        f"  {CLIENTS}  xfer alone, many senders at once, one worker and several",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    everything = [*works.PLANS, LATENCY]
+    everything = [*works.PLANS, LATENCY, CLIENTS]
     add("--only", type=_works, default=everything, metavar="a,b", help="these works; else all")
     add("--rounds", type=_positive_int, default=5, metavar="N", help="5 unless told")
     add("--scale", type=_positive, default=1.0, metavar="X", help="0.01: a hundredth of all")
@@ -88,7 +91,7 @@ def _names(text: str) -> list[str]:
 
 def _works(text: str) -> list[str]:
     names = _names(text)
-    if unknown := set(names) - set(works.PLANS) - {LATENCY}:
+    if unknown := set(names) - set(works.PLANS) - {LATENCY, CLIENTS}:
         raise argparse.ArgumentTypeError(f"no such work: {', '.join(sorted(unknown))}")
     return names
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.clients import ClientsResult
 from tests.benchmarks.latency import DELAY, LatencyResult
 from tests.benchmarks.results import Spread, WorkResult
 
@@ -26,6 +27,7 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
     works: list[WorkResult] = field(default_factory=list)
     latency: list[LatencyResult] = field(default_factory=list)
+    clients: list[ClientsResult] = field(default_factory=list)
 
     def markdown(self) -> str:
         """All of it, ready to be pasted."""
@@ -33,6 +35,8 @@ class Report:
         blocks += [_work(result) for result in self.works]
         if self.latency:
             blocks.append(_latency(self.latency))
+        if self.clients:
+            blocks.append(_clients(self.clients))
         return "\n\n".join([*blocks, self._circumstances()])
 
     def write_json(self, file: Path) -> None:
@@ -98,6 +102,22 @@ def _latency(results: Sequence[LatencyResult]) -> str:
     head = ["work", "contender", "direct, s", "delayed, s", "round trips", "÷ plain stream"]
     title = f"**latency: through a line of {DELAY * 1000:.0f} ms each way**"
     return f"{title}\n\n{_table(head, rows)}"
+
+
+def _clients(results: Sequence[ClientsResult]) -> str:
+    rows = [
+        [
+            result.title,
+            result.contender,
+            f"{result.alone.median:.2f} ({_range(result.alone, 2)})",
+            f"{result.together.median:.2f} ({_range(result.together, 2)})",
+            f"{_times(result.ratio)} ({_range(result.ratio, 2)})",
+        ]
+        for result in results
+    ]
+    many = f"{results[0].workers} workers"
+    head = ["work", "contender", "1 worker, s", f"{many}, s", f"{many} ÷ 1"]
+    return f"**clients: many senders at once**\n\n{_table(head, rows)}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

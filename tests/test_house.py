@@ -1,0 +1,155 @@
+"""What workers share in memory: who is in, who has to wait, what is not flushed yet."""
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from xfer.admission import Admission, Rules, Visitor
+from xfer.errors import Refused
+from xfer.house import House
+from xfer.storage.unflushed import SharedUnflushed, Tables
+
+
+def elsewhere(work: Callable[[], object]) -> bool:
+    """Whether `work`, in a process that is forked for it, gives something true."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
+        process = os.fork()
+    if not process:
+        os._exit(0 if work() else 1)
+    return os.waitpid(process, 0)[1] == 0
+
+
+def nothing() -> None:
+    pass
+
+
+def sender(admission: Admission, host: str = "192.0.2.1") -> Visitor:
+    visitor = admission.let_in(host, nothing)
+    assert visitor
+    admission.proved(visitor)
+    return visitor
+
+
+# Senders
+
+
+def test_places_are_those_of_the_house_and_one_that_is_left_is_free_for_all() -> None:
+    house = House(Rules(max_connections=2), 2)
+    one, other = house.admission(0), house.admission(1)
+    first = sender(one)
+    sender(other)
+    for admission in (one, other):
+        with pytest.raises(Refused, match="too many senders"):
+            sender(admission)
+    one.leave(first)
+    sender(other)
+
+
+def test_a_place_that_was_taken_in_another_process_is_taken() -> None:
+    house = House(Rules(max_connections=2), 2)
+    assert elsewhere(lambda: sender(house.admission(1)))
+    admission = house.admission(0)
+    sender(admission)
+    with pytest.raises(Refused, match="too many senders"):
+        sender(admission)
+
+
+def test_who_takes_the_number_of_one_that_died_begins_with_nobody() -> None:
+    house = House(Rules(max_connections=2), 2)
+    dead = house.admission(1)
+    sender(dead)
+    sender(dead)
+    assert sender(house.admission(1))
+
+
+def test_a_process_that_dies_with_the_lock_leaves_it() -> None:
+    house = House(Rules(), 2)
+
+    def die() -> None:
+        with house.locked():
+            os._exit(0)
+
+    assert elsewhere(die)
+    sender(house.admission(0))
+
+
+def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
+    house = House(Rules(max_unauthenticated=10), 3)
+    inside: set[str] = set()
+    for number in range(3):
+        admission = house.admission(number)
+        for network in range(100):
+            host = f"198.51.{number}.{network}"
+            if admission.let_in(host, partial(inside.discard, host)):
+                inside.add(host)
+    assert len(inside) == 10
+
+
+# Wrong proofs
+
+
+def test_a_network_that_failed_in_another_process_has_to_wait_until_it_is_forgiven() -> None:
+    house = House(Rules(), 2)
+
+    def fail() -> bool:
+        admission = house.admission(1)
+        visitors = [admission.let_in("192.0.2.1", nothing) for _ in range(5)]
+        for visitor in visitors:
+            assert visitor
+            admission.failed_proof(visitor)
+        return True
+
+    before = house.admission(0).let_in("192.0.2.1", nothing)
+    assert elsewhere(fail)
+    admission = house.admission(0)
+    assert admission.let_in("192.0.2.1", nothing) is None
+    assert admission.let_in("192.0.2.2", nothing)
+    assert before
+    admission.proved(before)
+    assert admission.let_in("192.0.2.1", nothing)
+
+
+def test_only_so_many_networks_are_remembered_and_the_latest_are_among_them() -> None:
+    house = House(Rules(), 2)
+    for number in range(10_000):
+        house.note_failures(f"network {number}", 1, float(number))
+    known = [number for number in range(10_000) if house.failures(f"network {number}")[0]]
+    assert 3000 < len(known) <= 4096
+    assert known[-1] == 9_999
+    assert sum(known) / len(known) > 6_000
+
+
+def test_who_asks_about_a_network_makes_none_forgotten() -> None:
+    house = House(Rules(), 2)
+    for number in range(2000):
+        house.note_failures(f"network {number}", 1, 1.0)
+    known = [number for number in range(2000) if house.failures(f"network {number}")[0]]
+    for number in range(10_000):
+        assert house.failures(f"stranger {number}") == (0, 0.0)
+    assert known == [number for number in range(2000) if house.failures(f"network {number}")[0]]
+
+
+# What is not flushed
+
+
+def test_what_one_process_has_not_flushed_is_known_to_the_other() -> None:
+    tables = Tables(2)
+    own, other = SharedUnflushed(tables, 0), SharedUnflushed(tables, 1)
+
+    def make_twice_and_flush_once() -> bool:
+        for _ in range(2):
+            other.add(b"name")
+        other.add(b"flushed")
+        other.remove([b"name", b"flushed"])
+        return True
+
+    assert elsewhere(make_twice_and_flush_once)
+    assert (b"name" in own, b"flushed" in own, b"other" in own) == (True, False, False)
+    own.forget_predecessor()
+    assert b"name" in own
+    other.forget_predecessor()
+    assert b"name" not in own
