@@ -67,16 +67,17 @@ def defend(home: Path, count: int, seed: int, *, plaintext: bool) -> Tally:
         try:
             earned = [_serve(listening, identity, mutate) for _ in range(count)]
             assert mine.poll(HANG_SECONDS), "the sender does not come to an end"
-            tally, ended = mine.recv()
+            told: tuple[Tally, list[bool]] = mine.recv()
         except TimeoutError:
             return Tally(hangs=1, first="the sender does not connect again")
         finally:
             process.kill()
             process.join()
+    tally, ended = told
     for number, (success, was_earned) in enumerate(zip(ended, earned, strict=True)):
         if success and not was_earned:
             tally.note(RuntimeError("exit code 0 without a receipt"), number)
-    return Tally() + tally
+    return tally
 
 
 def _send(job: _Job, pipe: Connection) -> None:
@@ -124,8 +125,7 @@ def _serve(listening: socket.socket, identity: tls.Identity | None, mutate: Muta
     connected.settimeout(_QUIET_SECONDS)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     said = bytearray()
-    with contextlib.ExitStack() as opened:
-        opened.callback(lambda: connected.close())
+    try:
         with contextlib.suppress(OSError, EOFError, ProtocolError):
             step = mutate.random.choice(["first bytes", "challenge", "welcome", *3 * ["files"]])
             if step == "first bytes":
@@ -139,6 +139,8 @@ def _serve(listening: socket.socket, identity: tls.Identity | None, mutate: Muta
         connected.settimeout(HANG_SECONDS)
         with contextlib.suppress(ssl.SSLError):
             read_all(connected)
+    finally:
+        connected.close()
     return any(map(_pays, parsed(bytes(said))[0]))
 
 

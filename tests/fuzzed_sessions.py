@@ -55,16 +55,15 @@ class Target:
 def receiving_for_long(home: Path, *options: str) -> Iterator[Target]:
     log, directory = home / "log", home / "received"
     directory.mkdir(parents=True)
-    command = ["receive", "--dir", directory, "--bind", "127.0.0.1", "--port", "0", *options]
+    command = ["receive", "--dir", str(directory), "--bind", "127.0.0.1", "--port", "0", *options]
     with log.open("wb") as stderr:
         null = subprocess.DEVNULL
-        process = start(
-            command, environment(home), stdin=null, stdout=null, stderr=stderr.fileno()
-        )
+        env = environment(home)
+        process = start(command, env, stdin=null, stdout=null, stderr=stderr.fileno())
     try:
-        found = wait_until(lambda: re.search(r"listening on \S+:(\d+)\n", log.read_text()))
+        found = wait_until(lambda: re.findall(r"listening on \S+:(\d+)\n", log.read_text()))
         plaintext = "--insecure-plaintext" in options
-        yield Target(process, log, int(found[1]), plaintext, directory)
+        yield Target(process, log, int(found[0]), plaintext, directory)
     finally:
         end(process)
 
@@ -118,21 +117,21 @@ def _one_session(target: Target, mutate: Mutator) -> bytes:
     """Everything that the receiver answered, as far as this side can read it."""
     connected: socket.socket = socket.create_connection(("127.0.0.1", target.port), HANG_SECONDS)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with contextlib.ExitStack() as opened:
-        opened.callback(lambda: connected.close())
-        step = mutate.random.choice(["first bytes", "hello", "proof", *3 * ["files"]])
-        try:
+    step = mutate.random.choice(["first bytes", "hello", "proof", *3 * ["files"]])
+    try:
+        # It may have enough before the end: what it said is still there to be read.
+        with contextlib.suppress(ConnectionError, ssl.SSLError, EOFError):
             if step == "first bytes":
                 connected.sendall(mutate(_first_bytes(target)))
             else:
                 if not target.plaintext:
                     connected = _CONTEXT.wrap_socket(connected)
                 _open_and_say(connected, step, mutate)
-        except (ConnectionError, ssl.SSLError, EOFError):
-            pass  # it had enough: what it said is still there to be read
         with contextlib.suppress(OSError):
             connected.shutdown(socket.SHUT_WR)
         answer = read_all(connected)
+    finally:
+        connected.close()
     return answer if target.plaintext else b""
 
 
