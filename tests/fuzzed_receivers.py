@@ -39,6 +39,7 @@ from xfer.messages import (
 
 NAME: Final = "victim.txt"
 _QUIET_SECONDS: Final = 0.05
+_OPENING_SECONDS: Final = 0.3
 _WARM: Final = 200
 _GROWTH_KIB: Final = 32 * 1024
 
@@ -122,7 +123,7 @@ def _send_once(job: _Job, tally: Tally) -> bool:
 def _serve(listening: socket.socket, identity: tls.Identity | None, mutate: Mutator) -> bool:
     """One session; whether what was said amounts to a receipt for the file."""
     connected: socket.socket = listening.accept()[0]
-    connected.settimeout(_QUIET_SECONDS)
+    connected.settimeout(_OPENING_SECONDS)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     said = bytearray()
     try:
@@ -136,9 +137,10 @@ def _serve(listening: socket.socket, identity: tls.Identity | None, mutate: Muta
                 _answer(connected, identity, step, mutate, said)
         with contextlib.suppress(OSError):
             connected.shutdown(socket.SHUT_WR)
-        connected.settimeout(HANG_SECONDS)
-        with contextlib.suppress(ssl.SSLError):
-            read_all(connected)
+        if connected.fileno() >= 0:  # a handshake that failed has closed it
+            connected.settimeout(HANG_SECONDS)
+            with contextlib.suppress(ssl.SSLError):
+                read_all(connected)
     finally:
         connected.close()
     return any(map(_pays, parsed(bytes(said))[0]))
@@ -192,6 +194,7 @@ def _answer_files(
             Done(),
         ),
     )
+    connected.settimeout(_QUIET_SECONDS)
     frames_in_order = [plan, working, receipt, done]
     victim = mutate.random.randrange(6)
     if victim == 5:  # early receipts, doubled plans, an end before the beginning

@@ -137,9 +137,9 @@ def test_a_hundred_thousand_mutated_sessions_leave_both_sides_as_they_were(tmp_p
             return attacked(home, (SESSIONS - towards_sender) // 2, plaintext=plaintext)
         return defend(home, towards_sender // 2, seed(), plaintext=plaintext)
 
-    with ThreadPoolExecutor(4) as pool:
-        tallies = list(pool.map(one, range(4)))
-    for what, tally in zip(("receiver, plaintext", "receiver, TLS", "sender, plaintext",
-                            "sender, TLS"), tallies, strict=True):  # fmt: skip
-        print(f"{what}: {tally}")
-    assert all(tally.is_clean for tally in tallies)
+    what = ["receiver, plaintext", "receiver, TLS", "sender, plaintext", "sender, TLS"]
+    with ThreadPoolExecutor(len(what)) as pool:
+        tallies = dict(zip(what, pool.map(one, range(len(what))), strict=True))
+    for name, tally in tallies.items():
+        print(f"{name}: {tally}")
+    assert all(tally.is_clean for tally in tallies.values())
