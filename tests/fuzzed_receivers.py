@@ -5,7 +5,7 @@ the library, and says at the end how each attempt ended.
 """
 
 import contextlib
-import resource
+import gc
 import secrets
 import socket
 import ssl
@@ -84,21 +84,28 @@ def defend(home: Path, count: int, seed: int, *, plaintext: bool) -> Tally:
 def _send(job: _Job, pipe: Connection) -> None:
     """The sender's process."""
     tally, ended = Tally(), []
-    descriptors = grown_from = 0
+    before = (0, 0)
     for number in range(job.count):
         if number == min(_WARM, job.count // 2):
-            descriptors, _ = usage("self")
-            grown_from = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before = _kept()
         began = time.monotonic()
         ended.append(_send_once(job, tally))
         seconds = time.monotonic() - began
         tally.slowest = max(tally.slowest, seconds)
         tally.hangs += seconds > HANG_SECONDS / 2
         tally.inputs += 1
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - grown_from
-    tally.leaks += grown > _GROWTH_KIB or usage("self")[0] > descriptors
+    descriptors, resident = _kept()
+    if descriptors > before[0] or resident > before[1] + _GROWTH_KIB:
+        tally.leaks += 1
+        tally.first = f"descriptors, KiB: {before} before, {(descriptors, resident)} after"
     tally.accepted = sum(ended)
     pipe.send((tally, ended))
+
+
+def _kept() -> tuple[int, int]:
+    """Descriptors and memory (KiB) once what nobody holds any more is gone."""
+    gc.collect()
+    return usage("self")
 
 
 def _send_once(job: _Job, tally: Tally) -> bool:
