@@ -7,7 +7,10 @@ and XFER_FUZZ_SESSIONS say how long.
 import os
 import secrets
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +103,17 @@ def test_ten_million_mutated_inputs_crash_nothing() -> None:
     tally = fuzzing.in_processes(fuzzing.parse, INPUTS, seed())
     print(f"parsers: {tally}")
     assert tally.is_clean, tally
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not find_spec("atheris"), reason="atheris is not installed")
+def test_inputs_that_look_for_new_branches_crash_nothing() -> None:
+    command = [sys.executable, "-m", "tests.coverage_guided", "-runs=200000", "-max_len=4096"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, cwd=Path(__file__).parent.parent
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 # Sessions
