@@ -243,6 +243,7 @@ class HandSender:
 
     def __init__(self, site: Reachable) -> None:
         connected = socket.create_connection(("127.0.0.1", site.port), PATIENCE)
+        self.port = connected.getsockname()[1]
         self.channel = Channel(connected, PATIENCE / 2)
         certificate = b""
         if not site.plaintext:

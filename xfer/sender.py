@@ -16,7 +16,14 @@ from typing import Final, TypeGuard
 from xfer import digests
 from xfer.channel import Channel, expected
 from xfer.digests import Beside
-from xfer.errors import CorruptData, LocalError, ProtocolError, XferError, from_peer
+from xfer.errors import (
+    ConnectionLost,
+    CorruptData,
+    LocalError,
+    ProtocolError,
+    XferError,
+    from_peer,
+)
 from xfer.messages import (
     DirectoryHeader,
     Done,
@@ -145,7 +152,8 @@ class SendSession:
         except XferError as error:
             self._channel.give_up(error)
             self._answers.join()  # what the receiver had to say explains more than our own error
-            self._ended = self._ended or error
+            if self._ended is None or (_is_loss(self._ended) and not _is_loss(error)):
+                self._ended = error
         except BaseException:
             self._channel.abort()
             self._answers.join()
@@ -315,6 +323,11 @@ class SendSession:
             size = sent.size if size is None else size
             told = (name, sent.kind, size, sent.algorithm, sent.digest, outcome, durable, error)
             self._observer.settled(Result(*told))
+
+
+def _is_loss(error: XferError) -> bool:
+    """Whether it only says that the connection is gone, as it is after our own last word."""
+    return isinstance(error, ConnectionLost) and not error.is_from_peer
 
 
 def _directories(batches: Iterable[Sequence[Entry | Unsendable]]) -> int:

@@ -1,0 +1,152 @@
+"""A receiver that can do everything wrong, and what a real `xfer send` made of it."""
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.fuzzed_sessions import read_all, read_frame
+from tests.mutations import BODY, MD5
+from tests.processes import KEY, PATIENCE, Finished, environment, start
+from xfer import auth, messages, tls
+from xfer.messages import Challenge, Message, Offer, Proof, Receipt, Welcome
+
+NAME: Final = "victim.txt"
+SIBLING: Final = "sibling.txt"
+SIBLINGS: Final = b"what nobody asked to be sent"
+RECEIPT: Final = Receipt(NAME, "stored", len(BODY), MD5)
+
+
+@dataclass(slots=True)
+class Peer:
+    """One connection of a sender, from the hostile side. `seen` is all that it said."""
+
+    connected: socket.socket
+    seen: bytearray
+    binding: bytes = b""
+
+    def start_tls(self, context: ssl.SSLContext, binding: bytes = b"") -> None:
+        self.connected = context.wrap_socket(self.connected, server_side=True)
+        self.binding = binding
+
+    def say(self, *said: Message | bytes) -> None:
+        for one in said:
+            self.connected.sendall(one if isinstance(one, bytes) else messages.encode(one))
+
+    def hear(self) -> bytes:
+        """The payload of the sender's next frame."""
+        payload = read_frame(self.connected)
+        self.seen += payload
+        return payload
+
+    def hear_all(self) -> None:
+        self.seen += read_all(self.connected)
+
+    def challenge(self) -> tuple[bytes, str]:
+        """The opening up to the sender's proof: the transcript, and the proof's mac."""
+        hello = self.hear()
+        challenge = messages.encode(Challenge(1, 64 * "0"))
+        self.say(challenge)
+        proof = messages.parse(self.hear())
+        assert isinstance(proof, Proof)
+        return auth.transcribe(hello, challenge[4:], self.binding), proof.mac
+
+    def open(self) -> None:
+        """All of the opening, as who holds the secret does it."""
+        transcript, proof = self.challenge()
+        mac = KEY.server_proof(transcript, bytes.fromhex(proof))
+        self.say(Welcome(mac.hex(), ["md5"]))
+
+    def offered(self) -> None:
+        """Hear up to the offer of the file."""
+        self.open()
+        while not isinstance(message := messages.parse(self.hear()), Offer) or not message.files:
+            pass
+
+    def sent(self) -> None:
+        """Ask for the file, and hear all of it."""
+        self.offered()
+        self.say(messages.Plan((messages.PlannedFile(NAME, "send"),)))
+        while b'"type":"done"' not in self.seen:
+            self.seen += self.connected.recv(65_536)
+
+    def keep_silent(self) -> None:
+        self.hear_all()
+
+
+Script = Callable[[Peer], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a sender ended: after so many seconds, with so much memory at the most (KiB)."""
+
+    done: Finished
+    seconds: float
+    peak: int
+    seen: bytes
+
+
+def send_to(script: Script, home: Path, *options: str) -> Ending:
+    """Send a file of `home` to a receiver that does `script`, in plaintext unless said."""
+    (home / NAME).write_bytes(BODY)
+    (home / SIBLING).write_bytes(SIBLINGS)
+    seen = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        thread = threading.Thread(target=_serve, args=(listening, script, seen))
+        thread.start()
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        option = [] if "--tls" in options else ["--insecure-plaintext"]
+        rest = [word for word in options if word != "--tls"]
+        words = ["send", "--timeout", "1", *option, *rest, NAME, host]
+        began = time.monotonic()
+        done, peak = _run(words, home)
+        seconds = time.monotonic() - began
+        thread.join()
+    return Ending(done, seconds, peak, bytes(seen))
+
+
+def _serve(listening: socket.socket, script: Script, seen: bytearray) -> None:
+    connected = listening.accept()[0]
+    connected.settimeout(PATIENCE)
+    peer = Peer(connected, seen)
+    try:
+        with contextlib.suppress(OSError, EOFError):
+            script(peer)
+            peer.connected.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            peer.hear_all()
+    finally:
+        peer.connected.close()
+
+
+def _run(words: list[str], home: Path) -> tuple[Finished, int]:
+    process = start(words, environment(home), cwd=home)
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    killer = threading.Timer(PATIENCE, process.kill)
+    killer.start()
+    with process.stdin, process.stdout, process.stderr:
+        process.stdin.close()
+        out, err = process.stdout.read(), process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    killer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Finished(process.returncode, out.decode(), err.decode()), usage.ru_maxrss
+
+
+def strange_context(home: Path, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    """A server's context with a certificate of its own."""
+    tls.load_identity(str(home))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = newest
+    context.load_cert_chain(str(home / "identity.pem"))
+    return context
