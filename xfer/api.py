@@ -13,7 +13,7 @@ from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
 from xfer.keyring import Grant, Grants, Keyring
 from xfer.listening import listen
-from xfer.retry import RETRY_SECONDS, Job
+from xfer.retry import MOST_CONNECTIONS, RETRY_SECONDS, Job
 from xfer.sender import Observer, Options, Result, only_error
 from xfer.server import Server, Terms
 from xfer.storage import IfExists, Limits
@@ -32,6 +32,7 @@ def send(
     timeout: float = 60.0,
     retry_for: float = RETRY_SECONDS,
     insecure_plaintext: bool = False,
+    connections: int = 1,
 ) -> list[Result]:
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
 
@@ -41,17 +42,20 @@ def send(
     `name`. Files of which the receiver has one of equal size and time are
     skipped; `checksum_all` compares contents instead. A session in which
     nothing moves for `timeout` seconds ends, and what can be tried again is,
-    until nothing has got further for `retry_for` seconds.
+    until nothing has got further for `retry_for` seconds. Up to so many
+    `connections` (1 to 64) share the files.
 
     Raises `Incomplete` (with `receipts` and `failures`) when some went and
     some did not, and another `XferError` when nothing did.
     """
+    if not 1 <= connections <= MOST_CONNECTIONS:
+        raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
     address = config.parse_address(host)
     key = auth.derive_key(secret)
     target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id)
     options = Options(checksum, checksum_all)
     collector = _Collector()
-    retry.send(target, Job(list(paths), name, options, retry_for), collector)
+    retry.send(target, Job(list(paths), name, options, retry_for, connections), collector)
     receipts, failures = collector.receipts, collector.failures
     if not failures:
         return receipts

@@ -173,6 +173,7 @@ def send(
     checksum_all: options.ChecksumAll = False,
     retry_for: options.RetryFor = RETRY_SECONDS,
     timeout: options.Timeout = 60.0,
+    connections: options.Connections = 1,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -191,7 +192,7 @@ def send(
         key = auth.derive_key(secret)
         known_as = config.find_key_id(key_id)
         target = Target(address.host, address.port, key, timeout, insecure_plaintext, known_as)
-        job = Job(paths, name, Options(checksum, checksum_all), retry_for)
+        job = Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)

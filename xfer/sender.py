@@ -8,12 +8,13 @@ it against what was sent. Knows no terminal and no store.
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, TypeGuard
 
 from xfer import digests
+from xfer.batches import Batch, Batches
 from xfer.channel import Channel, expected
 from xfer.digests import Beside
 from xfer.errors import CorruptData, LocalError, ProtocolError, XferError, from_peer
@@ -31,18 +32,13 @@ from xfer.messages import (
     SymlinkHeader,
     Working,
 )
-from xfer.messages.offers import in_frames
 from xfer.parts import Beginning, Part, PartReader
 from xfer.patience import Patience, Progress
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
 
 UNCHANGED: Final = "unchanged"
-_OFFERS_AHEAD: Final = 8
-"""So many are under way at once, so that a long line is kept full."""
 _MOST_PLANS: Final = 4096
-_OPEN_DIRECTORIES: Final = 64
-"""What is offered holds the directories open that it was found in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +127,8 @@ class SendSession:
         patience = Patience(self._beside, self._give_sign)
         self._reader = PartReader(options.algorithm, self._beside, patience)
 
-    def run(self, entries: Iterable[Entry | Unsendable]) -> None:
-        """Send `entries` and wait for every receipt.
+    def run(self, batches: Batches) -> None:
+        """Send `batches` and wait for every receipt.
 
         What goes wrong with one entry is told to the observer; what ends the
         session is raised, after everything unsettled was told as failed with it.
@@ -140,7 +136,7 @@ class SendSession:
         self._answers.start()
         try:
             with self._beside:
-                self._send_all(entries)
+                self._send_all(batches)
             self._answers.join()
         except XferError as error:
             self._channel.give_up(error)
@@ -161,20 +157,28 @@ class SendSession:
     # This thread: what goes out
 
     def _give_sign(self, progress: Progress) -> None:
-        self._channel.send(Working(progress.name, progress.done, progress.size))
-        self._channel.flush()
+        self._send_sign(progress)
         self._observer.checking(progress)
 
-    def _send_all(self, entries: Iterable[Entry | Unsendable]) -> None:
+    def _send_sign(self, progress: Progress) -> None:
+        self._channel.send(Working(progress.name, progress.done, progress.size))
+        self._channel.flush()
+
+    def _send_all(self, batches: Batches) -> None:
         """Offer batch after batch, and send those for which the plan has come meanwhile."""
-        offered: deque[list[Entry | Unsendable]] = deque()
+        offered: deque[Batch] = deque()
         self._channel.send(Offer((), self._options.algorithm))  # it may send signs of life
         self._channel.flush()  # a receiver waits for a first message less long than for others
-        for batch in in_frames(entries, lambda entry: entry.name):
-            self._offer(batch)
-            offered.append(batch)
-            while len(offered) > _OFFERS_AHEAD or _directories(offered) > _OPEN_DIRECTORIES:
+        for batch in batches:
+            if self._ended:
+                return
+            if batch:
+                self._offer(batch)
+                offered.append(batch)
+            while offered and (not batch or batches.suffice(offered)):
                 self._send_batch(offered.popleft())
+            if not batch:
+                self._send_sign(Progress(""))
         while offered:
             self._send_batch(offered.popleft())
         if not self._ended:
@@ -182,7 +186,7 @@ class SendSession:
             self._channel.send(Done())
             self._channel.flush()
 
-    def _offer(self, batch: Sequence[Entry | Unsendable]) -> None:
+    def _offer(self, batch: Batch) -> None:
         files = [self._offered(entry) for entry in filter(_is_offered, batch)]
         if files and not self._ended:
             self._channel.send(Offer(tuple(files), self._options.algorithm))
@@ -195,7 +199,7 @@ class SendSession:
             digest[self._options.algorithm] = content
         return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
 
-    def _send_batch(self, batch: Sequence[Entry | Unsendable]) -> None:
+    def _send_batch(self, batch: Batch) -> None:
         for entry in batch:
             if self._ended:
                 return
@@ -315,12 +319,6 @@ class SendSession:
             size = sent.size if size is None else size
             told = (name, sent.kind, size, sent.algorithm, sent.digest, outcome, durable, error)
             self._observer.settled(Result(*told))
-
-
-def _directories(batches: Iterable[Sequence[Entry | Unsendable]]) -> int:
-    """How many directories are held open by what waits."""
-    entries = (entry for batch in batches for entry in batch if isinstance(entry, Entry))
-    return len({id(entry.parent) for entry in entries})
 
 
 def _is_offered(entry: Entry | Unsendable) -> TypeGuard[Entry]:
