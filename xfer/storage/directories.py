@@ -12,6 +12,7 @@ from typing import Final, Self
 from xfer.errors import Code, Refused
 
 _WRITABLE: Final = 0o300
+_changing_modes = threading.Lock()
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -23,14 +24,15 @@ def in_spite_of_mode(directory: int, action: Callable[[], None]) -> None:
     try:
         action()
     except PermissionError:
-        mode = stat.S_IMODE(os.fstat(directory).st_mode)
-        if mode & _WRITABLE == _WRITABLE:
-            raise
-        os.fchmod(directory, mode | _WRITABLE)
-        try:
-            action()
-        finally:
-            os.fchmod(directory, mode)
+        with _changing_modes:  # another session may be at it in the same directory
+            mode = stat.S_IMODE(os.fstat(directory).st_mode)
+            if mode & _WRITABLE == _WRITABLE:
+                raise
+            os.fchmod(directory, mode | _WRITABLE)
+            try:
+                action()
+            finally:
+                os.fchmod(directory, mode)
 
 
 class Tree:
