@@ -31,7 +31,7 @@ FOUR = ["--connections", "4"]
 
 def described(root: Path) -> dict[str, tuple[object, ...]]:
     """All that is kept of everything below `root`, and of itself."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
         content: object = None
