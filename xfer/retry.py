@@ -114,8 +114,11 @@ class _Attempts(Observer):
             raise self._ended
 
     def _left(self) -> Iterator[Entry | Unsendable]:
+        changed: set[str] = set()  # directories that something is sent in, and that come after it
         for entry in tree.walk(self._job.paths, self._job.stream_name):
-            if entry.name not in self._settled:
+            if entry.name not in self._settled or entry.name in changed:
+                changed.discard(entry.name)
+                changed.add(entry.name.rpartition("/")[0])
                 self.lost_input |= _is_stream(entry)  # what is read from it is gone
                 yield entry
             elif isinstance(entry, Entry):
@@ -149,6 +152,8 @@ class _Attempts(Observer):
         if result.error and result.error.retryable:
             self._failed[result.name] = result
             return
+        if result.name in self._settled and not result.error:
+            return  # a directory, sent once more
         self._settled.add(result.name)
         self.got_further |= not result.error
         self._observer.settled(result)
