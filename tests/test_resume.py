@@ -25,7 +25,7 @@ from tests.processes import (
     wait_until,
 )
 from tests.proxy import Proxy, exit_code, link
-from xfer.sender import Result
+from xfer.observer import Result
 
 LITTLE = 64 * 1024
 """Bytes: an opening, an offer, headers, and TLS around a few MiB."""

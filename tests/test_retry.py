@@ -131,6 +131,22 @@ def test_nothing_is_told_twice_and_the_summary_is_right_after_several_attempts(
         assert (nas.stored(tree) / file.name).read_bytes() == file.read_bytes()
 
 
+def test_a_directory_has_its_time_although_a_file_in_it_came_later(
+    tmp_path: Path, tree: Path
+) -> None:
+    """What was damaged on the way is sent again when its directory has a receipt."""
+    os.utime(tree, (0, 1_000_000_000))
+    with (
+        receiving(tmp_path, "--insecure-plaintext") as site,
+        Proxy(site.port, [link("up", flip_at=MIB)]) as proxy,
+    ):
+        done = proxy.leading_to(site).send("--json", "--retry-for", "20", tree)
+        assert done.err.count("trying again") == 1
+        assert_all_told_once(done, {f"{tree.name}/{number}" for number in range(10)}, 10)
+        assert len(done.records) == 12
+        assert site.stored(tree).stat().st_mtime == 1_000_000_000
+
+
 def test_what_can_not_be_sent_is_told_once_however_often_the_rest_is_tried(
     nas: Site, tree: Path
 ) -> None:

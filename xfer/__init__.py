@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         UsageError,
         XferError,
     )
-    from xfer.sender import Result
+    from xfer.observer import Result
     from xfer.storage import Limits
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ __all__ = [
     "send",
 ]
 
-_HOMES = ("api", "auth", "errors", "sender", "storage")
+_HOMES = ("api", "auth", "errors", "observer", "storage")
 
 
 def __getattr__(name: str) -> object:

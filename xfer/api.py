@@ -15,8 +15,9 @@ from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
 from xfer.keyring import Grant, Grants, Keyring
 from xfer.listening import listen
-from xfer.retry import Job
-from xfer.sender import Observer, Options, Result, only_error
+from xfer.observer import Observer, Result, only_error
+from xfer.retry import MOST_CONNECTIONS, Job
+from xfer.sender import Options
 from xfer.server import Server, Terms
 from xfer.storage import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local import LocalStore
@@ -38,6 +39,7 @@ def send(
     retry_for: float = RETRY_SECONDS,
     bwlimit: int = 0,
     insecure_plaintext: bool = False,
+    connections: int = 1,
 ) -> list[Result]:
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
 
@@ -48,18 +50,21 @@ def send(
     skipped; `checksum_all` compares contents instead. A session in which
     nothing moves for `timeout` seconds ends, and what can be tried again is,
     until nothing has got further for `retry_for` seconds. No more than
-    `bwlimit` bytes a second are sent, 0 for no limit.
+    `bwlimit` bytes a second are sent, 0 for no limit. Up to so many
+    `connections` (1 to 64) share the files.
 
     Raises `Incomplete` (with `receipts` and `failures`) when some went and
     some did not, and another `XferError` when nothing did.
     """
+    if not 1 <= connections <= MOST_CONNECTIONS:
+        raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
     address = config.parse_address(host)
     key = auth.derive_key(secret)
     bandwidth = Bandwidth(bwlimit) if bwlimit else None
     target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
     options = Options(checksum, checksum_all)
     collector = _Collector()
-    retry.send(target, Job(list(paths), name, options, retry_for), collector)
+    retry.send(target, Job(list(paths), name, options, retry_for, connections), collector)
     receipts, failures = collector.receipts, collector.failures
     if not failures:
         return receipts

@@ -172,6 +172,7 @@ def send(
     retry_for: options.RetryFor = config.RETRY_SECONDS,
     timeout: options.Timeout = 60.0,
     bwlimit: options.BandwidthLimit = None,
+    connections: options.Connections = 1,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -201,7 +202,7 @@ def send(
             address.host, address.port, key, timeout, insecure_plaintext, known_as,
             Bandwidth(rate) if rate else None,
         )  # fmt: skip
-        job = retry.Job(paths, name, Options(checksum, checksum_all), retry_for)
+        job = retry.Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)

@@ -12,9 +12,9 @@ from typing import Final
 from xfer import auth, config, names, retry, tree
 from xfer.connection import Target
 from xfer.errors import LocalError, XferError
+from xfer.observer import Observer, Result
 from xfer.progress import in_units
 from xfer.retry import Job
-from xfer.sender import Observer, Result
 from xfer.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0

@@ -176,6 +176,10 @@ RetryFor = Annotated[
         help="Try again until nothing has got any further for so long; 0 for never.",
     ),
 ]
+Connections = Annotated[
+    int,
+    typer.Option(min=1, max=64, metavar="N", help="Share the files among up to N connections."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line for each file, then a summary.")
 ]

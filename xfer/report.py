@@ -10,9 +10,9 @@ from collections import Counter
 from xfer import console
 from xfer.errors import XferError
 from xfer.names import printable
+from xfer.observer import Observer, Result, only_error
 from xfer.patience import Progress
 from xfer.progress import Bar, in_units
-from xfer.sender import Observer, Result, only_error
 from xfer.tree import Kind
 
 _INCOMPLETE_EXIT = 7

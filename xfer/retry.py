@@ -9,28 +9,37 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from xfer import tree
+from xfer.batches import InOrder
 from xfer.config import RETRY_SECONDS
 from xfer.connection import Target, connect
 from xfer.errors import XferError
+from xfer.observer import Observer, Result
 from xfer.patience import Progress
-from xfer.sender import Observer, Options, Result, SendSession
+from xfer.sender import Options, SendSession
 from xfer.tree import Entry, Kind, Unsendable
 
+MOST_CONNECTIONS: Final = 64
+"""That one job may take: a receiver has places for some hundred senders in all."""
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send, and how. `-` among `paths` is standard input, stored as `stream_name`."""
+    """What to send, and how. `-` among `paths` is standard input, stored as `stream_name`.
+
+    Up to so many `connections` share the work.
+    """
 
     paths: list[str]
     stream_name: str | None = None
     options: Options = field(default_factory=Options)
     retry_for: float = RETRY_SECONDS
+    connections: int = 1
 
 
 def send(target: Target, job: Job, observer: Observer) -> None:
@@ -79,12 +88,22 @@ class _Attempts(Observer):
         self._ended = None
         self._failed.clear()
         try:
-            channel = connect(self._target, self._job.options.algorithm)
-            SendSession(channel, self._job.options, self).run(self._left())
+            self._send_what_is_left(self._job.options, self._job.connections)
         except XferError as error:
             self._ended = error
         failures = (failure.error for failure in self._failed.values())
         return self._ended or next(filter(None, failures), None)
+
+    def _send_what_is_left(self, options: Options, connections: int) -> None:
+        open_channel = partial(connect, self._target, options.algorithm)
+        if connections == 1:
+            SendSession(open_channel(), options, self).run(InOrder(self._left()))
+        else:
+            # Few need these, and a start should be quick.
+            from xfer.parallel import ParallelSessions  # noqa: PLC0415
+            from xfer.sharing import Pool  # noqa: PLC0415
+
+            ParallelSessions(open_channel, options, Pool(self._left(), connections, self)).run()
 
     def give_up(self) -> None:
         """Tell what failed. Raises what ended the last session early."""
@@ -96,8 +115,11 @@ class _Attempts(Observer):
             raise self._ended
 
     def _left(self) -> Iterator[Entry | Unsendable]:
+        changed: set[str] = set()  # directories that something is sent in, and that come after it
         for entry in tree.walk(self._job.paths, self._job.stream_name):
-            if entry.name not in self._settled:
+            if entry.name not in self._settled or entry.name in changed:
+                changed.discard(entry.name)
+                changed.add(entry.name.rpartition("/")[0])
                 self.lost_input |= _is_stream(entry)  # what is read from it is gone
                 yield entry
             elif isinstance(entry, Entry):
@@ -131,6 +153,8 @@ class _Attempts(Observer):
         if result.error and result.error.retryable:
             self._failed[result.name] = result
             return
+        if result.name in self._settled and not result.error:
+            return  # a directory, sent once more
         self._settled.add(result.name)
         self.got_further |= not result.error
         self._observer.settled(result)

@@ -8,12 +8,12 @@ it against what was sent. Knows no terminal and no store.
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, TypeGuard
 
 from xfer import digests
+from xfer.batches import Batch, Batches
 from xfer.channel import Channel, expected
 from xfer.digests import Beside
 from xfer.errors import (
@@ -38,35 +38,14 @@ from xfer.messages import (
     SymlinkHeader,
     Working,
 )
-from xfer.messages.offers import in_frames
+from xfer.observer import Observer, Result
 from xfer.parts import Beginning, Part, PartReader
 from xfer.patience import Patience, Progress
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
 
 UNCHANGED: Final = "unchanged"
-_OFFERS_AHEAD: Final = 8
-"""So many are under way at once, so that a long line is kept full."""
 _MOST_PLANS: Final = 4096
-_OPEN_DIRECTORIES: Final = 64
-"""What is offered holds the directories open that it was found in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How one thing that was to be sent ended: with an outcome, or with an error.
-
-    `size` in bytes and `digest` as hex, for files that were stored.
-    """
-
-    name: str
-    kind: Kind
-    size: int = 0
-    algorithm: str = ""
-    digest: str = ""
-    outcome: str = ""
-    durable: bool = True
-    error: XferError | None = None
 
 
 @dataclass(slots=True)
@@ -77,41 +56,6 @@ class _Unsettled:
     size: int = 0
     algorithm: str = ""
     digest: str = ""
-
-
-def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:
-    """The one error that a job with `errors` amounts to; None when it went in part."""
-    if something_went or len({error.exit_code for error in errors}) != 1:
-        return None
-    return next(iter(errors))
-
-
-class Observer:
-    """Is told what happens. `waiting` and `settled` come from another thread."""
-
-    def sending(self, name: str) -> None:
-        """It is this one's turn."""
-
-    def sent(self, size: int) -> None:
-        """So many more bytes have travelled."""
-
-    def resuming(self, name: str, offset: int) -> None:
-        """So many bytes of this one are with the receiver already; 0 for none."""
-
-    def skipped(self, size: int) -> None:
-        """So many bytes need not travel."""
-
-    def waiting(self, name: str, done: int, size: int) -> None:
-        """The receiver is at work on this one, `done` of `size` bytes."""
-
-    def checking(self, progress: Progress) -> None:
-        """This side is at work on what the receiver has already, or might have."""
-
-    def pausing(self, error: XferError, seconds: float) -> None:
-        """There will be another attempt after so many seconds."""
-
-    def settled(self, result: Result) -> None:
-        """This is how it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +82,8 @@ class SendSession:
         patience = Patience(self._beside, self._give_sign)
         self._reader = PartReader(options.algorithm, self._beside, patience)
 
-    def run(self, entries: Iterable[Entry | Unsendable]) -> None:
-        """Send `entries` and wait for every receipt.
+    def run(self, batches: Batches) -> None:
+        """Send `batches` and wait for every receipt.
 
         What goes wrong with one entry is told to the observer; what ends the
         session is raised, after everything unsettled was told as failed with it.
@@ -147,7 +91,7 @@ class SendSession:
         self._answers.start()
         try:
             with self._beside:
-                self._send_all(entries)
+                self._send_all(batches)
             self._answers.join()
         except XferError as error:
             self._channel.give_up(error)
@@ -169,20 +113,28 @@ class SendSession:
     # This thread: what goes out
 
     def _give_sign(self, progress: Progress) -> None:
-        self._channel.send(Working(progress.name, progress.done, progress.size))
-        self._channel.flush()
+        self._send_sign(progress)
         self._observer.checking(progress)
 
-    def _send_all(self, entries: Iterable[Entry | Unsendable]) -> None:
+    def _send_sign(self, progress: Progress) -> None:
+        self._channel.send(Working(progress.name, progress.done, progress.size))
+        self._channel.flush()
+
+    def _send_all(self, batches: Batches) -> None:
         """Offer batch after batch, and send those for which the plan has come meanwhile."""
-        offered: deque[list[Entry | Unsendable]] = deque()
+        offered: deque[Batch] = deque()
         self._channel.send(Offer((), self._options.algorithm))  # it may send signs of life
         self._channel.flush()  # a receiver waits for a first message less long than for others
-        for batch in in_frames(entries, lambda entry: entry.name):
-            self._offer(batch)
-            offered.append(batch)
-            while len(offered) > _OFFERS_AHEAD or _directories(offered) > _OPEN_DIRECTORIES:
+        for batch in batches:
+            if self._ended:
+                return
+            if batch:
+                self._offer(batch)
+                offered.append(batch)
+            while offered and (not batch or batches.suffice(offered)):
                 self._send_batch(offered.popleft())
+            if not batch:
+                self._send_sign(Progress(""))
         while offered:
             self._send_batch(offered.popleft())
         if not self._ended:
@@ -190,7 +142,7 @@ class SendSession:
             self._channel.send(Done())
             self._channel.flush()
 
-    def _offer(self, batch: Sequence[Entry | Unsendable]) -> None:
+    def _offer(self, batch: Batch) -> None:
         files = [self._offered(entry) for entry in filter(_is_offered, batch)]
         if files and not self._ended:
             self._channel.send(Offer(tuple(files), self._options.algorithm))
@@ -203,7 +155,7 @@ class SendSession:
             digest[self._options.algorithm] = content
         return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
 
-    def _send_batch(self, batch: Sequence[Entry | Unsendable]) -> None:
+    def _send_batch(self, batch: Batch) -> None:
         for entry in batch:
             if self._ended:
                 return
@@ -328,12 +280,6 @@ class SendSession:
 def _is_loss(error: XferError) -> bool:
     """Whether it only says that the connection is gone, as it is after our own last word."""
     return isinstance(error, ConnectionLost) and not error.is_from_peer
-
-
-def _directories(batches: Iterable[Sequence[Entry | Unsendable]]) -> int:
-    """How many directories are held open by what waits."""
-    entries = (entry for batch in batches for entry in batch if isinstance(entry, Entry))
-    return len({id(entry.parent) for entry in entries})
 
 
 def _is_offered(entry: Entry | Unsendable) -> TypeGuard[Entry]:

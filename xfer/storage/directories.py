@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
 from typing import Final, Self
 
@@ -11,6 +12,7 @@ from xfer.errors import Code, Refused
 from xfer.storage.unflushed import Unflushed
 
 _WRITABLE: Final = 0o300
+_changing_modes = threading.Lock()
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -22,14 +24,15 @@ def in_spite_of_mode(directory: int, action: Callable[[], None]) -> None:
     try:
         action()
     except PermissionError:
-        mode = stat.S_IMODE(os.fstat(directory).st_mode)
-        if mode & _WRITABLE == _WRITABLE:
-            raise
-        os.fchmod(directory, mode | _WRITABLE)
-        try:
-            action()
-        finally:
-            os.fchmod(directory, mode)
+        with _changing_modes:  # another session may be at it in the same directory
+            mode = stat.S_IMODE(os.fstat(directory).st_mode)
+            if mode & _WRITABLE == _WRITABLE:
+                raise
+            os.fchmod(directory, mode | _WRITABLE)
+            try:
+                action()
+            finally:
+                os.fchmod(directory, mode)
 
 
 class Tree:

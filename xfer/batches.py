@@ -1,0 +1,43 @@
+"""What a session offers at once, and how much may be on offer before some of it is sent."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+from xfer.messages.offers import in_frames
+from xfer.tree import Entry, Unsendable
+
+Batch = Sequence[Entry | Unsendable]
+
+OPEN_DIRECTORIES: Final = 64
+"""What is offered holds the directories open that it was found in."""
+_OFFERS_AHEAD: Final = 8
+"""So many are under way at once, so that a long line is kept full."""
+
+
+class Batches(Protocol):
+    """What one session sends, by as much as fits into one offer."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """An empty batch says that more may come, and that there is nothing for the moment."""
+
+    def suffice(self, offered: Collection[Batch]) -> bool:
+        """Whether some of what was offered should be sent before more is."""
+
+
+class InOrder:
+    """Everything over one connection, in the order of `entries`."""
+
+    def __init__(self, entries: Iterable[Entry | Unsendable]) -> None:
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[Batch]:
+        return in_frames(self._entries, lambda entry: entry.name)
+
+    def suffice(self, offered: Collection[Batch]) -> bool:
+        return len(offered) > _OFFERS_AHEAD or directories(offered) > OPEN_DIRECTORIES
+
+
+def directories(batches: Iterable[Batch]) -> int:
+    """How many directories are held open by what waits."""
+    entries = (entry for batch in batches for entry in batch if isinstance(entry, Entry))
+    return len({id(entry.parent) for entry in entries})

@@ -1,0 +1,86 @@
+"""The connections that share a job, each with a session in a thread of its own.
+
+The first one is the caller's, and opens alone: whoever is turned away is so
+once, whatever the reason. What happens to another is no reason to stop, as
+long as trying again could help and somebody else can go on.
+"""
+
+import threading
+from collections.abc import Callable
+
+from xfer.channel import Channel
+from xfer.errors import XferError
+from xfer.sender import Options, SendSession
+from xfer.sharing import Pool, Share
+
+_FAREWELL_SECONDS = 2.0
+"""So long an interrupted job waits for the threads of its connections."""
+
+
+class ParallelSessions:
+    """Opens connections with `connect`, and has them send what is in `pool`. Use `run` once."""
+
+    def __init__(self, connect: Callable[[], Channel], options: Options, pool: Pool) -> None:
+        self._connect = connect
+        self._options = options
+        self._pool = pool
+        self._working = threading.Lock()
+        self._channels: set[Channel] = set()
+        self._error: XferError | None = None
+
+    def run(self) -> None:
+        """Send everything. Raises what the first connection to fail did, if it took work along."""
+        channel = self._connect()
+        threads: list[threading.Thread] = []
+        try:
+            for _ in range(self._pool.expect_connections() - 1):
+                threads.append(threading.Thread(target=self._join_in, daemon=True))
+                threads[-1].start()
+            self._work(channel, self._pool.share(is_first=True))
+            self._pool.wait_until_all_left()
+        except BaseException:
+            self._end_all(None)
+            for thread in threads:
+                thread.join(_FAREWELL_SECONDS)
+            raise
+        is_done = self._pool.is_done()
+        if self._pool.ended_by:
+            raise self._pool.ended_by
+        if not is_done and self._error:
+            raise self._error
+
+    def _join_in(self) -> None:
+        try:
+            channel = self._connect()
+        except XferError as error:
+            self._failed(error)
+            self._pool.not_coming()
+        else:
+            self._work(channel, self._pool.share())
+
+    def _work(self, channel: Channel, share: Share | None) -> None:
+        if share is None:
+            channel.close()
+            return
+        self._channels.add(channel)
+        try:
+            SendSession(channel, self._options, share).run(share)
+        except XferError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 (raised where somebody can catch it)
+            self._failed(XferError(f"internal error: {error!r}"))
+        finally:
+            self._channels.discard(channel)
+            share.close()
+
+    def _failed(self, error: XferError) -> None:
+        with self._working:
+            self._error = self._error or error
+        if not error.retryable:
+            error.ends_session = True
+            self._end_all(error)
+
+    def _end_all(self, error: XferError | None) -> None:
+        self._pool.end(error)
+        for channel in list(self._channels):
+            channel.abort()

@@ -1,0 +1,273 @@
+"""One job over several connections: who sends what, and what becomes of it.
+
+Each connection has a share, and takes more work when it has little left. One
+lock is around all of it, the observer's calls too: an observer need not know
+that there are several threads.
+"""
+
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from xfer.batches import OPEN_DIRECTORIES, Batch, directories
+from xfer.errors import XferError
+from xfer.messages.offers import in_frames
+from xfer.observer import Observer, Result
+from xfer.patience import SIGN_SECONDS, Progress
+from xfer.sender import UNCHANGED
+from xfer.window import Item, Window, weight
+
+_LEAST: Final = 1024 * 1024
+"""Weight below which work is not worth another connection, or another round trip."""
+_MOST: Final = 32 * 1024 * 1024
+"""Weight that one connection has on offer at most, since no other can take it then."""
+_OFFERS_AHEAD: Final = 8
+
+
+class Pool:
+    """The work of one job, and whether it is over."""
+
+    def __init__(self, entries: Iterable[Item], connections: int, observer: Observer) -> None:
+        self.changed = threading.Condition()
+        self.window = Window(entries)
+        self.observer = observer
+        self.connections = connections
+        self.ended_by: XferError | None = None
+        """What ended it for all connections."""
+        self._has_first = True
+        self._was_lost = False
+        self._put_off: dict[str, Result] = {}
+        self._is_over = False
+        self._unsettled = 0
+        self._taking = 0
+        self._expected = 1
+        self._present = 0
+
+    def expect_connections(self) -> int:
+        """For how many there is work, as far as can be seen; each comes, or is `not_coming`."""
+        with self.changed:
+            self.window.fill()
+            self._expected = self.connections
+            if self.window.is_all:
+                worth = self.window.weight // _LEAST
+                self._expected = max(1, min(self.connections, self.window.files, worth))
+            return self._expected
+
+    def share(self, *, is_first: bool = False) -> "Share | None":
+        """For a connection that was expected; None when there is nothing left to do."""
+        with self.changed:
+            self._expected -= 1
+            if self._is_over:
+                return None
+            self._taking += 1
+            self._present += 1
+            return Share(self, is_first=is_first)
+
+    def not_coming(self) -> None:
+        """One that was expected is not."""
+        with self.changed:
+            self._expected -= 1
+            self.changed.notify_all()
+
+    def wait_until_all_left(self) -> None:
+        """Until nobody is at work any more; who would find nothing to do is not waited for."""
+        with self.changed:
+            self.changed.wait_for(
+                lambda: not self._present and (self._is_over or not self._expected)
+            )
+
+    def end(self, error: XferError | None = None) -> None:
+        """Nobody takes anything any more, because of `error` if there is one."""
+        with self.changed:
+            self._is_over = True
+            self.ended_by = self.ended_by or error
+            self.changed.notify_all()
+
+    def is_done(self) -> bool:
+        """Whether everything was sent and settled; tells what was put off, if it was not."""
+        with self.changed:
+            for result in self._put_off.values():
+                self.observer.settled(result)
+            left = len(self.window) or not self.window.is_all
+            return not (left or self._was_lost or self._unsettled)
+
+    # What the shares do, with the lock held
+
+    def take(self, share: "Share") -> list[Item] | None:
+        """Work for `share`; none for the moment, or (None) never again."""
+        if self._is_over:
+            return None
+        self.window.fill()
+        if self.window.stream and not self._has_first:
+            self.window.stream, self._was_lost = None, True
+        if share.is_first and (stream := self.window.stream):
+            self.window.stream = None
+            taken: list[Item] = [stream]
+        else:
+            most = min(self.window.weight / (2 * self.connections), share.allowance / 2)
+            taken = self.window.take(
+                max(_LEAST, most), self.most_directories, files_only=not share.is_accepted
+            )
+        for item in taken:
+            self._put_off.pop(item.name, None)
+        self._unsettled += len(taken)
+        if taken:
+            return taken
+        if self.window.is_all and not self._unsettled and not len(self.window):
+            self.end()
+        return None if self._is_superfluous(share) else []
+
+    def has_news(self, share: "Share") -> bool:
+        """Whether `take` would give `share` something, or send it away."""
+        files_only = not share.is_accepted
+        return (
+            self.window.has_more(files_only=files_only)
+            or (share.is_first and self.window.stream is not None)
+            or not self._unsettled
+            or self._is_superfluous(share)
+        )
+
+    def _is_superfluous(self, share: "Share") -> bool:
+        """For what others have taken, and the directories after that, one is enough to wait."""
+        waits_for_others = self.window.is_all and self._taking > 1 and not share.is_first
+        return self._is_over or waits_for_others
+
+    @property
+    def most_directories(self) -> int:
+        """How many a connection may hold open: the more connections, the fewer each."""
+        return max(2, OPEN_DIRECTORIES // self.connections)
+
+    def settled(self, result: Result) -> None:
+        error = result.error
+        if error and error.ends_session and self.ended_by:
+            result = replace(result, error=self.ended_by)
+        self.observer.settled(result)
+        self._unsettled -= 1
+        if error and error.retryable:
+            self._was_lost |= error.ends_session
+        else:
+            self.window.settled(result.name)
+        self.changed.notify_all()
+
+    def put_off(self, result: Result) -> bool:
+        """Whether another connection may try it, instead of this being the end of it."""
+        error = result.error
+        if not error or not (error.ends_session and error.retryable) or self.ended_by:
+            return False
+        self._put_off[result.name] = result
+        return True
+
+    def leave(self, share: "Share", unsettled: Iterable[Item | None]) -> None:
+        """`share` takes nothing more; what it had not begun is for the others."""
+        for item in unsettled:
+            self._unsettled -= 1
+            if item:
+                self.window.add(item)
+            else:
+                self._was_lost = True
+        self._present -= 1
+        self._has_first &= not share.is_first
+        self.changed.notify_all()
+
+    def stops_taking(self) -> None:
+        self._taking -= 1
+        self.changed.notify_all()
+
+
+class Share(Observer):
+    """What one connection takes of the pool: its `Batches`, and its observer."""
+
+    def __init__(self, pool: Pool, *, is_first: bool) -> None:
+        self.is_first = is_first
+        self.is_accepted = is_first
+        """Whether the receiver has not only opened, but has not turned it away since."""
+        self.allowance: float = _MOST
+        self._pool = pool
+        self._is_taking = True
+        self._unsettled: dict[str, Item | None] = {}
+        """By name what was taken; None for what was begun, and cannot be given back."""
+
+    # What there is to send
+
+    def __iter__(self) -> Iterator[Batch]:
+        while (taken := self._take()) is not None:
+            yield from in_frames(taken, lambda item: item.name)
+            if not taken:
+                yield []
+                self._wait()
+
+    def _take(self) -> list[Item] | None:
+        with self._pool.changed:
+            taken = self._pool.take(self)
+            for item in taken or ():
+                self._unsettled[item.name] = item
+            if taken is None:
+                self._stop_taking()
+            return taken
+
+    def _wait(self) -> None:
+        """Until there may be something to do, or until a sign of life is due."""
+        with self._pool.changed:
+            if not self._pool.changed.wait_for(lambda: self._pool.has_news(self), SIGN_SECONDS):
+                self.is_accepted = True  # else it would have been said by now
+
+    def _stop_taking(self) -> None:
+        if self._is_taking:
+            self._is_taking = False
+            self._pool.stops_taking()
+
+    def suffice(self, offered: Collection[Batch]) -> bool:
+        waiting = sum(weight(item) for batch in offered for item in batch)
+        left = self._pool.window.weight / self._pool.connections
+        return (
+            len(offered) > _OFFERS_AHEAD
+            or waiting > max(_LEAST, min(left, self.allowance))
+            or directories(offered) > self._pool.most_directories
+        )
+
+    def close(self) -> None:
+        """The connection has gone: what it took and did not begin is for the others."""
+        with self._pool.changed:
+            self._stop_taking()
+            unsettled, self._unsettled = self._unsettled, {}
+            self._pool.leave(self, unsettled.values())
+
+    # What the session tells
+
+    def sending(self, name: str) -> None:
+        with self._pool.changed:
+            self.is_accepted = True
+            if name in self._unsettled:
+                self._unsettled[name] = None
+            self._pool.observer.sending(name)
+
+    def sent(self, size: int) -> None:
+        with self._pool.changed:
+            self.allowance = _MOST
+            self._pool.observer.sent(size)
+
+    def skipped(self, size: int) -> None:
+        with self._pool.changed:
+            self._pool.observer.skipped(size)
+
+    def resuming(self, name: str, offset: int) -> None:
+        with self._pool.changed:
+            self._pool.observer.resuming(name, offset)
+
+    def waiting(self, name: str, done: int, size: int) -> None:
+        with self._pool.changed:
+            self._pool.observer.waiting(name, done, size)
+
+    def checking(self, progress: Progress) -> None:
+        with self._pool.changed:
+            self._pool.observer.checking(progress)
+
+    def settled(self, result: Result) -> None:
+        with self._pool.changed:
+            if self._unsettled.get(result.name) and self._pool.put_off(result):
+                return
+            if result.outcome == UNCHANGED and not result.digest:
+                self.allowance *= 2  # it cost no more than the question
+            self._unsettled.pop(result.name, None)
+            self._pool.settled(result)
