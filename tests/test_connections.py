@@ -251,7 +251,7 @@ def test_a_directory_waits_for_everything_below_it(tmp_path: Path) -> None:
 def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     told: list[Result] = []
     observer = Observer()
-    observer.settled = told.append  # type: ignore[method-assign]  # all that it is asked for
+    observer.settled = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
     pool = Pool([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
     pool.expect_connections()
     first, second = pool.share(is_first=True), pool.share()
