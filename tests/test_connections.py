@@ -24,6 +24,10 @@ from tests.processes import (
     wait_until,
 )
 from tests.proxy import Proxy, link
+from xfer.errors import ConnectionLost
+from xfer.sender import Observer, Result
+from xfer.sharing import Pool
+from xfer.tree import Entry, Kind
 from xfer.window import Directories
 
 FOUR = ["--connections", "4"]
@@ -233,8 +237,6 @@ def test_a_small_job_opens_one_connection(nas: Site, document: Path) -> None:
 
 
 def test_a_directory_waits_for_everything_below_it(tmp_path: Path) -> None:
-    from xfer.tree import Entry, Kind
-
     directories = Directories()
     outer, inner = (Entry(Kind.DIRECTORY, name, name) for name in ("a", "a/b"))
     for name in ("a/b/1", "a/b/2", "a/b"):
@@ -244,3 +246,25 @@ def test_a_directory_waits_for_everything_below_it(tmp_path: Path) -> None:
     assert directories.left(outer) is None
     assert directories.settled("a/b/2") is inner
     assert directories.settled("a/b") is outer
+
+
+def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
+    told: list[Result] = []
+    observer = Observer()
+    observer.settled = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
+    pool = Pool([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
+    pool.expect_connections()
+    first, second = pool.share(is_first=True), pool.share()
+    assert first
+    assert second
+    (batch,) = next(iter(second))
+    lost = ConnectionLost("gone")
+    lost.ends_session = True
+    second.settled(Result(batch.name, Kind.FILE, error=lost))
+    second.close()
+    assert told == []
+    assert next(iter(first)) == [batch]
+    first.settled(Result(batch.name, Kind.FILE, outcome="stored"))
+    assert [result.outcome for result in told] == ["stored"]
+    assert pool.take(first) is None
+    assert pool.is_done()
