@@ -292,6 +292,7 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
         assert is_alive(at)
         site.process.terminate()
         assert site.process.wait(5) == -signal.SIGTERM
+        wait_until(lambda: not is_alive(at))
 
 
 def test_a_killed_parent_takes_its_workers_along_and_until_then_nobody_else_comes(
