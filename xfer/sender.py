@@ -104,6 +104,7 @@ class SendSession:
             raise
         finally:
             self._channel.close()
+            del self._reader  # it knows this session: a circle is freed late, with its buffers
         if self._ended:
             self._ended.ends_session = True
             for name in list(self._unsettled):
