@@ -25,7 +25,7 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, link
 from xfer.errors import ConnectionLost
-from xfer.sender import Observer, Result
+from xfer.observer import Observer, Result
 from xfer.sharing import Pool
 from xfer.tree import Entry, Kind
 from xfer.window import Directories
