@@ -1,7 +1,7 @@
 """A receiver that can do everything wrong, and what a real `xfer send` made of it."""
 
 import contextlib
-import os
+import re
 import socket
 import ssl
 import threading
@@ -134,13 +134,33 @@ def _run(words: list[str], home: Path) -> tuple[Finished, int]:
     assert process.stderr
     killer = threading.Timer(PATIENCE, process.kill)
     killer.start()
+    watch = _PeakWatch(process.pid)
+    watch.start()
     with process.stdin, process.stdout, process.stderr:
         process.stdin.close()
         out, err = process.stdout.read(), process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
     killer.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Finished(process.returncode, out.decode(), err.decode()), usage.ru_maxrss
+    watch.join()
+    return Finished(process.returncode, out.decode(), err.decode()), watch.peak
+
+
+class _PeakWatch(threading.Thread):
+    """The most memory that a process had, in KiB.
+
+    The system's own account at its end counts what its parent had when it forked, too.
+    """
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self._status = Path("/proc", str(pid), "status")
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while found := re.search(r"VmHWM:\s+(\d+)", self._status.read_text()):
+                self.peak = int(found[1])
+                time.sleep(0.01)
 
 
 def strange_context(home: Path, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:

@@ -332,8 +332,9 @@ def test_a_receiver_after_a_killed_one_says_what_it_found_and_works(
     content = os.urandom(2 * MIB)
     with receiving(tmp_path, PLAINTEXT) as killed, HandSender(killed) as sender:
         sender.part("large", content, 0, MIB)
-        sender.file("small", b"a", file_size=2)  # of which one byte never comes
-        wait_until(lambda: sorted(killed.partials()) == [0, MIB])
+        # Of what its sender cannot read twice, nothing is kept.
+        sender.file("stream", content[:MIB], file_size=None, length=MIB)
+        wait_until(lambda: sorted(killed.partials()) == [MIB, MIB])
         killed.process.kill()
         killed.process.wait()
     with receiving(tmp_path, PLAINTEXT) as site:
@@ -343,7 +344,7 @@ def test_a_receiver_after_a_killed_one_says_what_it_found_and_works(
         assert site.send(document).code == 0
         with HandSender(site) as sender:
             sender.part("large", content, MIB, 2 * MIB)
-            sender.file("small", b"ab")
+            sender.file("stream", b"ab")
             assert sorted(codes(sender.answers())) == 2 * [("receipt", "stored")]
         assert site.stored("large").read_bytes() == content
         wait_until(lambda: not site.partials())

@@ -200,7 +200,10 @@ class LocalIntake:
         return partial
 
     def kept(self, files: Sequence[str]) -> set[str]:
-        there = set(map(os.fsencode, os.listdir(self._layout.partials)))
+        try:
+            there = set(map(os.fsencode, os.listdir(self._layout.partials)))
+        except OSError:  # too many files are open, for example: each is looked for then
+            return set(files)
         if not any(name.startswith(KEYED_PREFIX) for name in there):
             return set()
         directory = self._account.directory
