@@ -50,6 +50,8 @@ class Child:
         self.name = Path(command[0]).name
         # A file, since a pipe that nobody reads would stop a receiver that logs every file.
         self._log = os.memfd_create("stderr")
+        # An interruption while it starts would leave a process that nobody knows.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
             list(map(str, command)),
             env=env,
@@ -58,7 +60,14 @@ class Child:
             stdout=subprocess.PIPE if is_read else subprocess.DEVNULL,
             stderr=self._log,
             process_group=0,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask),  # noqa: PLW1509
         )
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         if reads and reads._process.stdout:
             reads._process.stdout.close()  # so that the writer notices when its reader is gone
         self._descriptor = os.pidfd_open(self._process.pid)
