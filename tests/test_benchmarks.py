@@ -58,6 +58,7 @@ def test_every_contender_is_measured_or_named_as_left_out(
     assert list(tmp_path.iterdir()) == [saved]
 
 
+@pytest.mark.exhaustive
 def test_many_clients_are_measured(command: list[str]) -> None:
     done = subprocess.run(
         [*command, "--only", "clients", "--rounds", "1"],
