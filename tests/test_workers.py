@@ -208,6 +208,7 @@ def wanted(sender: HandSender, name: str) -> str:
     return plan.files[0].action
 
 
+@pytest.mark.exhaustive
 def test_what_a_killed_worker_had_not_flushed_is_flushed_by_the_next(tmp_path: Path) -> None:
     faults.require_strace()
     delay = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=2s"]
