@@ -39,5 +39,5 @@ class InOrder:
 
 def directories(batches: Iterable[Batch]) -> int:
     """How many directories are held open by what waits."""
-    entries = (entry for batch in batches for entry in batch if isinstance(entry, Entry))
-    return len({id(entry.parent) for entry in entries})
+    parents = {id(entry.parent) for batch in batches for entry in batch if isinstance(entry, Entry)}
+    return len(parents)

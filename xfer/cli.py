@@ -5,11 +5,12 @@ than all of the package is loaded.
 """
 
 import contextlib
+import gc
 import logging
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,6 +20,8 @@ from xfer.errors import Cancelled, LocalError, UsageError, XferError
 from xfer.logs import LogFormat
 from xfer.options import Checksum
 from xfer.storage import PARTIAL_DAYS, IfExists
+
+_ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 20_000
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -31,6 +34,7 @@ app = typer.Typer(
 def main() -> None:
     """The console script. Ends the process with the exit code of the command."""
     private.keep_out_of_core_files()
+    _collect_seldom()
     app(prog_name="xfer")
 
 
@@ -242,6 +246,12 @@ def _exit_codes(tell: Callable[[XferError], None] | None = None) -> Iterator[Non
 
 def _say_error(error: XferError) -> None:
     say(error.message)
+
+
+def _collect_seldom() -> None:
+    """Each file makes a few hundred objects, hardly any of them in a circle."""
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
 
 
 def _allow_many_descriptors() -> None:

@@ -6,6 +6,7 @@ refused, never cleaned up. Touches no disk.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from xfer.errors import Code, Refused
@@ -18,6 +19,7 @@ STATE_DIRECTORY: Final = ".xfer"
 """First component that no file may have: the receiver's own directory."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Unicode's category Cc, which is closed."""
+_NO_NAMES: Final = frozenset(("", ".", ".."))
 _SURELY_SHORT: Final = MAX_COMPONENT // 4
 """Characters: so many are no more bytes than a component may have."""
 
@@ -62,23 +64,24 @@ def printable(text: str) -> str:
 def _fault(name: str) -> str | None:
     if not name:
         return "it is empty"
-    if _CONTROL.search(name):
+    if not name.isprintable() and _CONTROL.search(name):
         return "it has a control character"
     if not _is_canonical(name):
         return "it is not text, nor the one spelling of its bytes"
     if len(name) > _SURELY_SHORT and len(to_bytes(name)) > MAX_NAME:
         return f"it is longer than {MAX_NAME} bytes"
-    components = name.split("/")
+    return _fault_in(name.split("/"))
+
+
+def _fault_in(components: Sequence[str]) -> str | None:
     if components[0] == STATE_DIRECTORY:
         return f"{STATE_DIRECTORY} is the receiver's own"
-    return next(filter(None, map(_component_fault, components)), None)
-
-
-def _component_fault(component: str) -> str | None:
-    if component in ("", ".", ".."):
+    if not _NO_NAMES.isdisjoint(components):
         return "it has an empty, . or .. component"
-    if len(component) > _SURELY_SHORT and len(to_bytes(component)) > MAX_COMPONENT:
-        return f"a component is longer than {MAX_COMPONENT} bytes"
+    if max(map(len, components)) > _SURELY_SHORT:
+        longest = max(len(to_bytes(component)) for component in components)
+        if longest > MAX_COMPONENT:
+            return f"a component is longer than {MAX_COMPONENT} bytes"
     return None
 
 

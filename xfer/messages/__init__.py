@@ -6,17 +6,16 @@ and messages into frames. Which names are safe to store is not decided here,
 and what a message leads to is for `sender` and `receiver`.
 """
 
-from dataclasses import MISSING
-from typing import Any, Final
+from typing import Final
 
 from xfer import frames
 from xfer.errors import ProtocolError
 from xfer.messages.answers import Done, Error, Receipt, Refusal, Working
-from xfer.messages.base import Message
+from xfer.messages.base import Message, Object, keys
 from xfer.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
-from xfer.messages.keys import keys, known
 from xfer.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.messages.opening import VERSION, Challenge, Hello, Proof, Welcome
+from xfer.messages.parsing import made
 from xfer.messages.validation import MAX_INTEGER
 
 __all__ = [
@@ -53,16 +52,12 @@ def parse(payload: bytes) -> Message:
     message = _CLASSES.get(kind) if isinstance(kind, str) else None
     if message is None:
         raise ProtocolError("a message of unknown type")
-    try:
-        return message(**known(message, content))
-    except TypeError as error:
-        raise ProtocolError(f"a {message.type} message lacks a key") from error
+    return made(message, content)
 
 
-def _content(value: Any) -> dict[str, object]:
-    content: dict[str, object] = {}
-    for name, default in keys(type(value)).items():
-        held = getattr(value, name)
-        if held != default or default is MISSING:
-            content[name] = held
-    return content
+def _content(described: Object) -> dict[str, object]:
+    return {
+        name: value
+        for name, default, _ in keys(type(described))
+        if (value := getattr(described, name)) != default
+    }

@@ -1,10 +1,10 @@
 """What comes back: receipts, refusals, signs of life, and how a session ends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from xfer.messages import validation as check
 from xfer.messages.base import Message
+from xfer.messages.validation import BLAKE3, MD5, SIZE, TEXT, TRUTH, WORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +18,12 @@ class Receipt(Message):
     """
 
     type: ClassVar = "receipt"
-    file_name: str
-    outcome: str
-    file_size: int | None = None
-    md5: str | None = None
-    blake3: str | None = None
-    durable: bool = True
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.text(self, "outcome", most=64)
-        check.truth(self, "durable")
-        check.whole_or_none(self, "file_size", 0)
-        check.digests(self)
+    file_name: str = field(metadata=TEXT)
+    outcome: str = field(metadata=WORD)
+    file_size: int | None = field(default=None, metadata=SIZE)
+    md5: str | None = field(default=None, metadata=MD5)
+    blake3: str | None = field(default=None, metadata=BLAKE3)
+    durable: bool = field(default=True, metadata=TRUTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +31,10 @@ class Refusal(Message):
     """Receiver: this one file is not taken; the session goes on."""
 
     type: ClassVar = "refusal"
-    file_name: str
-    code: str
-    message: str
-    retryable: bool
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.complaint(self)
+    file_name: str = field(metadata=TEXT)
+    code: str = field(metadata=WORD)
+    message: str = field(metadata=TEXT)
+    retryable: bool = field(metadata=TRUTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +42,9 @@ class Error(Message):
     """Either side: the session ends here, for this reason."""
 
     type: ClassVar = "error"
-    code: str
-    message: str
-    retryable: bool
-
-    def __post_init__(self) -> None:
-        check.complaint(self)
+    code: str = field(metadata=WORD)
+    message: str = field(metadata=TEXT)
+    retryable: bool = field(metadata=TRUTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +59,6 @@ class Working(Message):
     """Either side: still at it, `done` of `size` bytes; only so that nobody gives up."""
 
     type: ClassVar = "working"
-    file_name: str
-    done: int = 0
-    size: int = 0
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.whole(self, "done", 0)
-        check.whole(self, "size", 0)
+    file_name: str = field(metadata=TEXT)
+    done: int = field(default=0, metadata=SIZE)
+    size: int = field(default=0, metadata=SIZE)

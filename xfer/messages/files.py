@@ -1,12 +1,20 @@
 """What a sender sends: files and their parts, directories, links."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from xfer.errors import ProtocolError
-from xfer.messages import validation as check
-from xfer.messages.base import Message
-from xfer.messages.validation import MAX_INTEGER
+from xfer.messages.base import Message, check
+from xfer.messages.validation import (
+    BLAKE3,
+    MAX_INTEGER,
+    MD5,
+    MODE,
+    SIZE,
+    SIZE_OR_NONE,
+    TEXT,
+    TIME,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +28,23 @@ class FileHeader(Message):
     """
 
     type: ClassVar = "file"
-    file_name: str
-    file_size: int | None
-    md5: str | None = None
-    blake3: str | None = None
-    offset: int = 0
-    length: int | None = None
-    mode: int | None = None
-    mtime_ns: int | None = None
+    file_name: str = field(metadata=TEXT)
+    file_size: int | None = field(metadata=SIZE_OR_NONE)
+    md5: str | None = field(default=None, metadata=MD5)
+    blake3: str | None = field(default=None, metadata=BLAKE3)
+    offset: int = field(default=0, metadata=SIZE)
+    length: int | None = field(default=None, metadata=SIZE)
+    mode: int | None = field(default=None, metadata=MODE)
+    mtime_ns: int | None = field(default=None, metadata=TIME)
 
     def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.whole_or_none(self, "file_size", 0)
-        check.whole(self, "offset", 0)
-        check.whole_or_none(self, "length", 0)
-        check.metadata(self)
-        check.digests(self)
+        check(self)
         if (self.md5 is None) is (self.blake3 is None):
             raise ProtocolError("a file message has one digest, md5 or blake3")
         if self.length is None and self.file_size is None:
             raise ProtocolError("a file message without file_size needs a length")
         end = MAX_INTEGER if self.file_size is None else self.file_size
-        if self.body < 0 or self.offset + self.body > end:
+        if not 0 <= self.body <= end - self.offset:
             raise ProtocolError("a file message whose part lies outside the file")
 
     @property
@@ -84,13 +87,9 @@ class DirectoryHeader(Message):
     """A directory, to be there with this mode and time."""
 
     type: ClassVar = "directory"
-    file_name: str
-    mode: int | None = None
-    mtime_ns: int | None = None
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.metadata(self)
+    file_name: str = field(metadata=TEXT)
+    mode: int | None = field(default=None, metadata=MODE)
+    mtime_ns: int | None = field(default=None, metadata=TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +97,5 @@ class SymlinkHeader(Message):
     """A symbolic link and the text it holds."""
 
     type: ClassVar = "symlink"
-    file_name: str
-    target: str
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.text(self, "target")
+    file_name: str = field(metadata=TEXT)
+    target: str = field(metadata=TEXT)

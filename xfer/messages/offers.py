@@ -1,18 +1,31 @@
 """What a sender has, and what a receiver wants of it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, TypeVar
 
-from xfer.errors import ProtocolError
-from xfer.messages import validation as check
-from xfer.messages.base import Message
-from xfer.messages.keys import known
-from xfer.messages.validation import DIGEST_BYTES
+from xfer.messages.base import USABLE, Message, Object, check, unusable
+from xfer.messages.parsing import made
+from xfer.messages.validation import (
+    BLAKE3,
+    DIGEST_BYTES,
+    MD5,
+    MODE,
+    SIZE,
+    TEXT,
+    TIME,
+    Check,
+    one_of,
+)
 
 MAX_OFFERED: Final = 1024
 """Files in one offer."""
 ACTIONS: Final = ("send", "resume", "skip", "refuse")
+_ACTION: Final = one_of(ACTIONS)
+_ALGORITHM: Final = one_of(tuple(DIGEST_BYTES))
+_FILES: Final[Check] = {
+    USABLE: lambda value: isinstance(value, list | tuple) and len(value) <= MAX_OFFERED
+}
 _FRAME_FILES: Final = 100
 _FRAME_TEXT: Final = 6000
 """Characters in the names of one frame: each takes up to six bytes."""
@@ -21,22 +34,16 @@ Listed = TypeVar("Listed", "OfferedFile", "PlannedFile")
 
 
 @dataclass(frozen=True, slots=True)
-class OfferedFile:
+class OfferedFile(Object):
     """One file of an offer. The digest of all of it is there if contents are to be compared."""
 
     type: ClassVar = "offer"
-    file_name: str
-    file_size: int
-    mtime_ns: int | None = None
-    mode: int | None = None
-    md5: str | None = None
-    blake3: str | None = None
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.whole(self, "file_size", 0)
-        check.metadata(self)
-        check.digests(self)
+    file_name: str = field(metadata=TEXT)
+    file_size: int = field(metadata=SIZE)
+    mtime_ns: int | None = field(default=None, metadata=TIME)
+    mode: int | None = field(default=None, metadata=MODE)
+    md5: str | None = field(default=None, metadata=MD5)
+    blake3: str | None = field(default=None, metadata=BLAKE3)
 
     @property
     def digest(self) -> str | None:
@@ -44,7 +51,7 @@ class OfferedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedFile:
+class PlannedFile(Object):
     """What is to be done with one offered file.
 
     "send" it all, "resume" at `offset` (bytes) if the digest of what comes
@@ -53,18 +60,11 @@ class PlannedFile:
     """
 
     type: ClassVar = "plan"
-    file_name: str
-    action: str
-    offset: int = 0
-    md5: str | None = None
-    blake3: str | None = None
-
-    def __post_init__(self) -> None:
-        check.text(self, "file_name")
-        check.whole(self, "offset", 0)
-        check.digests(self)
-        if self.action not in ACTIONS:
-            raise check.fault(self, "action")
+    file_name: str = field(metadata=TEXT)
+    action: str = field(metadata=_ACTION)
+    offset: int = field(default=0, metadata=SIZE)
+    md5: str | None = field(default=None, metadata=MD5)
+    blake3: str | None = field(default=None, metadata=BLAKE3)
 
     @property
     def digest(self) -> str | None:
@@ -76,13 +76,12 @@ class Offer(Message):
     """Sender: what I have. `digest` is the kind that it will use."""
 
     type: ClassVar = "offer"
-    files: tuple[OfferedFile, ...]
-    digest: str = "md5"
+    files: tuple[OfferedFile, ...] = field(metadata=_FILES)
+    digest: str = field(default="md5", metadata=_ALGORITHM)
 
     def __post_init__(self) -> None:
-        if self.digest not in DIGEST_BYTES:
-            raise check.fault(self, "digest")
-        object.__setattr__(self, "files", _listed(self, OfferedFile))
+        check(self)
+        object.__setattr__(self, "files", _listed(self.files, OfferedFile))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +89,11 @@ class Plan(Message):
     """Receiver: what I want of it, in the order in which it was offered."""
 
     type: ClassVar = "plan"
-    files: tuple[PlannedFile, ...]
+    files: tuple[PlannedFile, ...] = field(metadata=_FILES)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "files", _listed(self, PlannedFile))
+        check(self)
+        object.__setattr__(self, "files", _listed(self.files, PlannedFile))
 
 
 def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator[list[Item]]:
@@ -110,18 +110,12 @@ def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator
         yield group
 
 
-def _listed(message: Any, kind: type[Listed]) -> tuple[Listed, ...]:
+def _listed(items: Iterable[object], kind: type[Listed]) -> tuple[Listed, ...]:
     """The files of an offer or a plan, whether made here or parsed from the wire."""
-    items = message.files
-    if not isinstance(items, list | tuple) or len(items) > MAX_OFFERED:
-        raise check.fault(message, "files")
     return tuple(item if isinstance(item, kind) else _parsed(kind, item) for item in items)
 
 
 def _parsed(kind: type[Listed], item: object) -> Listed:
     if not isinstance(item, dict):
-        raise ProtocolError(f"a file of a {kind.type} message that is no object")
-    try:
-        return kind(**known(kind, item))
-    except TypeError as error:
-        raise ProtocolError(f"a file of a {kind.type} message lacks a key") from error
+        raise unusable(kind, "files")
+    return made(kind, item)

@@ -1,12 +1,16 @@
 """The four messages with which both sides prove themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from xfer.messages import validation as check
-from xfer.messages.base import Message
+from xfer.messages.base import USABLE, Message
+from xfer.messages.validation import SHA256, SIZE, TRUTH, Check, text
 
 VERSION: Final = 1
+_KEY_ID: Final = text(255)
+_WORDS: Final[Check] = {
+    USABLE: lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +18,9 @@ class Hello(Message):
     """Sender, first: who I am and a fresh nonce (32 bytes, as hex)."""
 
     type: ClassVar = "hello"
-    version: int
-    key_id: str
-    nonce: str
-
-    def __post_init__(self) -> None:
-        check.whole(self, "version", 0)
-        check.text(self, "key_id", most=255)
-        check.hexadecimal(self, "nonce", 32)
+    version: int = field(metadata=SIZE)
+    key_id: str = field(metadata=_KEY_ID)
+    nonce: str = field(metadata=SHA256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,8 @@ class Challenge(Message):
     """Receiver: a fresh nonce of its own (32 bytes, as hex)."""
 
     type: ClassVar = "challenge"
-    version: int
-    nonce: str
-
-    def __post_init__(self) -> None:
-        check.whole(self, "version", 0)
-        check.hexadecimal(self, "nonce", 32)
+    version: int = field(metadata=SIZE)
+    nonce: str = field(metadata=SHA256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +37,7 @@ class Proof(Message):
     """Sender: HMAC-SHA256 over the opening so far (32 bytes, as hex)."""
 
     type: ClassVar = "proof"
-    mac: str
-
-    def __post_init__(self) -> None:
-        check.hexadecimal(self, "mac", 32)
+    mac: str = field(metadata=SHA256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +45,7 @@ class Welcome(Message):
     """Receiver: its own proof, and what it allows; sizes in bytes."""
 
     type: ClassVar = "welcome"
-    mac: str
-    digests: list[str]
-    durable: bool = True
-    max_file_size: int | None = None
-
-    def __post_init__(self) -> None:
-        check.hexadecimal(self, "mac", 32)
-        check.truth(self, "durable")
-        check.whole_or_none(self, "max_file_size", 0)
-        if not isinstance(self.digests, list):
-            raise check.fault(self, "digests")
-        if not all(isinstance(digest, str) for digest in self.digests):
-            raise check.fault(self, "digests")
+    mac: str = field(metadata=SHA256)
+    digests: list[str] = field(metadata=_WORDS)
+    durable: bool = field(default=True, metadata=TRUTH)
+    max_file_size: int | None = field(default=None, metadata=SIZE)

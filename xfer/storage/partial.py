@@ -162,7 +162,7 @@ def key_for(owner: str, name: str, directory: bytes = b"") -> bytes:
 
 
 def temporary_name() -> bytes:
-    return b"%s%d" % (temporary_prefix(os.getpid()), next(_NUMBERS))
+    return temporary_prefix(os.getpid()) + b"%d" % next(_NUMBERS)
 
 
 def temporary_prefix(process: int) -> bytes:
