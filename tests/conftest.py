@@ -1,5 +1,6 @@
 """What the tests of whole processes share: one receiver a module, files of each test's own."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Site, receiving
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are processors: most of what a test does is to wait for other processes."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -104,7 +104,13 @@ def test_a_receipt_that_never_comes_is_given_up_and_found_the_next_time(
     assert hasty.stored(document).read_bytes() == b"the new one.\n"
 
 
-@pytest.mark.parametrize(("timeout", "size"), [("60", 12_000), ("2", 32_000)])
+@pytest.mark.parametrize(
+    ("timeout", "size"),
+    [
+        ("60", 12_000),
+        pytest.param("2", 32_000, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_slow_but_moving_is_left_alone(
     hasty: Site, tmp_path: Path, timeout: str, size: int
 ) -> None:

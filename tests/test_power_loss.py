@@ -173,6 +173,7 @@ def _parts(job: Job) -> Job:
     return replace(job, source=job.source / "parts.bin", new={"parts.bin": content})
 
 
+@pytest.mark.exhaustive
 def test_nor_what_a_third_sender_finds_while_two_others_are_at_it(job: Job, tmp_path: Path) -> None:
     """The first one's flush of the directory began before the second one's content was named."""
     disk, name = Disk(job.another(tmp_path)), "same.name"

@@ -44,7 +44,7 @@ def workers(site: Site) -> list[int]:
 def is_alive(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -122,7 +122,13 @@ def test_every_worker_gets_some(crew: Site) -> None:
         assert len(senders) == 4
 
 
-@pytest.mark.parametrize("size", [1000, MIB + MIB // 2], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(1000, id="small"),
+        pytest.param(MIB + MIB // 2, id="large", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_of_one_name_no_content_with_a_receipt_is_lost(
     crew: Site, tmp_path: Path, size: int
 ) -> None:
@@ -184,6 +190,7 @@ def test_every_line_of_the_log_is_whole(tmp_path: Path) -> None:
 # What only another worker knows
 
 
+@pytest.mark.exhaustive
 def test_what_another_worker_has_named_and_not_flushed_is_not_there(tmp_path: Path) -> None:
     """Else a power cut could take a file that a sender was told to skip."""
     faults.require_strace()
