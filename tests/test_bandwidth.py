@@ -1,6 +1,8 @@
 """--bwlimit keeps to what it says, for one connection and for many."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,7 +42,9 @@ def test_a_sender_keeps_to_its_limit(tmp_path: Path, mode: list[str]) -> None:
     assert timed(done.records[-1]["seconds"]), done
 
 
-@pytest.mark.parametrize("mode", BOTH)
+@pytest.mark.parametrize(
+    "mode", [*BOTH, pytest.param([*TLS, "--workers", "2"], id="two processes")]
+)
 def test_a_receiver_s_limit_is_for_all_senders_together(tmp_path: Path, mode: list[str]) -> None:
     files = [tmp_path / f"part-{number}" for number in range(4)]
     for file in files:
@@ -52,6 +56,30 @@ def test_a_receiver_s_limit_is_for_all_senders_together(tmp_path: Path, mode: li
         assert timed(time.monotonic() - began)
         for file in files:
             assert site.stored(file).read_bytes() == file.read_bytes()
+
+
+PAID_BY_FOUR = f"""
+import os, time
+from xfer.bandwidth import SharedBandwidth
+bandwidth = SharedBandwidth({RATE})
+began = time.monotonic()
+children = []
+while len(children) < 3 and (child := os.fork()):
+    children.append(child)
+for _ in range(10):
+    bandwidth.pay(int({RATE} * {SECONDS}) // 40)
+if len(children) == 3:
+    for child in children:
+        os.waitpid(child, 0)
+    print(time.monotonic() - began)
+"""
+
+
+def test_processes_that_share_a_limit_share_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PAID_BY_FOUR], capture_output=True, text=True, check=True
+    )
+    assert timed(float(done.stdout.split()[-1])), done
 
 
 def test_small_files_are_limited_too(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,10 @@ from tests.fuzzed_sessions import read_frame
 from tests.hostile import NAME, RECEIPT, SIBLING, SIBLINGS, Ending, Peer, Script, send_to
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
-from xfer import messages, tls
+from xfer import messages, patience, tls, tree
+from xfer.batches import InOrder
+from xfer.channel import Channel
+from xfer.errors import PeerTimeout
 from xfer.messages import (
     Done,
     Error,
@@ -30,6 +35,8 @@ from xfer.messages import (
     Welcome,
     Working,
 )
+from xfer.observer import Observer
+from xfer.sender import Options, SendSession
 
 _SECONDS: Final = 6.0
 """The timeout of a second, with room for a process to start on a busy machine."""
@@ -281,3 +288,23 @@ def test_an_offset_whose_digest_is_not_ours_begins_at_nothing(tmp_path: Path, of
     assert b"offset" not in ending.seen
     assert b"what matters\n" in ending.seen
     assert SIBLINGS not in ending.seen
+
+
+def test_work_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour is long for a test, so this one sender has less trust."""
+    monkeypatch.setattr(patience, "_LONGEST_WORK", 0.5)
+    (tmp_path / NAME).write_bytes(b"x")
+    ours, theirs = socket.socketpair()
+
+    def work() -> None:
+        with theirs, contextlib.suppress(OSError):
+            while True:
+                theirs.sendall(messages.encode(Working(NAME, 1, 2)))
+                time.sleep(0.02)
+
+    working = threading.Thread(target=work)
+    working.start()
+    session = SendSession(Channel(ours, 30.0), Options(), Observer())
+    with pytest.raises(PeerTimeout, match="at work all the time"):
+        session.run(InOrder(tree.walk([str(tmp_path / NAME)])))
+    working.join()

@@ -376,7 +376,6 @@ def test_wrong_proofs_are_known_to_every_worker(tmp_path: Path, document: Path) 
     ("options", "sentence"),
     [
         (["--quota", "1G"], "--quota needs one worker to count for all"),
-        (["--bwlimit", "1M"], "--bwlimit needs one worker to count for all"),
         (["--min-free", "1G"], "--min-free needs one worker to count for all"),
         (["--max-connections", "1"], "--max-connections 1 is too few for 2 workers"),
         (["--max-unauthenticated", "1"], "--max-unauthenticated 1 is too few for 2 workers"),

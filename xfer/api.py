@@ -197,12 +197,15 @@ class Receiver:
         UsageError when a quota would have to be counted for all, or there are
         fewer places for senders than workers.
         """
-        from xfer.house import House  # noqa: PLC0415 (only several need it)
+        from xfer.bandwidth import SharedBandwidth  # noqa: PLC0415 (only several need these)
+        from xfer.house import House  # noqa: PLC0415
 
         if self._keyring:
             self._keyring.refuse_quotas()
         self._store.share(workers)
         self._house = House(self._rules, workers)
+        if self._rules.bwlimit:
+            self._server.bandwidth = SharedBandwidth(self._rules.bwlimit)
         self._server.socket.setblocking(False)  # who was awake first gets it; the others go on
 
     def join(self, number: int, predecessor: int | None) -> None:

@@ -112,7 +112,7 @@ def receive(
             raise UsageError("a receiver takes --secret-file or --keys, not both")
         limits = options.limits(max_file_size, max_files, quota, min_free)
         rate, most = options.rate("--min-rate", min_rate), options.rate("--bwlimit", bwlimit)
-        options.require_one_worker_for(workers, limits, bwlimit)
+        options.require_one_worker_for(workers, limits)
         if print_unit:
             words = options.for_a_unit(context)
             if keys is None and secret_file is None:

@@ -5,24 +5,18 @@ to wait after wrong proofs: wherever it comes back, it is known. Strangers are
 divided: each worker has its share of `max_unauthenticated`, since one of its own
 strangers is all that it can send away to make room.
 
-The memory is guarded by a record lock (fcntl), which is each process's own
-although they have inherited one file, and which goes with a process that is
-killed. What such a one had counted is forgotten when another takes its number.
+What a worker that was killed had counted is forgotten when another takes its
+number.
 """
 
-import contextlib
-import fcntl
-import mmap
-import os
 import struct
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from xfer.admission import Admission, Penalties, Places, Rules
 from xfer.errors import UsageError
+from xfer.shared import SharedMemory
 
 _COUNT: Final = struct.Struct("=q")
 _FAILURES: Final = struct.Struct("=qqd")
@@ -47,16 +41,13 @@ class House:
                 raise UsageError(f"{option} {most} is too few for {workers} workers")
         self._rules = rules
         self._workers = workers
-        self._file = _anonymous_file()
-        size = workers * _COUNT.size + _REMEMBERED * _FAILURES.size
-        os.ftruncate(self._file, size)
-        whole = memoryview(mmap.mmap(self._file, size))
-        self._counts = whole[: workers * _COUNT.size]
-        self._failures = whole[workers * _COUNT.size :]
+        self._memory = SharedMemory(workers * _COUNT.size + _REMEMBERED * _FAILURES.size)
+        self._counts = self._memory.view[: workers * _COUNT.size]
+        self._failures = self._memory.view[workers * _COUNT.size :]
 
     def admission(self, number: int) -> Admission:
         """For the worker with this number; whoever had it before is gone."""
-        with self.locked():
+        with self._memory.locked():
             _COUNT.pack_into(self._counts, number * _COUNT.size, 0)
         share = (self._rules.max_unauthenticated + number) // self._workers
         return Admission(
@@ -65,19 +56,10 @@ class House:
             penalties=SharedPenalties(self),
         )
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other worker is here. One thread at a time may be."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
-
     # Senders
 
     def take_place(self, number: int) -> bool:
-        with self.locked():
+        with self._memory.locked():
             taken = sum(count for (count,) in _COUNT.iter_unpack(self._counts))
             if taken >= self._rules.max_connections:
                 return False
@@ -85,7 +67,7 @@ class House:
             return True
 
     def give_place_back(self, number: int) -> None:
-        with self.locked():
+        with self._memory.locked():
             self._change(number, -1)
 
     def _change(self, number: int, by: int) -> None:
@@ -96,12 +78,12 @@ class House:
     # Failures, by network
 
     def failures(self, network: str) -> tuple[int, float]:
-        with self.locked():
+        with self._memory.locked():
             known, count, last = _FAILURES.unpack_from(self._failures, self._find(network))
         return (count, last) if known == hash(network) else (0, 0.0)
 
     def note_failures(self, network: str, count: int, last: float) -> None:
-        with self.locked():
+        with self._memory.locked():
             offset = self._find(network)
             _FAILURES.pack_into(self._failures, offset, hash(network), count, last)
 
@@ -146,10 +128,3 @@ class SharedPenalties(Penalties):
 
     def _remembered(self, network: str) -> tuple[int, float]:
         return self._house.failures(network)
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("xfer")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

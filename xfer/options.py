@@ -212,9 +212,9 @@ def rate(option: str, text: str | None) -> int:
     return _size(option, text) or 0
 
 
-def require_one_worker_for(workers: int, limits: Limits, bwlimit: str | None) -> None:
+def require_one_worker_for(workers: int, limits: Limits) -> None:
     """UsageError where several workers would have to count together, which they do not."""
-    counted = {"--quota": limits.quota, "--min-free": limits.min_free, "--bwlimit": bwlimit}
+    counted = {"--quota": limits.quota, "--min-free": limits.min_free}
     for option, size in counted.items():
         if workers > 1 and size is not None:
             raise UsageError(f"{option} needs one worker to count for all: leave out --workers")

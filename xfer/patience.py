@@ -1,16 +1,25 @@
-"""Long work during which the peer must not give up: it is told that this side is alive."""
+"""Long work during which the peer must not give up: it is told that this side is alive.
 
+And the other end of that: for how long such a word is taken for it.
+"""
+
+import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from xfer.digests import Beside
+from xfer.errors import PeerTimeout
 
 Outcome = TypeVar("Outcome")
 
 SIGN_SECONDS: Final = 1.0
 """How often a `working` message goes out; far below any sensible timeout."""
+_LONGEST_WORK: Final = 3600.0
+"""Seconds that a peer may be at work with nothing to show for it, and beside them"""
+_SLOWEST_WORK: Final = 1024 * 1024
+"""one for so many bytes of the largest file that it may be at work on."""
 
 
 @dataclass(slots=True)
@@ -42,3 +51,24 @@ class Patience:
         finally:
             wait([future])
         return future.result()
+
+
+class Trust:
+    """In a peer that says that it is at work; nothing else may come of that for a while."""
+
+    def __init__(self) -> None:
+        self._largest = 0
+        self._renewed_at = time.monotonic()
+
+    def is_for(self, size: int) -> None:
+        """The peer may be at work on a file of so many bytes."""
+        self._largest = max(self._largest, size)
+
+    def renew(self) -> None:
+        """Something was sent, or answered."""
+        self._renewed_at = time.monotonic()
+
+    def require(self) -> None:
+        """PeerTimeout when the peer has been at work for too long."""
+        if time.monotonic() - self._renewed_at > _LONGEST_WORK + self._largest / _SLOWEST_WORK:
+            raise PeerTimeout("the other side is at work all the time, and nothing comes of it")

@@ -40,7 +40,7 @@ from xfer.messages import (
 )
 from xfer.observer import Observer, Result
 from xfer.parts import Beginning, Part, PartReader
-from xfer.patience import Patience, Progress
+from xfer.patience import Patience, Progress, Trust
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
 
@@ -76,6 +76,7 @@ class SendSession:
         self._unsettled: dict[str, _Unsettled] = {}
         self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
         self._is_done = False
+        self._trust = Trust()
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._beside = Beside()
@@ -118,6 +119,7 @@ class SendSession:
         self._observer.checking(progress)
 
     def _send_sign(self, progress: Progress) -> None:
+        self._trust.renew()
         self._channel.send(Working(progress.name, progress.done, progress.size))
         self._channel.flush()
 
@@ -151,6 +153,7 @@ class SendSession:
 
     def _offered(self, entry: Entry) -> OfferedFile:
         self._unsettled[entry.name] = _Unsettled(entry.kind)
+        self._trust.is_for(entry.size)
         digest = {}
         if self._options.compare_contents and (content := self._reader.digest_of(entry)):
             digest[self._options.algorithm] = content
@@ -224,6 +227,7 @@ class SendSession:
             **{algorithm: part.digest},
         )
         self._channel.send(header, part.data)
+        self._trust.renew()
         self._observer.sent(len(part.data))
 
     # The other thread: what comes back
@@ -243,6 +247,8 @@ class SendSession:
         self._plans.put(None)
 
     def _take(self, message: Message) -> None:
+        if not isinstance(message, Working):
+            self._trust.renew()
         match message:
             case Plan():
                 for planned in message.files:
@@ -253,6 +259,7 @@ class SendSession:
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)
             case Working():
+                self._trust.require()
                 self._observer.waiting(message.file_name, message.done, message.size)
             case _:
                 self._take_receipt(expected(message, Receipt))

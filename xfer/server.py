@@ -70,7 +70,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.terms = terms
         self.stop_signal = StopSignal()
         self._admission = Admission(terms.rules)
-        self._bandwidth = Bandwidth(terms.rules.bwlimit) if terms.rules.bwlimit else None
+        self.bandwidth = Bandwidth(terms.rules.bwlimit) if terms.rules.bwlimit else None
         self._visitors: dict[socket.socket, Visitor] = {}
         self._dropping = Seldom(log, "dropped")
         self._running_out = Seldom(log, "exhausted")
@@ -217,7 +217,7 @@ class Server(socketserver.ThreadingTCPServer):
             raise
         self._admission.proved(visitor)
         channel.expect_much(self.terms.rules.min_rate)
-        channel.limit(incoming=self._bandwidth)
+        channel.limit(incoming=self.bandwidth)
         return key_id, grants[key_id]
 
 
