@@ -80,6 +80,7 @@ def test_each_client_writes_below_its_own_directory(hub: Site, document: Path) -
     for key_id, secret in (("alice", ALICE), ("bob", BOB), ("default", SECRET)):
         done = send_as(hub, key_id, secret, document)
         assert (done.code, done.records[0]["outcome"]) == (0, "stored")
+        assert {said.get("key_id", "default") for said in done.records} == {key_id}
         hub.log.wait_for(rf" {key_id} {re.escape(document.name)}: 13 bytes, .* stored\n")
     for place in ("of/alice", "bob", "."):
         assert (hub.directory / place / document.name).read_bytes() == document.read_bytes()

@@ -210,7 +210,8 @@ def send(
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
-        report = Report(bar=bar, as_json=json, quiet=quiet)
+        about = {} if known_as == auth.DEFAULT_KEY_ID else {"key_id": known_as}
+        report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
         error: XferError | None = None
         try:
             retry.send(target, job, report)

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from xfer import console
 from xfer.errors import XferError
@@ -23,11 +25,20 @@ class Report(Observer):
     """Speaks to a terminal or a script.
 
     `bar` is drawn while files travel; with `as_json`, standard output gets
-    one object for each result. Everything else goes to standard error.
+    one object for each result, with `about` in each. Everything else goes to
+    standard error.
     """
 
-    def __init__(self, *, bar: Bar | None, as_json: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        *,
+        bar: Bar | None,
+        as_json: bool,
+        quiet: bool,
+        about: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
         self._bar = bar
+        self._about = about
         self._as_json = as_json
         self._quiet = quiet
         self._began = time.monotonic()
@@ -147,7 +158,7 @@ class Report(Observer):
         if self._unprinted:
             return
         try:
-            print(json.dumps(described), flush=True)
+            print(json.dumps({**described, **self._about}), flush=True)
         except (OSError, ValueError) as error:
             self._unprinted = f"standard output cannot be written: {error}"
             # Else the interpreter tries once more when it ends.
