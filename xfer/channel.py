@@ -15,7 +15,8 @@ from xfer.bandwidth import Bandwidth
 from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message
 from xfer.pace import Pace
-from xfer.transport import Interrupted, Meanwhile, StopSignal, Transport
+from xfer.stopping import Interrupted, StopSignal
+from xfer.transport import Meanwhile, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 

@@ -35,6 +35,7 @@ from xfer.messages import (
 from xfer.messages.offers import in_frames
 from xfer.names import printable
 from xfer.patience import SIGN_SECONDS, Patience, Progress
+from xfer.stopping import Interrupted, StopSignal
 from xfer.storage import (
     Held,
     Intake,
@@ -45,7 +46,7 @@ from xfer.storage import (
     Outcome,
     Partial,
 )
-from xfer.transport import Interrupted, Meanwhile, StopSignal
+from xfer.transport import Meanwhile
 from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 
 log = logging.getLogger("xfer.receiver")

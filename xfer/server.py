@@ -21,9 +21,9 @@ from xfer.logs import Peer, Seldom
 from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
+from xfer.stopping import StopSignal
 from xfer.storage import Store
 from xfer.tls import Identity
-from xfer.transport import StopSignal
 
 log = logging.getLogger("xfer.receiver")
 

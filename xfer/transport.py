@@ -7,7 +7,6 @@ the one place where the socket's errors become our own.
 import contextlib
 import fcntl
 import math
-import os
 import select
 import socket
 import ssl
@@ -22,34 +21,13 @@ from xfer.bandwidth import Bandwidth
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
 from xfer.pace import Pace
 from xfer.records import BATCH_BYTES, Records, closed, own_errors
+from xfer.stopping import Interrupted, StopSignal
 
 Result = TypeVar("Result")
 
 _LONGEST_POLL: Final = 3600.0
 _STRANGERS_BYTES: Final = 8 * 1024
 """Of records, which are received at once."""
-
-
-class Interrupted(Exception):
-    """The stop signal was set while somebody waited, or before."""
-
-
-class StopSignal:
-    """Set once, from any thread; whoever polls can wait for it beside a socket."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-        self.descriptor, self._held_open = os.pipe()
-
-    def set(self) -> None:
-        """Wake everybody: the end of the pipe is something to read."""
-        if not self.is_set:
-            self.is_set = True
-            os.close(self._held_open)
-
-    def close(self) -> None:
-        self.set()
-        os.close(self.descriptor)
 
 
 @dataclass(frozen=True, slots=True)

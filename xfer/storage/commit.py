@@ -18,7 +18,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from xfer import names
 from xfer.errors import Code, Refused
@@ -34,6 +34,7 @@ from xfer.storage import (
 )
 from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher
+from xfer.storage.held import same_content
 from xfer.storage.layout import Layout
 from xfer.storage.partial import LocalPartial, apply_metadata, temporary_name
 from xfer.storage.places import (
@@ -47,8 +48,6 @@ from xfer.storage.places import (
     replace,
     symlink_new,
 )
-
-_COMPARED_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ class Commit:
             return
         status = os.fstat(existing)
         step.compared = status.st_dev, status.st_ino
-        if _same_content(existing, partial.descriptor):
+        if same_content(existing, partial.descriptor):
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
             self._same_bytes.add(existing)
@@ -287,17 +286,6 @@ def _each(steps: Iterable[_Step], action: Callable[[_Step], None]) -> None:
 
 def _open(steps: Iterable[_Step]) -> list[_Step]:
     return [step for step in steps if step.result is None]
-
-
-def _same_content(one: int, other: int) -> bool:
-    if os.fstat(one).st_size != os.fstat(other).st_size:
-        return False
-    offset = 0
-    while block := os.pread(one, _COMPARED_BYTES, offset):
-        if block != os.pread(other, _COMPARED_BYTES, offset):
-            return False
-        offset += len(block)
-    return True
 
 
 def _refused(error: OSError) -> Refused:

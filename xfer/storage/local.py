@@ -1,6 +1,5 @@
 """A directory on this machine as a store."""
 
-import contextlib
 import errno
 import os
 import stat
@@ -29,15 +28,14 @@ from xfer.storage.commit import Commit
 from xfer.storage.counting import NameCount
 from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher, flush_all
+from xfer.storage.held import HeldFile
 from xfer.storage.layout import Layout
 from xfer.storage.partial import (
     KEYED_PREFIX,
     LocalPartial,
-    apply_metadata,
     create_unkeyed,
     key_for,
     open_keyed,
-    read_at,
 )
 from xfer.storage.quota import Account, Ledger, Room
 from xfer.storage.together import Together
@@ -225,7 +223,7 @@ class LocalIntake:
             return None
         return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
-    def open_held(self, name: str) -> "HeldFile | None":
+    def open_held(self, name: str) -> HeldFile | None:
         path, _, base = to_bytes(self._below + name).rpartition(b"/")
         try:
             with Directories(self._layout.files, create=False) as directories:
@@ -267,24 +265,6 @@ class LocalIntake:
 
     def close(self) -> None:
         self._flusher.close()
-
-
-class HeldFile:
-    """A stored file, open for reading."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-
-    def read_at(self, offset: int, view: memoryview) -> int:
-        return read_at(self._descriptor, offset, view)
-
-    def apply(self, metadata: Metadata) -> None:
-        with contextlib.suppress(OSError):  # another owner's, a read-only disk: the bytes are there
-            apply_metadata(self._descriptor, metadata)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 def _room_of(item: Item) -> Room | None:
