@@ -19,12 +19,14 @@ from tests.processes import (
     HandSender,
     Site,
     assert_failed,
+    codes,
     end,
     finish,
     receiving,
     wait_until,
 )
 from tests.proxy import Proxy, exit_code, link
+from xfer.messages import Plan
 from xfer.observer import Result
 
 LITTLE = 64 * 1024
@@ -270,6 +272,28 @@ def test_a_busy_file_does_not_keep_the_others(nas: Site, file: Path, document: P
     assert outcomes == {file.name: "failed", document.name: "stored"}
     assert (done.code, done.records[-1]["retryable"]) == (7, True)
     assert cost(nas, file)[0] < 3 * MIB + LITTLE
+
+
+def test_an_offer_of_what_was_left_holds_few_files_and_all_of_it_can_go_on(nas: Site) -> None:
+    whole = {f"left/{number}": f"{number:04}".encode() for number in range(100)}
+    with HandSender(nas) as sender:
+        for name, content in whole.items():
+            sender.part(name, content, 0, 2)
+        sender.answers()
+    before = descriptors(nas)
+    offered = [{"file_name": name, "file_size": len(content)} for name, content in whole.items()]
+    with HandSender(nas) as sender:
+        sender.say({"type": "offer", "files": offered})
+        plan = sender.channel.expect(Plan)
+        assert {(file.action, file.offset) for file in plan.files} == {("resume", 2)}
+        assert descriptors(nas) - before < 50
+        for name, content in whole.items():
+            sender.part(name, content, 2, 4)
+        assert codes(sender.answers()) == len(whole) * [("receipt", "stored")]
+
+
+def descriptors(site: Site) -> int:
+    return len(os.listdir(f"/proc/{site.process.pid}/fd"))
 
 
 def test_what_nobody_came_back_for_is_removed_at_the_next_start(tmp_path: Path) -> None:
