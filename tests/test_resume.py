@@ -26,6 +26,7 @@ from tests.processes import (
     wait_until,
 )
 from tests.proxy import Proxy, exit_code, link
+from tests.test_limits import descriptors
 from xfer.messages import Plan
 from xfer.observer import Result
 
@@ -280,20 +281,16 @@ def test_an_offer_of_what_was_left_holds_few_files_and_all_of_it_can_go_on(nas: 
         for name, content in whole.items():
             sender.part(name, content, 0, 2)
         sender.answers()
-    before = descriptors(nas)
+    before = len(descriptors(nas))
     offered = [{"file_name": name, "file_size": len(content)} for name, content in whole.items()]
     with HandSender(nas) as sender:
         sender.say({"type": "offer", "files": offered})
         plan = sender.channel.expect(Plan)
         assert {(file.action, file.offset) for file in plan.files} == {("resume", 2)}
-        assert descriptors(nas) - before < 50
+        assert len(descriptors(nas)) - before < 50
         for name, content in whole.items():
             sender.part(name, content, 2, 4)
         assert codes(sender.answers()) == len(whole) * [("receipt", "stored")]
-
-
-def descriptors(site: Site) -> int:
-    return len(os.listdir(f"/proc/{site.process.pid}/fd"))
 
 
 def test_what_nobody_came_back_for_is_removed_at_the_next_start(tmp_path: Path) -> None:

@@ -75,9 +75,16 @@ class Directories:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.let_go(0)
+
+    def let_go(self, most: int) -> None:
+        """If more than so many are open, close them: nobody uses what `open` gave any more."""
+        if len(self._opened) <= most:
+            return
         for path, descriptor in self._opened.items():
             if path:
                 os.close(descriptor)
+        self._opened = {b"": self._tree.root}
 
     def open(self, path: bytes) -> int:
         """The descriptor of the directory `path` below the root, made if missing.
