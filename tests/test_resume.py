@@ -27,7 +27,7 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, exit_code, link
 from tests.test_limits import descriptors
-from xfer.messages import Plan
+from xfer.messages import Plan, Refusal
 from xfer.observer import Result
 
 LITTLE = 64 * 1024
@@ -262,6 +262,22 @@ def test_a_file_that_another_session_sends_is_busy_and_can_be_tried_again(
         timer.join()
     assert travelled < MIB + LITTLE
     assert_stored(nas, file)
+
+
+def test_a_file_that_was_refused_can_be_offered_again_in_the_same_session(
+    nas: Site, file: Path
+) -> None:
+    whole = file.read_bytes()[: 3 * MIB]
+    with HandSender(nas) as first, HandSender(nas) as second:
+        first.part(file.name, whole, 0, 2 * MIB)
+        wait_until(lambda: 2 * MIB in nas.partials())
+        second.part(file.name, whole, 0, MIB)
+        assert second.channel.expect(Refusal).code == "busy"
+        first.answers()
+        second.say({"type": "offer", "files": [{"file_name": file.name, "file_size": len(whole)}]})
+        assert second.channel.expect(Plan).files[0].offset == 2 * MIB
+        second.part(file.name, whole, 2 * MIB, 3 * MIB)
+        assert ("receipt", "stored") in codes(second.answers())
 
 
 def test_a_busy_file_does_not_keep_the_others(nas: Site, file: Path, document: Path) -> None:
