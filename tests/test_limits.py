@@ -257,6 +257,21 @@ def send_with(site: Site, descriptors: int, *arguments: str | Path) -> Finished:
 # Memory
 
 
+def test_deep_names_do_not_take_all_descriptors(tmp_path: Path) -> None:
+    """Each has four hundred directories above it, all of which a commit or an offer opens."""
+    names = [f"{number}/{400 * 'a/'}x" for number in range(16)]
+    with receiving(tmp_path, PLAINTEXT, "--no-fsync", prefix=limited("nofile", 1000)) as site:
+        with HandSender(site) as sender:
+            for name in names:
+                sender.file(name, b"1", mtime_ns=1)
+            assert codes(sender.answers()) == len(names) * [("receipt", "stored")]
+        with HandSender(site) as sender:
+            files = [{"file_name": name, "file_size": 1, "mtime_ns": 1} for name in names]
+            sender.say({"type": "offer", "files": files})
+            plans = [plan for plan in sender.answers() if isinstance(plan, Plan)]
+        assert {file.action for plan in plans for file in plan.files} == {"skip"}
+
+
 @pytest.fixture(scope="module")
 def small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sources") / "five-thousand"

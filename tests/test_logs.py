@@ -220,6 +220,20 @@ def test_what_a_stranger_says_cannot_steer_the_log(tmp_path: Path, log_format: s
         site.log.wait_for("(?s)" + len(STEERING) * "all is well.*")
 
 
+def test_what_a_stranger_says_does_not_fill_the_log(tmp_path: Path) -> None:
+    said = 32_000 * "\x85"
+    with logging_as("text", tmp_path) as site:
+        before = len(site.log.text)
+        with socket.create_connection(("127.0.0.1", site.port)) as connected:
+            frame = json.dumps(
+                {"type": "error", "code": "x", "message": said, "retryable": False},
+                ensure_ascii=False,
+            ).encode()
+            connected.sendall(len(frame).to_bytes(4, "big") + frame)
+        site.log.wait_for(r"\\x85\n")
+        assert len(site.log.text) - before < 4096
+
+
 @pytest.mark.parametrize("steering", STEERING.values(), ids=STEERING.keys())
 def test_what_a_receiver_says_cannot_steer_a_senders_terminal(
     tmp_path: Path, document: Path, steering: str

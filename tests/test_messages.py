@@ -29,6 +29,7 @@ from xfer.messages import (
     Welcome,
     Working,
 )
+from xfer.messages.offers import in_frames
 
 HEX = "0123456789abcdef" * 4
 MD5 = HEX[:32]
@@ -254,6 +255,19 @@ def test_a_message_is_checked_when_it_is_made_and_then_stays_as_it_is() -> None:
     proof = Proof(HEX)
     with pytest.raises(FrozenInstanceError):
         proof.mac = "00"  # type: ignore[misc]  # the point of the test
+
+
+@pytest.mark.parametrize("name", [240 * "a", 80 * "€", 60 * "😀", 1024 * "😀"], ids=len)
+def test_files_are_shared_out_among_frames_that_hold_them_whatever_their_names(name: str) -> None:
+    """JSON takes 12 bytes for a character beyond the first 65,536, and 6 for others."""
+    offered = [OfferedFile(name, MOST, MOST, 0o7777, HEX[:32], HEX) for _ in range(300)]
+    planned = [PlannedFile(name, "resume", MOST, HEX[:32], HEX) for _ in range(300)]
+    offers = [Offer(tuple(files)) for files in in_frames(offered, lambda file: file.file_name)]
+    plans = [Plan(tuple(files)) for files in in_frames(planned, lambda file: file.file_name)]
+    for message in (*offers, *plans):
+        assert messages.parse(messages.encode(message)[4:]) == message
+    assert [file for offer in offers for file in offer.files] == offered
+    assert [file for plan in plans for file in plan.files] == planned
 
 
 def test_a_message_that_fits_into_no_frame_is_not_sent() -> None:

@@ -19,12 +19,15 @@ from tests.processes import (
     HandSender,
     Site,
     assert_failed,
+    codes,
     end,
     finish,
     receiving,
     wait_until,
 )
 from tests.proxy import Proxy, exit_code, link
+from tests.test_limits import descriptors
+from xfer.messages import Plan, Refusal
 from xfer.observer import Result
 
 LITTLE = 64 * 1024
@@ -261,6 +264,22 @@ def test_a_file_that_another_session_sends_is_busy_and_can_be_tried_again(
     assert_stored(nas, file)
 
 
+def test_a_file_that_was_refused_can_be_offered_again_in_the_same_session(
+    nas: Site, file: Path
+) -> None:
+    whole = file.read_bytes()[: 3 * MIB]
+    with HandSender(nas) as first, HandSender(nas) as second:
+        first.part(file.name, whole, 0, 2 * MIB)
+        wait_until(lambda: 2 * MIB in nas.partials())
+        second.part(file.name, whole, 0, MIB)
+        assert second.channel.expect(Refusal).code == "busy"
+        first.answers()
+        second.say({"type": "offer", "files": [{"file_name": file.name, "file_size": len(whole)}]})
+        assert second.channel.expect(Plan).files[0].offset == 2 * MIB
+        second.part(file.name, whole, 2 * MIB, 3 * MIB)
+        assert ("receipt", "stored") in codes(second.answers())
+
+
 def test_a_busy_file_does_not_keep_the_others(nas: Site, file: Path, document: Path) -> None:
     with HandSender(nas) as first:
         first.part(file.name, file.read_bytes(), 0, MIB)
@@ -270,6 +289,24 @@ def test_a_busy_file_does_not_keep_the_others(nas: Site, file: Path, document: P
     assert outcomes == {file.name: "failed", document.name: "stored"}
     assert (done.code, done.records[-1]["retryable"]) == (7, True)
     assert cost(nas, file)[0] < 3 * MIB + LITTLE
+
+
+def test_an_offer_of_what_was_left_holds_few_files_and_all_of_it_can_go_on(nas: Site) -> None:
+    whole = {f"left/{number}": f"{number:04}".encode() for number in range(100)}
+    with HandSender(nas) as sender:
+        for name, content in whole.items():
+            sender.part(name, content, 0, 2)
+        sender.answers()
+    before = len(descriptors(nas))
+    offered = [{"file_name": name, "file_size": len(content)} for name, content in whole.items()]
+    with HandSender(nas) as sender:
+        sender.say({"type": "offer", "files": offered})
+        plan = sender.channel.expect(Plan)
+        assert {(file.action, file.offset) for file in plan.files} == {("resume", 2)}
+        assert len(descriptors(nas)) - before < 50
+        for name, content in whole.items():
+            sender.part(name, content, 2, 4)
+        assert codes(sender.answers()) == len(whole) * [("receipt", "stored")]
 
 
 def test_what_nobody_came_back_for_is_removed_at_the_next_start(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from tests.processes import (
     finish,
     receiving,
     run,
+    unprivileged,
     wait_until,
 )
 from tests.test_admission import prove_wrongly
@@ -170,6 +172,25 @@ def test_names_are_replaced_by_one_worker_at_a_time(tmp_path: Path) -> None:
             assert site.stored("name").read_bytes() == b"before"
         answers = codes(second.answers())
     assert answers == [("receipt", "versioned"), ("receipt", "stored")]
+
+
+def test_a_directory_that_nobody_may_write_to_takes_files_from_all_workers(tmp_path: Path) -> None:
+    """Its mode is changed for a moment, by one worker at a time: else one finds the other's."""
+    options = (PLAINTEXT, "--no-fsync", "--workers", "2")
+    with receiving(tmp_path, *options, prefix=unprivileged()) as site:
+        with HandSender(site) as sender:
+            sender.say({"type": "directory", "file_name": "locked", "mode": 0o555})
+            assert codes(sender.answers()) == [("receipt", "stored")]
+
+        def send(number: int) -> set[tuple[str, str]]:
+            with HandSender(site) as sender:
+                for each in range(750):
+                    sender.file(f"locked/{number}.{each}", b"1")
+                return set(codes(sender.answers()))
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(send, range(6))) == 6 * [{("receipt", "stored")}]
+        assert (site.directory / "locked").stat().st_mode & 0o777 == 0o555
 
 
 def test_every_line_of_the_log_is_whole(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ both make many short system calls only take the interpreter from each other.
 """
 
 import contextlib
+import itertools
 import os
 import resource
 from collections.abc import Callable, Mapping
@@ -22,7 +23,8 @@ from xfer.storage import Intake, Item, NewFile, Outcome, Steps, refusal
 _ITEM_WEIGHT: Final = 64 * 1024
 """What an item counts at least beside its bytes; it has a place in memory."""
 _SHARE: Final = 8
-"""The items of one session may have one of so many of the process's descriptors open."""
+"""The items of one session, and the directories on the way to them, may have one of so many of
+the process's descriptors open."""
 _WORTH_A_BATCH: Final = 64
 """Items for which a commit begins although more are coming."""
 FULL: Final = 32 * 1024 * 1024
@@ -60,7 +62,10 @@ class Committer:
         self._settle = settle
         self._flush = flush
         self._pending: list[Arrived] = []
+        self._weights: list[int] = []
+        self._last: list[str] = []
         self._batch: list[Arrived] = []
+        self._batch_weight = 0
         self._steps: Steps | None = None
         self._awaited: Future[None] | None = None
         self.weight = 0
@@ -74,10 +79,24 @@ class Committer:
 
     def add(self, arrived: Arrived) -> None:
         """Have it committed."""
+        opened = 1 + self._directories_beside_the_last(arrived.item.name)
+        weight = arrived.size + opened * self._item_weight
         self._pending.append(arrived)
-        self.weight += arrived.size + self._item_weight
+        self._weights.append(weight)
+        self.weight += weight
         if len(self._pending) >= _WORTH_A_BATCH:
             self.hurry()
+
+    def _directories_beside_the_last(self, name: str) -> int:
+        """On the way to `name`, but not to the item before it: a commit opens each, once."""
+        *directories, _ = name.split("/")
+        last, self._last = self._last, directories
+        if directories == last:
+            return 0
+        shared = itertools.takewhile(
+            lambda pair: pair[0] == pair[1], zip(directories, last, strict=False)
+        )
+        return len(directories) - sum(1 for _ in shared)
 
     def hurry(self) -> None:
         """Nothing more is coming for the moment: commit what there is."""
@@ -124,7 +143,8 @@ class Committer:
                 break
             names.add(arrived.item.name)
         self._batch = self._pending[: len(names)]
-        del self._pending[: len(names)]
+        self._batch_weight = sum(self._weights[: len(names)])
+        del self._pending[: len(names)], self._weights[: len(names)]
         self._steps = self._intake.commit([arrived.item for arrived in self._batch])
         self._run(self._steps)
 
@@ -145,7 +165,7 @@ class Committer:
 
     def _ended(self) -> list[Arrived]:
         batch, self._batch = self._batch, []
-        self.weight -= sum(arrived.size + self._item_weight for arrived in batch)
+        self.weight -= self._batch_weight
         self._awaited = self._steps = None
         return batch
 

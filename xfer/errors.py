@@ -18,7 +18,7 @@ peer is told, and whether the same command run again can help.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class Code(StrEnum):
@@ -152,8 +152,12 @@ _BY_CODE: dict[str, type[XferError]] = {
 }
 
 
+_LONGEST: Final = 500
+"""Characters of a peer's sentence: it is logged, and who says it may be anybody."""
+
+
 def from_peer(code: str, message: str, *, retryable: bool) -> XferError:
     """The error that a peer's `refusal` or `error` message stands for."""
-    error = _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)
+    error = _BY_CODE.get(code, Refused)(message[:_LONGEST], code=code, retryable=retryable)
     error.is_from_peer = True
     return error

@@ -183,6 +183,8 @@ class Session:
         try:
             if name not in held:
                 names.check(name)
+            if self._refused:
+                self._refused.discard(_brief(name))  # what comes now is not what was refused
             return self._uploads.plan(file, held[name], algorithm, is_kept=name in kept)
         except Refused as error:
             self._refuse(name, error)

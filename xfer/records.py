@@ -15,6 +15,8 @@ from xfer.errors import ConnectionLost, ProtocolError
 
 BATCH_BYTES: Final = 128 * 1024
 """Records that are worth a system call."""
+_MOST_UNASKED: Final = 2 * BATCH_BYTES
+"""Bytes that wait to be sent: more than `encrypt` ever leaves there."""
 
 
 class Records:
@@ -67,6 +69,8 @@ class Records:
         except ConnectionLost:
             if not filled:
                 raise
+        if self._outgoing.pending > _MOST_UNASKED:
+            raise ProtocolError("TLS failed: too much that asks for an answer")
         return filled
 
     def encrypt(self, data: memoryview) -> memoryview:

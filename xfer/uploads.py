@@ -18,6 +18,8 @@ from xfer.storage import Held, Intake, Metadata, Partial, Readable
 
 _MAX_OPEN: Final = 16
 """Files of one session of which some parts have come and others have not."""
+_MAX_RESUMABLE: Final = 16
+"""Files that are held for a sender who was told where to go on, and may never do so."""
 _BLOCK_BYTES: Final = 1024 * 1024
 NOT_WHAT_WAS_SENT: Final = "what arrived does not match its digest"
 _WORTH_CONTINUING: Final = 1024 * 1024
@@ -97,6 +99,8 @@ class Uploads:
             partial.discard()
             return 0
         self._resumable[name] = self._resumed(partial, name, algorithm)
+        if len(self._resumable) > _MAX_RESUMABLE:
+            self._release(next(iter(self._resumable)))  # found, and hashed, again when it comes
         return partial.size
 
     def _digest_of_held(self, name: str, size: int, algorithm: str) -> str:

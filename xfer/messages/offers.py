@@ -28,7 +28,7 @@ _FILES: Final[Check] = {
 }
 _FRAME_FILES: Final = 100
 _FRAME_TEXT: Final = 6000
-"""Characters in the names of one frame: each takes up to six bytes."""
+"""UTF-16 units in the names of one frame: JSON takes up to six bytes for each."""
 Item = TypeVar("Item")
 Listed = TypeVar("Listed", "OfferedFile", "PlannedFile")
 
@@ -101,13 +101,19 @@ def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator
     group: list[Item] = []
     text = 0
     for item in items:
-        text += len(name_of(item))
-        if group and (len(group) >= _FRAME_FILES or text > _FRAME_TEXT):
+        units = _units(name_of(item))
+        if group and (len(group) >= _FRAME_FILES or text + units > _FRAME_TEXT):
             yield group
-            group, text = [], len(name_of(item))
+            group, text = [], 0
         group.append(item)
+        text += units
     if group:
         yield group
+
+
+def _units(name: str) -> int:
+    """JSON spells a character beyond the first 65,536, an emoji for example, as two."""
+    return len(name) if name.isascii() else len(name.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _listed(items: Iterable[object], kind: type[Listed]) -> tuple[Listed, ...]:

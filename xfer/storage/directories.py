@@ -4,15 +4,16 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
+from xfer.storage.installing import Installing
 from xfer.storage.unflushed import Unflushed
 
 _WRITABLE: Final = 0o300
-_changing_modes = threading.Lock()
+changing_modes = Installing("modes")
+"""Held by whoever changes the mode of a directory for a moment, and has to give it back."""
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -24,7 +25,7 @@ def in_spite_of_mode(directory: int, action: Callable[[], None]) -> None:
     try:
         action()
     except PermissionError:
-        with _changing_modes:  # another session may be at it in the same directory
+        with changing_modes:  # another session may be at it in the same directory
             mode = stat.S_IMODE(os.fstat(directory).st_mode)
             if mode & _WRITABLE == _WRITABLE:
                 raise
@@ -75,9 +76,16 @@ class Directories:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.let_go(0)
+
+    def let_go(self, most: int) -> None:
+        """If more than so many are open, close them: nobody uses what `open` gave any more."""
+        if len(self._opened) <= most:
+            return
         for path, descriptor in self._opened.items():
             if path:
                 os.close(descriptor)
+        self._opened = {b"": self._tree.root}
 
     def open(self, path: bytes) -> int:
         """The descriptor of the directory `path` below the root, made if missing.

@@ -1,18 +1,16 @@
-"""The lock under which names are replaced: one thread, of one process, at a time."""
+"""A lock, as names are replaced under: one thread, of one process, at a time."""
 
 import contextlib
 import fcntl
 import os
 import threading
-from typing import Final
-
-_FILE: Final = "installing"
 
 
 class Installing:
     """A lock between the threads of this process, and, once it is `shared`, with others."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str = "installing") -> None:
+        self._name = file
         self._threads = threading.Lock()
         self._file: int | None = None
 
@@ -23,8 +21,12 @@ class Installing:
         inherited one open file hold its lock together.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(_FILE, flags, 0o600, dir_fd=state)
-        opened.callback(os.close, self._file)
+        self._file = os.open(self._name, flags, 0o600, dir_fd=state)
+        opened.callback(self._unshare, self._file)
+
+    def _unshare(self, file: int) -> None:
+        self._file = None
+        os.close(file)
 
     def __enter__(self) -> None:
         self._threads.acquire()

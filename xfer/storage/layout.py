@@ -2,6 +2,7 @@
 
 DIR/.xfer/lock           held by the one receiver that uses DIR
 DIR/.xfer/installing     held while names change, when that receiver has several processes
+DIR/.xfer/modes          likewise, while a directory has another mode than it was given
 DIR/.xfer/partials/      bytes that are not files yet, under random names
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
 """
@@ -16,7 +17,7 @@ from typing import Final
 
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
-from xfer.storage.directories import OPEN_DIRECTORY, Tree
+from xfer.storage.directories import OPEN_DIRECTORY, Tree, changing_modes
 from xfer.storage.installing import Installing
 from xfer.storage.partial import KEYED_PREFIX, open_keyed, temporary_prefix
 
@@ -95,6 +96,7 @@ class Layout:
     def share_installing(self) -> None:
         """From here on names change in one process at a time, of all that have called this."""
         self.installing.share(self.state, self._opened)
+        changing_modes.share(self.state, self._opened)
 
     def remove_temporary(self, process: int) -> None:
         """Clean up behind a process of this receiver that was killed."""

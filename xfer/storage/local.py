@@ -44,6 +44,8 @@ from xfer.storage.usage import LocalDisk
 _DAY_SECONDS: Final = 86_400.0
 _WORTH_ASKING: Final = 1024 * 1024
 """Bytes: whether there is room for less is found out sooner by writing it."""
+_MOST_DIRECTORIES: Final = 128
+"""Held open while many files are asked about; a sender may have made them as deep as it likes."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -215,6 +217,7 @@ class LocalIntake:
         """What is not flushed yet is not there: a power cut may still take it."""
         whole = to_bytes(name)
         path, _, base = whole.rpartition(b"/")
+        directories.let_go(_MOST_DIRECTORIES)
         try:
             status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
         except (OSError, Refused):
