@@ -181,6 +181,25 @@ def test_a_hard_link_inside_is_replaced_and_never_written_through(
     assert plain.stored("resumed").read_bytes() == SECRET_TEXT + b"!"
 
 
+def test_nor_do_a_file_s_mode_and_time_change_under_a_name_outside(
+    plain: Site, outside: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "victim"
+    for options in ([], ["--checksum-all"]):
+        own.unlink(missing_ok=True)
+        plain.stored("victim").unlink(missing_ok=True)
+        shutil.copy(outside / "victim", own)
+        own.chmod(0o777)
+        os.link(outside / "victim", plain.directory / "victim")
+        before = os.stat(outside / "victim")
+        if not options:
+            os.utime(own, ns=(before.st_mtime_ns, before.st_mtime_ns))
+        assert plain.send(*options, own).code == 0
+        after, stored = os.stat(outside / "victim"), plain.stored("victim").stat()
+        assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+        assert (stored.st_mode & 0o777, stored.st_mtime_ns) == (0o777, own.stat().st_mtime_ns)
+
+
 @pytest.mark.parametrize("way", ["a link", "gone", "a file"])
 def test_partials_that_are_replaced_lead_nowhere(tmp_path: Path, outside: Path, way: str) -> None:
     """The receiver holds its directories open: what has their names now is not theirs."""

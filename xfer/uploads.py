@@ -68,9 +68,12 @@ class Uploads:
         """
         name = offered.file_name
         if held and self._is_same(offered, held, algorithm):
-            if held.mtime_ns != offered.mtime_ns or held.mode != offered.mode:
+            is_new = (held.mode, held.mtime_ns) != (offered.mode, offered.mtime_ns)
+            if not is_new:
+                return PlannedFile(name, "skip")
+            if not held.has_other_names:
                 self._intake.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
-            return PlannedFile(name, "skip")
+                return PlannedFile(name, "skip")
         self._release(name)
         offset = self._resumable_bytes(offered, algorithm) if is_kept else 0
         self._intake.require(name, offered.file_size, offset)

@@ -72,11 +72,15 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A whole file that is there under its name: size in bytes, and metadata."""
+    """A whole file that is there under its name: size in bytes, and metadata.
+
+    What `has_other_names` must not be changed: it may be somebody else's.
+    """
 
     size: int
     mode: int
     mtime_ns: int
+    has_other_names: bool = False
 
 
 class Readable(Protocol):

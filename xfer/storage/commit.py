@@ -36,7 +36,7 @@ from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher
 from xfer.storage.held import same_content
 from xfer.storage.layout import Layout
-from xfer.storage.partial import LocalPartial, apply_metadata, temporary_name
+from xfer.storage.partial import LocalPartial, apply_metadata, has_metadata, temporary_name
 from xfer.storage.places import (
     NOWHERE,
     Place,
@@ -172,7 +172,8 @@ class Commit:
             return
         status = os.fstat(existing)
         step.compared = status.st_dev, status.st_ino
-        if same_content(existing, partial.descriptor):
+        is_shared = status.st_nlink > 1 and not has_metadata(status, partial.metadata)
+        if not is_shared and same_content(existing, partial.descriptor):
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
             self._same_bytes.add(existing)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
-from xfer.storage.installing import Installing
+from xfer.storage.locking import Lock
 from xfer.storage.unflushed import Unflushed
 
 _WRITABLE: Final = 0o300
-changing_modes = Installing("modes")
+changing_modes = Lock("modes")
 """Held by whoever changes the mode of a directory for a moment, and has to give it back."""
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

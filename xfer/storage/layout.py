@@ -18,7 +18,7 @@ from typing import Final
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
 from xfer.storage.directories import OPEN_DIRECTORY, Tree, changing_modes
-from xfer.storage.installing import Installing
+from xfer.storage.locking import Lock
 from xfer.storage.partial import KEYED_PREFIX, open_keyed, temporary_prefix
 
 _PRIVATE: Final = 0o700
@@ -40,7 +40,7 @@ class Layout:
     """
 
     def __init__(self, directory: str) -> None:
-        self.installing = Installing()
+        self.installing = Lock("installing")
         with contextlib.ExitStack() as opened:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))

@@ -224,7 +224,8 @@ class LocalIntake:
             return None
         if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(whole):
             return None
-        return Held(status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+        mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
+        return Held(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
 
     def open_held(self, name: str) -> HeldFile | None:
         path, _, base = to_bytes(self._below + name).rpartition(b"/")

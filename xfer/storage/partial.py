@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import stat
 import struct
 from typing import Final
 
@@ -177,6 +178,14 @@ def apply_metadata(descriptor: int, metadata: Metadata) -> None:
         # A time that this system can't represent is no reason to lose the bytes.
         with contextlib.suppress(OverflowError):
             os.utime(descriptor, ns=(metadata.mtime_ns, metadata.mtime_ns))
+
+
+def has_metadata(status: os.stat_result, metadata: Metadata) -> bool:
+    """Whether to apply `metadata` would change nothing."""
+    mode = status.st_mode if metadata.mode is None else metadata.mode
+    mtime_ns = status.st_mtime_ns if metadata.mtime_ns is None else metadata.mtime_ns
+    is_same_mode = mode & _STORABLE_MODE == stat.S_IMODE(status.st_mode) & _STORABLE_MODE
+    return is_same_mode and mtime_ns == status.st_mtime_ns
 
 
 def read_at(descriptor: int, offset: int, view: memoryview) -> int:

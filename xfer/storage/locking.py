@@ -1,4 +1,4 @@
-"""A lock, as names are replaced under: one thread, of one process, at a time."""
+"""A lock for one thread, of one process, at a time."""
 
 import contextlib
 import fcntl
@@ -6,10 +6,10 @@ import os
 import threading
 
 
-class Installing:
+class Lock:
     """A lock between the threads of this process, and, once it is `shared`, with others."""
 
-    def __init__(self, file: str = "installing") -> None:
+    def __init__(self, file: str) -> None:
         self._name = file
         self._threads = threading.Lock()
         self._file: int | None = None
