@@ -217,6 +217,13 @@ def endlessly(*said: Message) -> Script:
     return script
 
 
+_LONG: Final = b'{"type":"plan","files":[{"action":"send","file_name":"%s"}]}' % (
+    32_767 * b"x" + "\U0001f600".encode()
+)
+LONG_PLAN: Final = len(_LONG).to_bytes(4, "big") + _LONG
+"""Takes four bytes of memory for each that travels."""
+
+
 HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
     "a receipt before the file": (in_turn(Peer.open, saying(RECEIPT, Done())), 5, "not sent"),
     "a receipt before the plan": (in_turn(Peer.offered, saying(RECEIPT, Done())), 5, "not sent"),
@@ -231,6 +238,13 @@ HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
         plan(PlannedFile(NAME, "refuse")), 4, SILENT,
     ),
     "endless plans": (endlessly(Plan(100 * (PlannedFile("x", "send"),))), 5, "offered"),
+    "endless plans of long names": (
+        in_turn(
+            Peer.offered,
+            saying(Plan((PlannedFile(NAME, "send"),))),
+            saying(*2000 * [LONG_PLAN]),
+        ), 5, "not offered",
+    ),
     "endless receipts": (endlessly(RECEIPT), 5, "not sent"),
     "endless signs of life, then nothing": (endlessly(Working("x", 1, 2)), 4, CLOSED),
     "endless refusals of nothing, then nothing": (
