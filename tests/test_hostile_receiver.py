@@ -224,6 +224,10 @@ LONG_PLAN: Final = len(_LONG).to_bytes(4, "big") + _LONG
 """Takes four bytes of memory for each that travels."""
 
 
+_FAILED: Final = messages.encode(RECEIPT)[4:].replace(b'"stored"', b'"failed"')
+FAILED_RECEIPT: Final = len(_FAILED).to_bytes(4, "big") + _FAILED
+
+
 HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
     "a receipt before the file": (in_turn(Peer.open, saying(RECEIPT, Done())), 5, "not sent"),
     "a receipt before the plan": (in_turn(Peer.offered, saying(RECEIPT, Done())), 5, "not sent"),
@@ -251,6 +255,9 @@ HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
         endlessly(Refusal("x" * 200, "exists", "no", retryable=False)), 4, CLOSED,
     ),
     "half a frame": (in_turn(Peer.open, saying(b"\0\0\1\0{"), Peer.keep_silent), 4, SILENT),
+    "a receipt that reads like a failure": (
+        in_turn(Peer.sent, saying(FAILED_RECEIPT, Done())), 5, "unusable outcome",
+    ),
     "silence after the offer": (in_turn(Peer.offered, Peer.keep_silent), 4, SILENT),
     "silence after the file": (in_turn(Peer.sent, Peer.keep_silent), 4, SILENT),
     "silence after the receipt": (
