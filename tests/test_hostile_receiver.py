@@ -302,3 +302,10 @@ def test_an_offset_whose_digest_is_not_ours_begins_at_nothing(tmp_path: Path, of
     assert b"offset" not in ending.seen
     assert b"what matters\n" in ending.seen
     assert SIBLINGS not in ending.seen
+
+
+def test_of_a_refusal_without_an_end_the_beginning_is_told(tmp_path: Path) -> None:
+    endless = Refusal(NAME, "exists", "no" + 16_000 * " !", retryable=False)
+    script = in_turn(Peer.sent, saying(endless, Done()))
+    ending = said_to(script, tmp_path, 6, "no !", "--json")
+    assert len(ending.done.err) + len(ending.done.out) < 2_000

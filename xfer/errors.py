@@ -18,7 +18,10 @@ peer is told, and whether the same command run again can help.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+_PEERS_SENTENCE: Final = 500
+"""Characters of a peer's message that are kept: as many errors as files may wait to be told."""
 
 
 class Code(StrEnum):
@@ -154,6 +157,7 @@ _BY_CODE: dict[str, type[XferError]] = {
 
 def from_peer(code: str, message: str, *, retryable: bool) -> XferError:
     """The error that a peer's `refusal` or `error` message stands for."""
-    error = _BY_CODE.get(code, Refused)(message, code=code, retryable=retryable)
+    sentence = message[:_PEERS_SENTENCE]
+    error = _BY_CODE.get(code, Refused)(sentence, code=code, retryable=retryable)
     error.is_from_peer = True
     return error
