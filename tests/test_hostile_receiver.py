@@ -15,7 +15,17 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.fuzzed_sessions import read_frame
-from tests.hostile import NAME, RECEIPT, SIBLING, SIBLINGS, Ending, Peer, Script, send_to
+from tests.hostile import (
+    NAME,
+    RECEIPT,
+    SIBLING,
+    SIBLINGS,
+    Ending,
+    Peer,
+    Script,
+    key_updates,
+    send_to,
+)
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
 from xfer import messages, tls
@@ -168,6 +178,21 @@ def test_tls_1_2_is_not_spoken(tmp_path: Path) -> None:
     old = context(tmp_path, ssl.TLSVersion.TLSv1_2)
     ending = said_to(lambda peer: peer.start_tls(old), tmp_path, 3, STRANGE, "--tls")
     assert ending.seen == b""
+
+
+def test_requests_for_new_keys_are_not_answered_endlessly(tmp_path: Path) -> None:
+    """Each answer waits for something to be sent, and a stranger can ask for thousands."""
+    mine = context(tmp_path)
+    mine.num_tickets = 0
+    mine.keylog_filename = str(tmp_path / "keylog")
+
+    def script(peer: Peer) -> None:
+        peer.start_tls(mine)
+        with socket.socket(fileno=os.dup(peer.connected.fileno())) as raw:
+            raw.sendall(key_updates(tmp_path / "keylog", 1000))
+        peer.keep_silent()
+
+    said_to(script, tmp_path, 3, "too many requests for new keys", "--tls")
 
 
 def test_a_relay_with_another_certificate_gets_no_further(nas: Site, tmp_path: Path) -> None:
