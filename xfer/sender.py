@@ -187,7 +187,8 @@ class SendSession:
                 self._channel.send(SymlinkHeader(entry.name, entry.target))
             case Kind.FILE if plan and plan.action == "skip":
                 self._observer.skipped(entry.size)
-                self._settle(entry.name, UNCHANGED, size=entry.size)
+                durable = self._channel.peer_flushes  # there is no receipt to say so
+                self._settle(entry.name, UNCHANGED, size=entry.size, durable=durable)
             case Kind.FILE if plan and plan.action == "refuse":
                 self._observer.skipped(entry.size)
             case _:
