@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
 from tests.fuzzed_sessions import read_all, read_frame
 from tests.mutations import BODY, MD5
 from tests.processes import KEY, PATIENCE, Finished, environment, start
@@ -161,6 +165,25 @@ class _PeakWatch(threading.Thread):
             while found := re.search(r"VmHWM:\s+(\d+)", self._status.read_text()):
                 self.peak = int(found[1])
                 time.sleep(0.01)
+
+
+def key_updates(keylog: Path, count: int) -> bytes:
+    """Records in which a server asks for new keys, the first that it sends after the handshake."""
+    secret = bytes.fromhex(re.findall(r"SERVER_TRAFFIC_SECRET_0 \w+ (\w+)", keylog.read_text())[-1])
+    header = bytes.fromhex("1703030016")
+    records = bytearray()
+    for _ in range(count):
+        key, nonce = _expanded(secret, b"key", 32), _expanded(secret, b"iv", 12)
+        records += header + AESGCM(key).encrypt(nonce, bytes.fromhex("180000010116"), header)
+        secret = _expanded(secret, b"traffic upd", 48)
+    return bytes(records)
+
+
+def _expanded(secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label of TLS 1.3 (RFC 8446), for TLS_AES_256_GCM_SHA384."""
+    label = b"tls13 " + label
+    info = length.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+    return HKDFExpand(SHA384(), length, info).derive(secret)
 
 
 def strange_context(home: Path, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:

@@ -257,6 +257,20 @@ def test_a_byte_now_and_then_does_not_move_the_deadline(join: Join) -> None:
         assert 0.3 <= took < 5
 
 
+def test_an_endless_stream_does_not_move_the_deadline(join: Join) -> None:
+    """There is always something to read, so nobody ever waits."""
+    with join(10) as (ours, theirs):
+        ours.send_body(bytes(100))
+        ours.flush()
+        theirs.must_end_within(0.2)
+        theirs.read(1)
+        ours.send_body(bytes(100))
+        ours.flush()
+        time.sleep(0.3)
+        with pytest.raises(PeerTimeout):
+            theirs.read(150)
+
+
 def test_a_deadline_can_be_lifted(ends: Ends) -> None:
     ours, theirs = ends
     theirs.must_end_within(0)

@@ -17,7 +17,17 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from tests.fuzzed_sessions import read_frame
-from tests.hostile import NAME, RECEIPT, SIBLING, SIBLINGS, Ending, Peer, Script, send_to
+from tests.hostile import (
+    NAME,
+    RECEIPT,
+    SIBLING,
+    SIBLINGS,
+    Ending,
+    Peer,
+    Script,
+    key_updates,
+    send_to,
+)
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
 from xfer import messages, patience, tls, tree
@@ -177,6 +187,21 @@ def test_tls_1_2_is_not_spoken(tmp_path: Path) -> None:
     assert ending.seen == b""
 
 
+def test_requests_for_new_keys_are_not_answered_endlessly(tmp_path: Path) -> None:
+    """Each answer waits for something to be sent, and a stranger can ask for thousands."""
+    mine = context(tmp_path)
+    mine.num_tickets = 0
+    mine.keylog_filename = str(tmp_path / "keylog")
+
+    def script(peer: Peer) -> None:
+        peer.start_tls(mine)
+        with socket.socket(fileno=os.dup(peer.connected.fileno())) as raw:
+            raw.sendall(key_updates(tmp_path / "keylog", 1000))
+        peer.keep_silent()
+
+    said_to(script, tmp_path, 3, "too many requests for new keys", "--tls")
+
+
 def test_a_relay_with_another_certificate_gets_no_further(nas: Site, tmp_path: Path) -> None:
     """Both ends hold the secret, and the one in the middle sees all that they say."""
     known = everything(nas.directory)
@@ -224,6 +249,17 @@ def endlessly(*said: Message) -> Script:
     return script
 
 
+_LONG: Final = b'{"type":"plan","files":[{"action":"send","file_name":"%s"}]}' % (
+    32_767 * b"x" + "\U0001f600".encode()
+)
+LONG_PLAN: Final = len(_LONG).to_bytes(4, "big") + _LONG
+"""Takes four bytes of memory for each that travels."""
+
+
+_FAILED: Final = messages.encode(RECEIPT)[4:].replace(b'"stored"', b'"failed"')
+FAILED_RECEIPT: Final = len(_FAILED).to_bytes(4, "big") + _FAILED
+
+
 HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
     "a receipt before the file": (in_turn(Peer.open, saying(RECEIPT, Done())), 5, "not sent"),
     "a receipt before the plan": (in_turn(Peer.offered, saying(RECEIPT, Done())), 5, "not sent"),
@@ -238,12 +274,22 @@ HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
         plan(PlannedFile(NAME, "refuse")), 4, SILENT,
     ),
     "endless plans": (endlessly(Plan(100 * (PlannedFile("x", "send"),))), 5, "offered"),
+    "endless plans of long names": (
+        in_turn(
+            Peer.offered,
+            saying(Plan((PlannedFile(NAME, "send"),))),
+            saying(*2000 * [LONG_PLAN]),
+        ), 5, "not offered",
+    ),
     "endless receipts": (endlessly(RECEIPT), 5, "not sent"),
     "endless signs of life, then nothing": (endlessly(Working("x", 1, 2)), 4, CLOSED),
     "endless refusals of nothing, then nothing": (
         endlessly(Refusal("x" * 200, "exists", "no", retryable=False)), 4, CLOSED,
     ),
     "half a frame": (in_turn(Peer.open, saying(b"\0\0\1\0{"), Peer.keep_silent), 4, SILENT),
+    "a receipt that reads like a failure": (
+        in_turn(Peer.sent, saying(FAILED_RECEIPT, Done())), 5, "unusable outcome",
+    ),
     "silence after the offer": (in_turn(Peer.offered, Peer.keep_silent), 4, SILENT),
     "silence after the file": (in_turn(Peer.sent, Peer.keep_silent), 4, SILENT),
     "silence after the receipt": (
@@ -308,3 +354,10 @@ def test_work_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(PeerTimeout, match="at work all the time"):
         session.run(InOrder(tree.walk([str(tmp_path / NAME)])))
     working.join()
+
+
+def test_of_a_refusal_without_an_end_the_beginning_is_told(tmp_path: Path) -> None:
+    endless = Refusal(NAME, "exists", "no" + 16_000 * " !", retryable=False)
+    script = in_turn(Peer.sent, saying(endless, Done()))
+    ending = said_to(script, tmp_path, 6, "no !", "--json")
+    assert len(ending.done.err) + len(ending.done.out) < 2_000

@@ -129,7 +129,7 @@ WRONG: dict[str, list[object]] = {
     "mode": [0o10000, *NO_COUNT],
     "mtime_ns": [-MOST - 1, *NO_INTEGER],
     "target": [None, "x" * 32_769, *NO_TEXT],
-    "outcome": [None, "x" * 65, *NO_TEXT],
+    "outcome": [None, "", "failed", "x" * 65, *NO_TEXT],
     "code": [None, "x" * 65, *NO_TEXT],
     "message": [None, "x" * 32_769, *NO_TEXT],
     "retryable": [None, 0, 1, 0.0, "true", "", [], {}],

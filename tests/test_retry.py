@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile import Peer
 from tests.processes import (
     MIB,
     Finished,
@@ -93,6 +94,32 @@ def test_a_receiver_restarted_between_many_files_gets_each_once(
     for file in tree.iterdir():
         assert (restarted.directory / "tree" / file.name).read_bytes() == file.read_bytes()
     assert restarted.versions("tree") == []
+
+
+@pytest.mark.parametrize("connections", ["1", "4"])
+def test_what_was_begun_and_is_gone_at_the_next_attempt_is_told(
+    tmp_path: Path, connections: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "begun").write_bytes(b"begun")
+    (tree / "other").write_bytes(b"other")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(AT_ONCE)
+        port = listening.getsockname()[1]
+        options = ["--insecure-plaintext", "--json", "--retry-for", "20"]
+        host = f"127.0.0.1:{port}"
+        command = ["send", *options, "--connections", connections, str(tree), host]
+        process = start(command, environment(tmp_path))
+        with listening.accept()[0] as connected:
+            connected.settimeout(AT_ONCE)
+            Peer(connected, bytearray()).offered()
+            (tree / "begun").unlink()
+    with receiving(tmp_path, "--port", str(port), "--insecure-plaintext"):
+        done = finish(process)
+    assert_failed(done, 7, "tree/begun was offered, and is not there any more")
+    told = {record["file_name"]: record["outcome"] for record in done.records[:-1]}
+    assert told == {"tree/begun": "failed", "tree/other": "stored", "tree": "stored"}
 
 
 def assert_all_told_once(done: Finished, names: set[str], count: int) -> None:

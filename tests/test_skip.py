@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import xfer
-from tests.processes import MIB, SECRET, Site
+from tests.processes import MIB, SECRET, Site, receiving
 from tests.proxy import Link, Proxy, Trouble, exit_code
 
 COUNT = 1000
@@ -146,3 +146,13 @@ def test_many_files_take_hardly_more_round_trips_than_one(
     one = round_trips(nas, document)
     assert round_trips(nas, many) <= one + 3
     assert round_trips(nas, many) <= one + 3, "and when all of it is there already"
+
+
+def test_what_is_skipped_is_not_said_to_be_on_disk_where_nothing_is_flushed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a")
+    with receiving(tmp_path, "--no-fsync") as site:
+        site.send(tmp_path / "a.txt")
+        described = site.send("--json", tmp_path / "a.txt").records[0]
+        in_words = site.send(tmp_path / "a.txt").err
+    assert (described["outcome"], described["durable"]) == ("unchanged", False)
+    assert "NOT flushed to disk" in in_words

@@ -161,7 +161,7 @@ def test_a_peer_that_asks_for_answers_and_no_more_gets_no_memory(tmp_path: Path)
     logged = re.search(r"CLIENT_TRAFFIC_SECRET_0 \S+ (\w+)", (tmp_path / "keys").read_text())
     assert logged
     updates = key_updates(bytes.fromhex(logged[1]), 15_000)
-    with pytest.raises(ProtocolError, match="asks for an answer"):
+    with pytest.raises(ProtocolError, match="requests for new keys"):
         take_all(ours, updates)
     assert len(ours.outgoing()) < 400_000
 

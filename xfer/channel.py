@@ -40,6 +40,8 @@ class Channel:
         self._start = self._end = 0
         self._outbox = bytearray()
         self.most_to_drain = _DRAIN_BYTES
+        self.peer_flushes = True
+        """Whether the other side, if it receives, has what it stores on stable storage."""
         self._pace: Pace | None = None
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:

@@ -81,6 +81,7 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
         ) from error
     if algorithm not in welcome.digests:
         raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
+    channel.peer_flushes = welcome.durable
     channel.must_end_within(None)
     channel.expect_much()
     channel.limit(outgoing=target.bandwidth)

@@ -15,8 +15,8 @@ from xfer.errors import ConnectionLost, ProtocolError
 
 BATCH_BYTES: Final = 128 * 1024
 """Records that are worth a system call."""
-_MOST_UNASKED: Final = 2 * BATCH_BYTES
-"""Bytes that wait to be sent: more than `encrypt` ever leaves there."""
+_MOST_ANSWERS: Final = 16 * 1024
+"""Bytes that the other side may have this one queue, by asking for new keys again and again."""
 
 
 class Records:
@@ -26,6 +26,7 @@ class Records:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._lock = threading.Lock()
+        self._answers = 0
         self.is_open = False
         """Whether the handshake is over, so that what is sent now is encrypted."""
         self.has_more = False
@@ -57,20 +58,23 @@ class Records:
         """Fill the front of `view`; how many bytes, none when that takes more records."""
         filled = 0
         self.has_more = True
-        try:
-            with self._lock, own_errors():
-                while filled < len(view):
-                    size = int(self._tls.read(len(view) - filled, view[filled:]))
-                    if not size:
-                        raise closed()
-                    filled += size
-        except BlockingIOError:
-            self.has_more = False
-        except ConnectionLost:
-            if not filled:
-                raise
-        if self._outgoing.pending > _MOST_UNASKED:
-            raise ProtocolError("TLS failed: too much that asks for an answer")
+        with self._lock:
+            queued = self._outgoing.pending
+            try:
+                with own_errors():
+                    while filled < len(view):
+                        size = int(self._tls.read(len(view) - filled, view[filled:]))
+                        if not size:
+                            raise closed()
+                        filled += size
+            except BlockingIOError:
+                self.has_more = False
+            except ConnectionLost:
+                if not filled:
+                    raise
+            self._answers += self._outgoing.pending - queued
+        if self._answers > _MOST_ANSWERS:
+            raise ProtocolError("TLS failed: too many requests for new keys")
         return filled
 
     def encrypt(self, data: memoryview) -> memoryview:
@@ -85,7 +89,9 @@ class Records:
 
     def outgoing(self) -> bytes:
         """What is to be sent to the other side."""
-        return self._outgoing.read()
+        with self._lock:
+            self._answers = 0
+            return self._outgoing.read()
 
     def close(self) -> bytes:
         """The last record, which says that no more will come."""

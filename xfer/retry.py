@@ -16,7 +16,7 @@ from xfer import tree
 from xfer.batches import InOrder
 from xfer.config import RETRY_SECONDS
 from xfer.connection import Target, connect
-from xfer.errors import XferError
+from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
 from xfer.patience import Progress
 from xfer.sender import Options, SendSession
@@ -78,6 +78,7 @@ class _Attempts(Observer):
         self._observer = observer
         self._settled: set[str] = set()
         self._failed: dict[str, Result] = {}
+        self._owed: dict[str, Kind] = {}
         self._ended: XferError | None = None
         self.lost_input = False
         self._stands_at: dict[str, int] = {}
@@ -115,8 +116,10 @@ class _Attempts(Observer):
             raise self._ended
 
     def _left(self) -> Iterator[Entry | Unsendable]:
+        gone = dict.fromkeys(self._owed)
         changed: set[str] = set()  # directories that something is sent in, and that come after it
         for entry in tree.walk(self._job.paths, self._job.stream_name):
+            gone.pop(entry.name, None)
             if entry.name not in self._settled or entry.name in changed:
                 changed.discard(entry.name)
                 changed.add(entry.name.rpartition("/")[0])
@@ -124,6 +127,9 @@ class _Attempts(Observer):
                 yield entry
             elif isinstance(entry, Entry):
                 self._observer.skipped(entry.size)
+        for name in gone:
+            error = LocalError(f"{name} was offered, and is not there any more")
+            self.settled(Result(name, self._owed[name], error=error))
 
     # What the session tells
 
@@ -152,7 +158,9 @@ class _Attempts(Observer):
     def settled(self, result: Result) -> None:
         if result.error and result.error.retryable:
             self._failed[result.name] = result
+            self._owed[result.name] = result.kind
             return
+        self._owed.pop(result.name, None)
         if result.name in self._settled and not result.error:
             return  # a directory, sent once more
         self._settled.add(result.name)

@@ -45,7 +45,6 @@ from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
 
 UNCHANGED: Final = "unchanged"
-_MOST_PLANS: Final = 4096
 
 
 @dataclass(slots=True)
@@ -75,6 +74,7 @@ class SendSession:
         self._observer = observer
         self._unsettled: dict[str, _Unsettled] = {}
         self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
+        self._unplanned: deque[str] = deque()
         self._is_done = False
         self._trust = Trust()
         self._ended: XferError | None = None
@@ -148,6 +148,7 @@ class SendSession:
     def _offer(self, batch: Batch) -> None:
         files = [self._offered(entry) for entry in filter(_is_offered, batch)]
         if files and not self._ended:
+            self._unplanned.extend(file.file_name for file in files)
             self._channel.send(Offer(tuple(files), self._options.algorithm))
             self._channel.flush()
 
@@ -166,19 +167,17 @@ class SendSession:
             if isinstance(entry, Unsendable):
                 self._observer.settled(Result(entry.name, Kind.FILE, error=entry.error))
                 continue
-            plan = self._planned(entry) if _is_offered(entry) else None
+            plan = self._next_plan() if _is_offered(entry) else None
             self._observer.sending(entry.name)
             try:
                 self._send(entry, plan)
             except LocalError as error:
                 self._settle(entry.name, error=error)
 
-    def _planned(self, entry: Entry) -> PlannedFile:
+    def _next_plan(self) -> PlannedFile:
         plan = self._plans.get()
         if plan is None:
             raise self._ended or ProtocolError("the session ended")
-        if plan.file_name != entry.name:
-            raise CorruptData("a plan for something that was not offered")
         return plan
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
@@ -191,7 +190,8 @@ class SendSession:
                 self._channel.send(SymlinkHeader(entry.name, entry.target))
             case Kind.FILE if plan and plan.action == "skip":
                 self._observer.skipped(entry.size)
-                self._settle(entry.name, UNCHANGED, size=entry.size)
+                durable = self._channel.peer_flushes  # there is no receipt to say so
+                self._settle(entry.name, UNCHANGED, size=entry.size, durable=durable)
             case Kind.FILE if plan and plan.action == "refuse":
                 self._observer.skipped(entry.size)
             case _:
@@ -252,9 +252,9 @@ class SendSession:
         match message:
             case Plan():
                 for planned in message.files:
+                    if not self._unplanned or planned.file_name != self._unplanned.popleft():
+                        raise CorruptData("a plan for something that was not offered")
                     self._plans.put(planned)
-                if self._plans.qsize() > _MOST_PLANS:
-                    raise CorruptData("plans for more than was offered")
             case Refusal():
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)

@@ -208,6 +208,8 @@ class Transport:
         """`attempt` until it neither fails nor would block."""
         blocked_at = None
         while True:
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise PeerTimeout("the other side took too long")
             try:
                 with own_errors():
                     result = attempt()

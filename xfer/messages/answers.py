@@ -1,10 +1,12 @@
 """What comes back: receipts, refusals, signs of life, and how a session ends."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from xfer.messages.base import Message
-from xfer.messages.validation import BLAKE3, MD5, SIZE, TEXT, TRUTH, WORD
+from xfer.messages.validation import BLAKE3, MD5, SIZE, TEXT, TRUTH, WORD, one_of
+
+OUTCOMES: Final = ("stored", "versioned", "unchanged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Receipt(Message):
 
     type: ClassVar = "receipt"
     file_name: str = field(metadata=TEXT)
-    outcome: str = field(metadata=WORD)
+    outcome: str = field(metadata=one_of(OUTCOMES))
     file_size: int | None = field(default=None, metadata=SIZE)
     md5: str | None = field(default=None, metadata=MD5)
     blake3: str | None = field(default=None, metadata=BLAKE3)
