@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,22 +45,20 @@ class Arrived:
     digest: Mapping[str, str] = field(default_factory=dict)
 
 
-Settle = Callable[[Arrived, Outcome | Refused], None]
+Settled = Sequence[tuple[Arrived, Outcome | Refused]]
 
 
 class Committer:
     """The commits of one session, one after the other.
 
-    `settle` is called for each item with what became of it, and `flush` after
-    each batch. Once a commit can go on, something can be read from
-    `descriptor`; whoever waits for more to arrive waits for that, too, and
-    calls `go_on`.
+    `settle` is called after each batch with what became of its items. Once a
+    commit can go on, something can be read from `descriptor`; whoever waits for
+    more to arrive waits for that, too, and calls `go_on`.
     """
 
-    def __init__(self, intake: Intake, settle: Settle, flush: Callable[[], None]) -> None:
+    def __init__(self, intake: Intake, settle: Callable[[Settled], None]) -> None:
         self._intake = intake
         self._settle = settle
-        self._flush = flush
         self._pending: list[Arrived] = []
         self._weights: list[int] = []
         self._last: list[str] = []
@@ -157,7 +155,9 @@ class Committer:
             self._awaited = self._beside.submit(next(steps))
             self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
         except StopIteration as end:
-            self._settle_all(self._ended(), end.value)
+            settled = list(zip(self._ended(), end.value, strict=True))
+            with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
+                self._settle(settled)
         except BaseException:
             steps.close()
             self._ended()
@@ -168,9 +168,3 @@ class Committer:
         self.weight -= self._batch_weight
         self._awaited = self._steps = None
         return batch
-
-    def _settle_all(self, batch: list[Arrived], outcomes: list[Outcome | Refused]) -> None:
-        with contextlib.suppress(ConnectionLost):  # stored all the same; the next try finds it
-            for arrived, outcome in zip(batch, outcomes, strict=True):
-                self._settle(arrived, outcome)
-            self._flush()

@@ -10,16 +10,20 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from xfer.errors import XferError
 from xfer.names import printable
 
 _SELDOM_SECONDS: Final = 5.0
+_PIPE_BYTES: Final = 4096
+_ABOUT_BYTES: Final = 150
+"""In JSON, a line is so much longer than what its sentence takes twice."""
 _said = logging.getLogger("xfer.said")
 
 
@@ -58,6 +62,36 @@ def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, o
     return {"fields": {"event": event} | who | fields}
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of several that are logged together: its sentence, and what it is `about`."""
+
+    sentence: str
+    extra: dict[str, object]
+
+
+def info_each(log: logging.Logger, lines: Iterable[Line]) -> None:
+    """Log many lines, some with each write: one by one, they took more time than their files.
+
+    No more than a pipe takes at once: there may be several processes at the other end of it.
+    """
+    group: list[Line] = []
+    room = _PIPE_BYTES
+    for line in lines:
+        size = 2 * len(line.sentence) + _ABOUT_BYTES
+        if group and size > room:
+            _info(log, group)
+            group, room = [], _PIPE_BYTES
+        group.append(line)
+        room -= size
+    if group:
+        _info(log, group)
+
+
+def _info(log: logging.Logger, lines: list[Line]) -> None:
+    log.info("%s", "\n".join(line.sentence for line in lines), extra={"lines": lines})
+
+
 def tell(message: str, event: str, **fields: object) -> None:
     """Something about the receiver as a whole, for whoever has started it."""
     _said.info("%s", message, extra=about(event, None, **fields))
@@ -93,10 +127,13 @@ class Seldom:
 
 class _AsText(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        second = _second(int(record.created))
+        if lines := _lines(record):
+            return "\n".join(f"{second} {printable(line.sentence)}" for line in lines)
         message = printable(record.getMessage())
         if record.name == _said.name:
             return f"xfer: {message}"
-        line = f"{_second(int(record.created))} {message}"
+        line = f"{second} {message}"
         return "\n".join([line, *_traceback(self, record)]) if record.exc_info else line
 
 
@@ -107,16 +144,25 @@ def _second(moment: int) -> str:
 
 class _AsJson(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        if lines := _lines(record):
+            return "\n".join(self._format(record, line.sentence, line.extra) for line in lines)
+        return self._format(record, record.getMessage(), vars(record))
+
+    def _format(self, record: logging.LogRecord, sentence: str, extra: Mapping[str, Any]) -> str:
         moment = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
         }
-        line |= getattr(record, "fields", {"event": "other"})
-        line["message"] = printable(record.getMessage())
+        line |= extra.get("fields", {"event": "other"})
+        line["message"] = printable(sentence)
         if traceback := _traceback(self, record):
             line["traceback"] = traceback
         return json.dumps(line)  # all that is not ASCII is escaped, lone surrogates too
+
+
+def _lines(record: logging.LogRecord) -> Sequence[Line]:
+    return getattr(record, "lines", ())
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:

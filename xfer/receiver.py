@@ -14,9 +14,9 @@ from typing import Final
 
 from xfer import digests, logs, names
 from xfer.channel import Body, Channel
-from xfer.committer import EMPTY, FULL, Arrived, Committer
+from xfer.committer import EMPTY, FULL, Arrived, Committer, Settled
 from xfer.errors import Code, ProtocolError, Refused, from_peer
-from xfer.logs import Peer
+from xfer.logs import Line, Peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
@@ -78,7 +78,7 @@ class Session:
         self._signed_at = time.monotonic()
         self._beside = digests.Beside()
         self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
-        self._committer = Committer(intake, self._settle, channel.flush)
+        self._committer = Committer(intake, self._settle)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
@@ -256,24 +256,31 @@ class Session:
         if self._committer.weight >= FULL:
             self._settle_below(FULL)
 
-    def _settle(self, arrived: Arrived, outcome: Outcome | Refused) -> None:
-        """The answer to what was committed."""
-        name = arrived.item.name
-        if isinstance(outcome, Refused):
-            self._send_refusal(name, outcome)
-            return
-        size = arrived.size if arrived.digest else None
+    def _settle(self, settled: Settled) -> None:
+        """The answers to what was committed together."""
         durable = self._intake.durable
-        self._channel.send(Receipt(name, outcome, size, durable=durable, **arrived.digest))
+        stored: list[tuple[Arrived, Outcome]] = []
+        for arrived, outcome in settled:
+            if isinstance(outcome, Refused):
+                self._send_refusal(arrived.item.name, outcome)
+            else:
+                stored.append((arrived, outcome))
+        if log.isEnabledFor(logging.INFO):
+            logs.info_each(log, (self._receipt_line(*one) for one in stored))
+        for arrived, outcome in stored:
+            size = arrived.size if arrived.digest else None
+            name = arrived.item.name
+            self._channel.send(Receipt(name, outcome, size, durable=durable, **arrived.digest))
+        self._channel.flush()
+
+    def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
+        name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
-        log.info(
-            "%s %s: %d bytes, %.3f s, %s",
-            self._peer, printable(name), arrived.size, seconds, outcome,
-            extra=logs.about(
-                "receipt", self._peer,
-                file_name=name, bytes=arrived.size, seconds=seconds, outcome=outcome,
-            ),
-        )  # fmt: skip
+        said = f"{self._peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
+        about = logs.about(
+            "receipt", self._peer, file_name=name, bytes=size, seconds=seconds, outcome=outcome
+        )
+        return Line(said, about)
 
     def _refuse(self, name: str, error: Refused) -> None:
         """The answer to something of which more may be on its way."""

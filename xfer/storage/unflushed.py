@@ -25,7 +25,6 @@ names that the others make: `SharedUnflushed` counts in memory that they share.
 import mmap
 import threading
 from array import array
-from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -39,7 +38,7 @@ class Unflushed:
     """In the memory of one process; any thread may call anything."""
 
     def __init__(self) -> None:
-        self._counts: Counter[bytes] = Counter()
+        self._counts: dict[bytes, int] = {}
         self._counting = threading.Lock()
 
     def __contains__(self, path: bytes) -> bool:
@@ -47,14 +46,15 @@ class Unflushed:
 
     def add(self, path: bytes) -> None:
         with self._counting:
-            self._counts[path] += 1
+            self._counts[path] = self._counts.get(path, 0) + 1
 
     def remove(self, paths: Iterable[bytes]) -> None:
         """As often as a path was added, it has to be removed."""
         with self._counting:
             for path in paths:
-                self._counts[path] -= 1
-                if not self._counts[path]:
+                if left := self._counts[path] - 1:
+                    self._counts[path] = left
+                else:
                     del self._counts[path]
 
 
