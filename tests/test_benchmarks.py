@@ -16,7 +16,16 @@ from tests.benchmarks.contender import Workspace
 from tests.benchmarks.delay import delayed
 from tests.benchmarks.processes import BenchmarkError, Child
 
-CONTENDERS = ["xfer", "rsync daemon", "scp", "rsync over ssh", "tar through nc", "md5sum"]
+CONTENDERS = [
+    "xfer",
+    "xfer unflushed",
+    "rsync daemon",
+    "flushed rsync daemon",
+    "scp",
+    "rsync over ssh",
+    "tar through nc",
+    "md5sum",
+]
 SENDS_ALWAYS_EVERYTHING = {"scp", "tar through nc", "md5sum"}
 
 

@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_names,
         default=[],
         metavar="NAME,NAME",
-        help="these and the first xfer; else all that can be had",
+        help="these and the first xfer; else all that can be had, but for what differs on a disk "
+        "only: 'xfer unflushed' and 'flushed rsync daemon'",
     )
     add("--on", type=Path, default="/dev/shm", metavar="DIR", help="where files are; else tmpfs")
     add(

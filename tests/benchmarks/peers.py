@@ -12,6 +12,7 @@ from tests.benchmarks.processes import Command, free_port
 from tests.benchmarks.ssh import RSYNC, SCP, over_ssh
 
 _RSYNC_DAEMON: Final = "rsync daemon"
+FLUSHED_RSYNC: Final = "flushed rsync daemon"
 _TAR: Final = "tar through nc"
 _MD5SUM: Final = "md5sum"
 _RSYNCD_CONFIGURATION: Final = """\
@@ -47,18 +48,22 @@ def rsync_daemon(workspace: Workspace) -> Iterator[list[Contender]]:
     )
     port = free_port()
 
-    def ready(destination: Path) -> contextlib.AbstractContextManager[Line]:
-        url = f"rsync://benchmark@127.0.0.1:{port}/destinations/{destination.name}/"
+    def contender(name: str, *options: str) -> Contender:
+        def ready(destination: Path) -> contextlib.AbstractContextManager[Line]:
+            url = f"rsync://benchmark@127.0.0.1:{port}/destinations/{destination.name}/"
 
-        def send(source: Path) -> None:
-            workspace.run([rsync, "-a", "--password-file", password_file, source, url])
+            def send(source: Path) -> None:
+                words: Command = ["-a", *options, "--password-file", password_file, source, url]
+                workspace.run([rsync, *words])
 
-        return contextlib.nullcontext(Line(send))
+            return contextlib.nullcontext(Line(send))
+
+        return Contender(name, ready)
 
     daemon = [rsync, "--daemon", "--no-detach", f"--config={configuration}", f"--port={port}"]
     with workspace.start(daemon) as server:
         server.wait_for_port(port)
-        yield [Contender(_RSYNC_DAEMON, ready)]
+        yield [contender(_RSYNC_DAEMON), contender(FLUSHED_RSYNC, "--fsync")]
 
 
 @contextlib.contextmanager
@@ -114,7 +119,7 @@ Peer = Callable[[Workspace], contextlib.AbstractContextManager[list[Contender]]]
 """Starts what its contenders share, and ends it. Unavailable if it cannot be had here."""
 
 PEERS: Final[Mapping[tuple[str, ...], Peer]] = {
-    (_RSYNC_DAEMON,): rsync_daemon,
+    (_RSYNC_DAEMON, FLUSHED_RSYNC): rsync_daemon,
     (SCP, RSYNC): over_ssh,
     (_TAR,): tar_through_nc,
     (_MD5SUM,): md5sum,

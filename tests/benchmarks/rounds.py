@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 
 from tests.benchmarks import works
 from tests.benchmarks.contender import Contender, Workspace
-from tests.benchmarks.peers import PEERS
+from tests.benchmarks.peers import FLUSHED_RSYNC, PEERS
 from tests.benchmarks.processes import BenchmarkError
 from tests.benchmarks.results import Run
 from tests.benchmarks.works import Work
-from tests.benchmarks.xfers import Xfer
+from tests.benchmarks.xfers import UNFLUSHED, Xfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,14 @@ class Field:
 def field_of(workspace: Workspace, xfers: Sequence[Xfer], wanted: Sequence[str]) -> Iterator[Field]:
     """Everybody who can send a file here; of them only the `wanted`, if any are named.
 
+    Whoever differs on a disk only is there only if named.
     BenchmarkError if the baseline, the first xfer's default, cannot, or for an unknown name.
     """
     own = [contender for xfer in xfers for contender in xfer.contenders(workspace)]
     names = [contender.name for contender in own] + [name for group in PEERS for name in group]
     if unknown := ", ".join(set(wanted) - set(names)):
         raise BenchmarkError(f"no such contender: {unknown}; there are: {', '.join(names)}")
-    chosen = {own[0].name, *wanted} if wanted else set(names)
+    chosen = {own[0].name, *wanted} if wanted else set(filterfalse(_is_for_disks, names))
     field = Field([], {})
     with contextlib.ExitStack() as servers:
         entered = own + list(_start_peers(workspace, chosen, field, servers))
@@ -44,6 +46,10 @@ def field_of(workspace: Workspace, xfers: Sequence[Xfer], wanted: Sequence[str])
                 if contender.name in chosen:
                     _try_out(workspace, contender, trial, field)
         yield field
+
+
+def _is_for_disks(name: str) -> bool:
+    return name == FLUSHED_RSYNC or name.endswith(f" {UNFLUSHED.name}")
 
 
 def _start_peers(

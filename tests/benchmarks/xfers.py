@@ -25,10 +25,12 @@ class Variant:
 
 
 DEFAULT: Final = Variant("")
+UNFLUSHED: Final = Variant("unflushed", receive=("--no-fsync",))
 VARIANTS: Final = (
     DEFAULT,
     Variant("blake3", send=("--checksum", "blake3")),
     Variant("plaintext", send=("--insecure-plaintext",), receive=("--insecure-plaintext",)),
+    UNFLUSHED,
 )
 
 
