@@ -43,7 +43,11 @@ def test_a_sender_keeps_to_its_limit(tmp_path: Path, mode: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "mode", [*BOTH, pytest.param([*TLS, "--workers", "2"], id="two processes")]
+    "mode",
+    [
+        *BOTH,
+        pytest.param([*TLS, "--workers", "2"], id="processes", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_receiver_s_limit_is_for_all_senders_together(tmp_path: Path, mode: list[str]) -> None:
     files = [tmp_path / f"part-{number}" for number in range(4)]

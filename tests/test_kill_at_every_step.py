@@ -31,8 +31,8 @@ from tests.strikes import KILL, PARTIALS, SIDES, STARTS, Fault, Point, Struck, s
 Value = TypeVar("Value")
 
 ERRORS: Final = ("error=EIO", "error=ENOSPC")
-SAMPLED_KILLS: Final = {"receiver": 5, "sender": 2, "start": 1, "first start": 1}
-SAMPLED_ERRORS: Final = 3
+SAMPLED_KILLS: Final = {"receiver": 3, "sender": 1, "start": 1, "first start": 1}
+SAMPLED_ERRORS: Final = 2
 _ENOUGH: Final = 400
 """No call happens so often: the search for the last index went wrong."""
 

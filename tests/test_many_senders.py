@@ -71,7 +71,13 @@ def send_at_once(site: Site, paths: Sequence[Path], home: Path) -> list[dict[str
     return [json.loads(Path(said).read_text().splitlines()[0]) for _, said in jobs]
 
 
-@pytest.mark.parametrize("size", [1000, MIB + MIB // 2], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(1000, id="small"),
+        pytest.param(MIB + MIB // 2, id="large", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_of_one_name_no_content_with_a_receipt_is_lost(
     busy: Site, tmp_path: Path, size: int
 ) -> None:

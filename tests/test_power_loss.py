@@ -143,6 +143,7 @@ def test_nor_does_it_where_there_are_no_hard_links(
     require_nothing_lost(cut_everywhere(job, disk, tmp_path / "trace"), capsys)
 
 
+@pytest.mark.exhaustive
 def test_nor_what_another_session_has_named_and_is_still_flushing(
     job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
