@@ -25,6 +25,7 @@ from tests.processes import (
     start,
 )
 from tests.proxy import Proxy, link
+from xfer.messages import Done, Plan, PlannedFile, Refusal
 
 AT_ONCE = 15.0
 """Seconds that starting and failing may take on a busy machine."""
@@ -120,6 +121,29 @@ def test_what_was_begun_and_is_gone_at_the_next_attempt_is_told(
     assert_failed(done, 7, "tree/begun was offered, and is not there any more")
     told = {record["file_name"]: record["outcome"] for record in done.records[:-1]}
     assert told == {"tree/begun": "failed", "tree/other": "stored", "tree": "stored"}
+
+
+def test_what_was_refused_is_told_although_nobody_is_there_at_the_next_attempt(
+    tmp_path: Path, document: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(AT_ONCE)
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        options = ["--insecure-plaintext", "--json", "--retry-for", "2"]
+        process = start(["send", *options, str(document), host], environment(tmp_path))
+        with listening.accept()[0] as connected:
+            listening.close()
+            connected.settimeout(AT_ONCE)
+            peer = Peer(connected, bytearray())
+            peer.offered()
+            busy = Refusal(document.name, "busy", "another session is at it", retryable=True)
+            peer.say(busy, Plan((PlannedFile(document.name, "refuse"),)))
+            peer.hear()
+            peer.say(Done())
+            done = finish(process)
+    assert done.code == 4
+    (told,) = done.records[:-1]
+    assert (told["file_name"], told["outcome"], told["code"]) == (document.name, "failed", "busy")
 
 
 def assert_all_told_once(done: Finished, names: set[str], count: int) -> None:

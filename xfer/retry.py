@@ -77,8 +77,8 @@ class _Attempts(Observer):
         self._job = job
         self._observer = observer
         self._settled: set[str] = set()
-        self._failed: dict[str, Result] = {}
-        self._owed: dict[str, Kind] = {}
+        self._owed: dict[str, Result] = {}
+        self._failure: XferError | None = None
         self._ended: XferError | None = None
         self.lost_input = False
         self._stands_at: dict[str, int] = {}
@@ -87,13 +87,12 @@ class _Attempts(Observer):
         """Try what is left. Why it is worth trying again, or not; None when all is done."""
         self.got_further = False
         self._ended = None
-        self._failed.clear()
+        self._failure = None
         try:
             self._send_what_is_left(self._job.options, self._job.connections)
         except XferError as error:
             self._ended = error
-        failures = (failure.error for failure in self._failed.values())
-        return self._ended or next(filter(None, failures), None)
+        return self._ended or self._failure
 
     def _send_what_is_left(self, options: Options, connections: int) -> None:
         open_channel = partial(connect, self._target, options.algorithm)
@@ -108,7 +107,7 @@ class _Attempts(Observer):
 
     def give_up(self) -> None:
         """Tell what failed. Raises what ended the last session early."""
-        for result in self._failed.values():
+        for result in self._owed.values():
             self._observer.settled(result)
         if self._ended and self.lost_input and self._ended.retryable:
             self._ended.add("standard input cannot be read twice, so it was not tried again")
@@ -129,7 +128,7 @@ class _Attempts(Observer):
                 self._observer.skipped(entry.size)
         for name in gone:
             error = LocalError(f"{name} was offered, and is not there any more")
-            self.settled(Result(name, self._owed[name], error=error))
+            self.settled(Result(name, self._owed[name].kind, error=error))
 
     # What the session tells
 
@@ -157,8 +156,8 @@ class _Attempts(Observer):
 
     def settled(self, result: Result) -> None:
         if result.error and result.error.retryable:
-            self._failed[result.name] = result
-            self._owed[result.name] = result.kind
+            self._owed[result.name] = result
+            self._failure = self._failure or result.error
             return
         self._owed.pop(result.name, None)
         if result.name in self._settled and not result.error:
