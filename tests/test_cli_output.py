@@ -306,3 +306,9 @@ def test_wrong_usage_is_code_2_and_explained(tmp_path: Path, arguments: list[str
     assert_failed(done, 2, "")
     assert done.err
     assert done.out == ""
+
+
+def test_a_rate_is_of_what_travelled_and_nothing_else(nas: Site, document: Path) -> None:
+    first, second = nas.send(document), nas.send(document)
+    assert re.search(r"13 B in [\d.]+ s \([\d.]+ \w+/s\): verified", first.err), first
+    assert re.search(r"\(1 unchanged\), 13 B in [\d.]+ s: verified", second.err), second

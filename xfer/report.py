@@ -44,7 +44,7 @@ class Report(Observer):
         self._began = time.monotonic()
         self._speaking = threading.Lock()
         self._outcomes: Counter[str] = Counter()
-        self._receipts = self._bytes = self._failed = 0
+        self._receipts = self._bytes = self._sent = self._failed = 0
         self._durable = True
         self._unprinted = ""
         self._errors: dict[int, XferError] = {}
@@ -56,11 +56,12 @@ class Report(Observer):
             self._bar.sending(name)
 
     def sent(self, size: int) -> None:
-        if self._bar:
-            self._bar.sent(size)
+        self._sent += size
+        self.skipped(size)
 
     def skipped(self, size: int) -> None:
-        self.sent(size)
+        if self._bar:
+            self._bar.sent(size)
 
     def waiting(self, name: str, done: int, size: int) -> None:
         if self._bar and size:
@@ -146,7 +147,7 @@ class Report(Observer):
             f"{count} file{'' if count == 1 else 's'}"
             + (f" ({', '.join(details)})" if details else "")
             + f", {in_units(self._bytes)} in {seconds:.1f} s"
-            + f" ({in_units(self._bytes / max(seconds, 0.001))}/s)"
+            + (f" ({in_units(self._sent / max(seconds, 0.001))}/s)" if self._sent else "")
             + (f": verified and on disk at {where}" if self._durable else _NOT_DURABLE)
         )
 
