@@ -21,7 +21,7 @@ import pytest
 from xfer import auth, digests, frames, messages, tls
 from xfer.channel import Channel
 from xfer.errors import XferError
-from xfer.messages import Done, Error, Message, PlannedFile, Welcome
+from xfer.messages import Done, Error, Message, PlannedFile, Welcome, Working
 
 Value = TypeVar("Value")
 
@@ -287,10 +287,11 @@ class HandSender:
 
 
 def codes(answers: Sequence[Message]) -> list[tuple[str, str]]:
-    """The type of each answer, with its code or outcome."""
+    """The type of each answer, with its code or outcome; a sign of life is none."""
     return [
         (answer.type, str(getattr(answer, "code", getattr(answer, "outcome", ""))))
         for answer in answers
+        if not isinstance(answer, Working)
     ]
 
 
