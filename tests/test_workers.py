@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import random
 import signal
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from tests.processes import (
     wait_until,
 )
 from tests.test_admission import prove_wrongly
-from tests.test_many_senders import send_at_once
+from tests.test_many_senders import SIZES, assert_none_is_lost, send_at_once
 from xfer.messages import Message, Plan, Refusal
 
 MANY: Final = 24
@@ -124,24 +123,11 @@ def test_every_worker_gets_some(crew: Site) -> None:
         assert len(senders) == 4
 
 
-@pytest.mark.parametrize(
-    "size",
-    [
-        pytest.param(1000, id="small"),
-        pytest.param(MIB + MIB // 2, id="large", marks=pytest.mark.exhaustive),
-    ],
-)
+@pytest.mark.parametrize("size", SIZES)
 def test_of_one_name_no_content_with_a_receipt_is_lost(
     crew: Site, tmp_path: Path, size: int
 ) -> None:
-    files = [tmp_path / str(number) / f"{tmp_path.name}.bin" for number in range(MANY)]
-    for number, file in enumerate(files):
-        file.parent.mkdir()
-        file.write_bytes(random.Random(number).randbytes(size))
-    told = send_at_once(crew, files, tmp_path)
-    assert sorted(said["outcome"] for said in told) == ["stored"] + (MANY - 1) * ["versioned"]
-    kept = [crew.stored(files[0]).read_bytes(), *crew.versions(files[0])]
-    assert sorted(kept) == sorted(file.read_bytes() for file in files)
+    assert_none_is_lost(crew, tmp_path, senders=MANY, size=size)
 
 
 def test_a_file_that_another_worker_receives_is_busy(crew: Site) -> None:
