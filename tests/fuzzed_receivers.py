@@ -37,6 +37,7 @@ from xfer.messages import (
     Welcome,
     Working,
 )
+from xfer.outcomes import Outcome
 
 NAME: Final = "victim.txt"
 _QUIET_SECONDS: Final = 0.05
@@ -200,7 +201,7 @@ def _answer_files(
         (
             Plan((PlannedFile(NAME, mutate.random.choice(["send", "resume", "skip", "refuse"])),)),
             Working(NAME, 1, 2),
-            Receipt(NAME, "stored", len(BODY), MD5),
+            Receipt(NAME, Outcome.STORED, len(BODY), MD5),
             Done(),
         ),
     )

@@ -20,11 +20,12 @@ from tests.mutations import BODY, MD5
 from tests.processes import KEY, PATIENCE, Finished, environment, start
 from xfer import auth, messages, tls
 from xfer.messages import Challenge, Message, Offer, Proof, Receipt, Welcome
+from xfer.outcomes import Outcome
 
 NAME: Final = "victim.txt"
 SIBLING: Final = "sibling.txt"
 SIBLINGS: Final = b"what nobody asked to be sent"
-RECEIPT: Final = Receipt(NAME, "stored", len(BODY), MD5)
+RECEIPT: Final = Receipt(NAME, Outcome.STORED, len(BODY), MD5)
 
 
 @dataclass(slots=True)

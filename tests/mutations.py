@@ -26,6 +26,7 @@ from xfer.messages import (
     Welcome,
     Working,
 )
+from xfer.outcomes import Outcome
 
 HEX: Final = "0123456789abcdef" * 4
 BODY: Final = b"what matters\n"
@@ -43,7 +44,7 @@ EVERY_MESSAGE: Final[list[Message]] = [
     SymlinkHeader("fuzz/link", "../a.txt"),
     Offer((OfferedFile(NAME, 12, 7, 0o600, MD5), OfferedFile("b", 0)), "blake3"),
     Plan((PlannedFile(NAME, "send"), PlannedFile("b", "resume", 7, None, HEX))),
-    Receipt(NAME, "stored", len(BODY), MD5),
+    Receipt(NAME, Outcome.STORED, len(BODY), MD5),
     Refusal(NAME, "exists", "taken", retryable=False),
     Error("busy", "later", retryable=True),
     Working(NAME, 1, 2),

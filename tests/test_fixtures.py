@@ -25,6 +25,7 @@ from xfer.messages import (
     Welcome,
     Working,
 )
+from xfer.outcomes import Outcome
 
 WIRE = Path(__file__).parents[1] / "fixtures" / "wire"
 OPENING = json.loads((WIRE / "opening.json").read_text())
@@ -50,7 +51,7 @@ GOLDEN: dict[str, Message] = {
         (PlannedFile("docs/a.txt", "skip"), PlannedFile("b.log", "resume", 12, MD5)),
     ),
     "working": Working("b.log", 1_048_576, 5_000_000),
-    "receipt": Receipt("docs/a.txt", "versioned", 12, MD5),
+    "receipt": Receipt("docs/a.txt", Outcome.VERSIONED, 12, MD5),
     "refusal": Refusal(
         "../a.txt",
         "bad_name",

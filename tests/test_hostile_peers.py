@@ -26,6 +26,7 @@ from xfer import auth, tls
 from xfer.channel import Channel
 from xfer.errors import AuthenticationError
 from xfer.messages import Challenge, Done, Error, Hello, Message, Proof, Receipt, Refusal, Welcome
+from xfer.outcomes import Outcome
 
 Script = Callable[[Channel], object]
 
@@ -44,7 +45,9 @@ def assert_ended(done: Finished, code: int) -> None:
 
 
 def receipt(file: str, size: int = 13, content: bytes = b"what matters\n") -> Receipt:
-    return Receipt(file, "stored", size, hashlib.md5(content, usedforsecurity=False).hexdigest())
+    return Receipt(
+        file, Outcome.STORED, size, hashlib.md5(content, usedforsecurity=False).hexdigest()
+    )
 
 
 def wrong_answers(name: str) -> dict[str, list[Message]]:
@@ -52,7 +55,7 @@ def wrong_answers(name: str) -> dict[str, list[Message]]:
         "for another file": [receipt("other")],
         "of another size": [receipt(name, size=12)],
         "of another digest": [receipt(name, content=b"what matterz\n")],
-        "without a digest": [Receipt(name, "stored")],
+        "without a digest": [Receipt(name, Outcome.STORED)],
         "twice": [receipt(name), receipt(name)],
         "none": [Done()],
         "of another kind": [Hello(1, "default", 64 * "0")],

@@ -46,6 +46,7 @@ from xfer.messages import (
     Working,
 )
 from xfer.observer import Observer
+from xfer.outcomes import Outcome
 from xfer.sender import Options, SendSession
 
 _SECONDS: Final = 6.0
@@ -264,12 +265,12 @@ HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
     "a receipt before the file": (in_turn(Peer.open, saying(RECEIPT, Done())), 5, "not sent"),
     "a receipt before the plan": (in_turn(Peer.offered, saying(RECEIPT, Done())), 5, "not sent"),
     "a receipt for a directory in a file's place": (
-        in_turn(Peer.sent, saying(Receipt(NAME, "stored"))), 5, "not sent",
+        in_turn(Peer.sent, saying(Receipt(NAME, Outcome.STORED))), 5, "not sent",
     ),
     "a plan for an unknown name": (plan(PlannedFile("/etc/passwd", "send")), 5, "not offered"),
     "a plan for its neighbour": (plan(PlannedFile(SIBLING, "send")), 5, "not offered"),
-    "a negative offset": (raw_plan(b'"action":"resume","offset":-1'), 5, "unusable offset"),
-    "an unknown action": (raw_plan(b'"action":"delete"'), 5, "unusable action"),
+    "a negative offset": (raw_plan(b'"action":"resume","offset":-1'), 5, "].offset"),
+    "an unknown action": (raw_plan(b'"action":"delete"'), 5, "].action"),
     "refused, and no refusal": (
         plan(PlannedFile(NAME, "refuse")), 4, SILENT,
     ),

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +29,7 @@ from xfer.messages import (
     Working,
 )
 from xfer.messages.offers import in_frames
+from xfer.outcomes import Outcome
 
 HEX = "0123456789abcdef" * 4
 MD5 = HEX[:32]
@@ -52,9 +52,9 @@ PAIRS: list[tuple[Message, Fields]] = [
     (DirectoryHeader(NAME), {"file_name": NAME}),
     (DirectoryHeader(NAME, 0, 0), {"file_name": NAME, "mode": 0, "mtime_ns": 0}),
     (SymlinkHeader(NAME, "../x"), {"file_name": NAME, "target": "../x"}),
-    (Receipt(NAME, "stored"), {"file_name": NAME, "outcome": "stored"}),
+    (Receipt(NAME, Outcome.STORED), {"file_name": NAME, "outcome": "stored"}),
     (
-        Receipt(NAME, "stored", 0, MD5, HEX),
+        Receipt(NAME, Outcome.STORED, 0, MD5, HEX),
         {"file_name": NAME, "outcome": "stored", "file_size": 0, "md5": MD5, "blake3": HEX},
     ),
     (
@@ -249,11 +249,9 @@ def test_texts_may_be_as_long_as_they_may_be() -> None:
     assert parse({"type": "error", **FULL["error"], "code": "x" * 64})
 
 
-def test_a_message_is_checked_when_it_is_made_and_then_stays_as_it_is() -> None:
-    with pytest.raises(ProtocolError):
-        Proof("00")
+def test_a_message_stays_as_it_is() -> None:
     proof = Proof(HEX)
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         proof.mac = "00"  # type: ignore[misc]  # the point of the test
 
 

@@ -17,6 +17,7 @@ import pytest
 from tests.processes import PATIENCE, unprivileged, wait_until
 from tests.test_store_contract import commit
 from xfer.errors import Code, Refused
+from xfer.outcomes import Outcome
 from xfer.storage import (
     Access,
     IfExists,
@@ -25,7 +26,6 @@ from xfer.storage import (
     Metadata,
     NewFile,
     NewSymlink,
-    Outcome,
     Partial,
 )
 from xfer.storage.local import LocalStore

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xfer.errors import Code, Refused
+from xfer.outcomes import Outcome
 from xfer.storage import (
     Intake,
     Item,
@@ -24,7 +25,6 @@ from xfer.storage import (
     NewDirectory,
     NewFile,
     NewSymlink,
-    Outcome,
     Store,
 )
 from xfer.storage.local import LocalStore

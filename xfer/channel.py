@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from xfer import frames, messages
 from xfer.bandwidth import Bandwidth
 from xfer.errors import ProtocolError, XferError, from_peer
-from xfer.messages import Error, Message
+from xfer.messages import Error, Message, type_of
 from xfer.pace import Pace
 from xfer.stopping import Interrupted, StopSignal
 from xfer.transport import Meanwhile, Transport
@@ -260,4 +260,4 @@ def expected(message: Message, kind: type[SpecificMessage]) -> SpecificMessage:
         return message
     if isinstance(message, Error):
         raise from_peer(message.code, message.message, retryable=message.retryable)
-    raise ProtocolError(f"a {message.type} message where {kind.type} was expected")
+    raise ProtocolError(f"a {message.type} message where {type_of(kind)} was expected")

@@ -18,7 +18,8 @@ from typing import Final
 
 from xfer.digests import Beside
 from xfer.errors import ConnectionLost, Refused
-from xfer.storage import Intake, Item, NewFile, Outcome, Steps, refusal
+from xfer.outcomes import Outcome
+from xfer.storage import Intake, Item, NewFile, Steps, refusal
 
 _ITEM_WEIGHT: Final = 64 * 1024
 """What an item counts at least beside its bytes; it has a place in memory."""

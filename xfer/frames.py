@@ -21,7 +21,11 @@ Read = Callable[[int], bytes]
 
 def encode(fields: Mapping[str, object]) -> bytes:
     """The frame that carries `fields`. ProtocolError if they do not fit into one."""
-    payload = _ENCODER.encode(fields).encode("ascii")
+    return framed(_ENCODER.encode(fields).encode("ascii"))
+
+
+def framed(payload: bytes) -> bytes:
+    """The frame with these JSON bytes. ProtocolError if they do not fit into one."""
     if len(payload) > MAX_PAYLOAD:
         raise ProtocolError(f"a message of {len(payload)} bytes does not fit into a frame")
     return _PREFIX.pack(len(payload)) + payload

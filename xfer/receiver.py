@@ -34,6 +34,7 @@ from xfer.messages import (
 )
 from xfer.messages.offers import in_frames
 from xfer.names import printable
+from xfer.outcomes import Outcome
 from xfer.patience import SIGN_SECONDS, Patience, Progress
 from xfer.stopping import Interrupted, StopSignal
 from xfer.storage import (
@@ -43,7 +44,6 @@ from xfer.storage import (
     NewDirectory,
     NewFile,
     NewSymlink,
-    Outcome,
     Partial,
 )
 from xfer.transport import Meanwhile

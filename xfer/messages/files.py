@@ -1,24 +1,11 @@
 """What a sender sends: files and their parts, directories, links."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
-
 from xfer.errors import ProtocolError
-from xfer.messages.base import Message, check
-from xfer.messages.validation import (
-    BLAKE3,
-    MAX_INTEGER,
-    MD5,
-    MODE,
-    SIZE,
-    SIZE_OR_NONE,
-    TEXT,
-    TIME,
-)
+from xfer.messages.base import Message
+from xfer.messages.validation import MAX_INTEGER, Blake3, Md5, Mode, Size, Text, Time
 
 
-@dataclass(frozen=True, slots=True)
-class FileHeader(Message):
+class FileHeader(Message, frozen=True, tag="file"):
     """A file, or the part of one that starts at `offset`; `body` raw bytes follow.
 
     `file_size` (bytes) is None while the sender does not know it. Exactly one
@@ -27,18 +14,16 @@ class FileHeader(Message):
     since 1970.
     """
 
-    type: ClassVar = "file"
-    file_name: str = field(metadata=TEXT)
-    file_size: int | None = field(metadata=SIZE_OR_NONE)
-    md5: str | None = field(default=None, metadata=MD5)
-    blake3: str | None = field(default=None, metadata=BLAKE3)
-    offset: int = field(default=0, metadata=SIZE)
-    length: int | None = field(default=None, metadata=SIZE)
-    mode: int | None = field(default=None, metadata=MODE)
-    mtime_ns: int | None = field(default=None, metadata=TIME)
+    file_name: Text
+    file_size: Size | None
+    md5: Md5 | None = None
+    blake3: Blake3 | None = None
+    offset: Size = 0
+    length: Size | None = None
+    mode: Mode | None = None
+    mtime_ns: Time | None = None
 
     def __post_init__(self) -> None:
-        check(self)
         if (self.md5 is None) is (self.blake3 is None):
             raise ProtocolError("a file message has one digest, md5 or blake3")
         if self.length is None and self.file_size is None:
@@ -82,20 +67,16 @@ class FileHeader(Message):
         return self.md5 or self.blake3 or ""
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryHeader(Message):
+class DirectoryHeader(Message, frozen=True, tag="directory"):
     """A directory, to be there with this mode and time."""
 
-    type: ClassVar = "directory"
-    file_name: str = field(metadata=TEXT)
-    mode: int | None = field(default=None, metadata=MODE)
-    mtime_ns: int | None = field(default=None, metadata=TIME)
+    file_name: Text
+    mode: Mode | None = None
+    mtime_ns: Time | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SymlinkHeader(Message):
+class SymlinkHeader(Message, frozen=True, tag="symlink"):
     """A symbolic link and the text it holds."""
 
-    type: ClassVar = "symlink"
-    file_name: str = field(metadata=TEXT)
-    target: str = field(metadata=TEXT)
+    file_name: Text
+    target: Text

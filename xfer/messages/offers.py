@@ -1,57 +1,37 @@
 """What a sender has, and what a receiver wants of it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import ClassVar, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
-from xfer.messages.base import USABLE, Message, Object, check, unusable
-from xfer.messages.parsing import made
-from xfer.messages.validation import (
-    BLAKE3,
-    DIGEST_BYTES,
-    MD5,
-    MODE,
-    SIZE,
-    TEXT,
-    TIME,
-    Check,
-    one_of,
-)
+from msgspec import Meta
+
+from xfer.messages.base import Message, Object
+from xfer.messages.validation import Algorithm, Blake3, Md5, Mode, Size, Text, Time
 
 MAX_OFFERED: Final = 1024
 """Files in one offer."""
-ACTIONS: Final = ("send", "resume", "skip", "refuse")
-_ACTION: Final = one_of(ACTIONS)
-_ALGORITHM: Final = one_of(tuple(DIGEST_BYTES))
-_FILES: Final[Check] = {
-    USABLE: lambda value: isinstance(value, list | tuple) and len(value) <= MAX_OFFERED
-}
 _FRAME_FILES: Final = 100
 _FRAME_TEXT: Final = 6000
 """UTF-16 units in the names of one frame: JSON takes up to six bytes for each."""
 Item = TypeVar("Item")
-Listed = TypeVar("Listed", "OfferedFile", "PlannedFile")
 
 
-@dataclass(frozen=True, slots=True)
-class OfferedFile(Object):
+class OfferedFile(Object, frozen=True):
     """One file of an offer. The digest of all of it is there if contents are to be compared."""
 
-    type: ClassVar = "offer"
-    file_name: str = field(metadata=TEXT)
-    file_size: int = field(metadata=SIZE)
-    mtime_ns: int | None = field(default=None, metadata=TIME)
-    mode: int | None = field(default=None, metadata=MODE)
-    md5: str | None = field(default=None, metadata=MD5)
-    blake3: str | None = field(default=None, metadata=BLAKE3)
+    file_name: Text
+    file_size: Size
+    mtime_ns: Time | None = None
+    mode: Mode | None = None
+    md5: Md5 | None = None
+    blake3: Blake3 | None = None
 
     @property
     def digest(self) -> str | None:
         return self.md5 or self.blake3
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile(Object):
+class PlannedFile(Object, frozen=True):
     """What is to be done with one offered file.
 
     "send" it all, "resume" at `offset` (bytes) if the digest of what comes
@@ -59,41 +39,28 @@ class PlannedFile(Object):
     a refusal.
     """
 
-    type: ClassVar = "plan"
-    file_name: str = field(metadata=TEXT)
-    action: str = field(metadata=_ACTION)
-    offset: int = field(default=0, metadata=SIZE)
-    md5: str | None = field(default=None, metadata=MD5)
-    blake3: str | None = field(default=None, metadata=BLAKE3)
+    file_name: Text
+    action: Literal["send", "resume", "skip", "refuse"]
+    offset: Size = 0
+    md5: Md5 | None = None
+    blake3: Blake3 | None = None
 
     @property
     def digest(self) -> str | None:
         return self.md5 or self.blake3
 
 
-@dataclass(frozen=True, slots=True)
-class Offer(Message):
+class Offer(Message, frozen=True, tag="offer"):
     """Sender: what I have. `digest` is the kind that it will use."""
 
-    type: ClassVar = "offer"
-    files: tuple[OfferedFile, ...] = field(metadata=_FILES)
-    digest: str = field(default="md5", metadata=_ALGORITHM)
-
-    def __post_init__(self) -> None:
-        check(self)
-        object.__setattr__(self, "files", _listed(self.files, OfferedFile))
+    files: Annotated[tuple[OfferedFile, ...], Meta(max_length=MAX_OFFERED)]
+    digest: Algorithm = "md5"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan(Message):
+class Plan(Message, frozen=True, tag="plan"):
     """Receiver: what I want of it, in the order in which it was offered."""
 
-    type: ClassVar = "plan"
-    files: tuple[PlannedFile, ...] = field(metadata=_FILES)
-
-    def __post_init__(self) -> None:
-        check(self)
-        object.__setattr__(self, "files", _listed(self.files, PlannedFile))
+    files: Annotated[tuple[PlannedFile, ...], Meta(max_length=MAX_OFFERED)]
 
 
 def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator[list[Item]]:
@@ -114,14 +81,3 @@ def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator
 def _units(name: str) -> int:
     """JSON spells a character beyond the first 65,536, an emoji for example, as two."""
     return len(name) if name.isascii() else len(name.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def _listed(items: Iterable[object], kind: type[Listed]) -> tuple[Listed, ...]:
-    """The files of an offer or a plan, whether made here or parsed from the wire."""
-    return tuple(item if isinstance(item, kind) else _parsed(kind, item) for item in items)
-
-
-def _parsed(kind: type[Listed], item: object) -> Listed:
-    if not isinstance(item, dict):
-        raise unusable(kind, "files")
-    return made(kind, item)

@@ -1,51 +1,40 @@
 """The four messages with which both sides prove themselves."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import Annotated, Final
 
-from xfer.messages.base import USABLE, Message
-from xfer.messages.validation import SHA256, SIZE, TRUTH, Check, text
+from msgspec import Meta
+
+from xfer.messages.base import Message
+from xfer.messages.validation import Sha256, Size
 
 VERSION: Final = 1
-_KEY_ID: Final = text(255)
-_WORDS: Final[Check] = {
-    USABLE: lambda value: isinstance(value, list) and all(isinstance(word, str) for word in value)
-}
 
 
-@dataclass(frozen=True, slots=True)
-class Hello(Message):
+class Hello(Message, frozen=True, tag="hello"):
     """Sender, first: who I am and a fresh nonce (32 bytes, as hex)."""
 
-    type: ClassVar = "hello"
-    version: int = field(metadata=SIZE)
-    key_id: str = field(metadata=_KEY_ID)
-    nonce: str = field(metadata=SHA256)
+    version: Size
+    key_id: Annotated[str, Meta(max_length=255)]
+    nonce: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge(Message):
+class Challenge(Message, frozen=True, tag="challenge"):
     """Receiver: a fresh nonce of its own (32 bytes, as hex)."""
 
-    type: ClassVar = "challenge"
-    version: int = field(metadata=SIZE)
-    nonce: str = field(metadata=SHA256)
+    version: Size
+    nonce: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Proof(Message):
+class Proof(Message, frozen=True, tag="proof"):
     """Sender: HMAC-SHA256 over the opening so far (32 bytes, as hex)."""
 
-    type: ClassVar = "proof"
-    mac: str = field(metadata=SHA256)
+    mac: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome(Message):
+class Welcome(Message, frozen=True, tag="welcome"):
     """Receiver: its own proof, and what it allows; sizes in bytes."""
 
-    type: ClassVar = "welcome"
-    mac: str = field(metadata=SHA256)
-    digests: list[str] = field(metadata=_WORDS)
-    durable: bool = field(default=True, metadata=TRUTH)
-    max_file_size: int | None = field(default=None, metadata=SIZE)
+    mac: Sha256
+    digests: list[str]
+    durable: bool = True
+    max_file_size: Size | None = None

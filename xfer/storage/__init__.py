@@ -13,17 +13,10 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from xfer.errors import Code, Refused
+from xfer.outcomes import Outcome
 
 PARTIAL_DAYS: Final = 7.0
 """For so long a partial waits for somebody to come back for it."""
-
-
-class Outcome(StrEnum):
-    """What became of a name; the words that a receipt carries."""
-
-    STORED = "stored"
-    VERSIONED = "versioned"
-    UNCHANGED = "unchanged"
 
 
 class IfExists(StrEnum):

@@ -22,13 +22,13 @@ from typing import Self
 
 from xfer import names
 from xfer.errors import Code, Refused
+from xfer.outcomes import Outcome
 from xfer.storage import (
     IfExists,
     Item,
     NewDirectory,
     NewFile,
     NewSymlink,
-    Outcome,
     Steps,
     refusal,
 )

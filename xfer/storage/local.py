@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from xfer.errors import Code, LocalError, Refused, UsageError
 from xfer.names import from_bytes, to_bytes
+from xfer.outcomes import Outcome
 from xfer.storage import (
     PARTIAL_DAYS,
     Access,
@@ -19,7 +20,6 @@ from xfer.storage import (
     Limits,
     Metadata,
     NewFile,
-    Outcome,
     Partial,
     Steps,
     refusal,
