@@ -8,10 +8,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec import field
 
 import xfer
 from tests.processes import (
@@ -232,15 +232,14 @@ def test_a_change_needs_no_signal(tmp_path: Path, document: Path) -> None:
 # What strangers can measure
 
 
-@dataclass(frozen=True, slots=True)
-class Counting(Key):
+class Counting(Key, frozen=True):
     """A key that keeps count of the proofs it was asked for."""
 
-    asked: list[bytes] = field(default_factory=list, compare=False)
+    asked: list[bytes] = field(default_factory=list)
 
     def client_proof(self, transcript: bytes) -> bytes:
         self.asked.append(transcript)
-        return super(Counting, self).client_proof(transcript)
+        return super().client_proof(transcript)
 
 
 def test_as_much_is_computed_for_a_key_id_that_nobody_has(

@@ -23,8 +23,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.errors import Code, Refused
@@ -40,8 +41,7 @@ _MOST_REMEMBERED: Final = 4096
 _IPV6_HOST_BITS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What the world may take of a receiver.
 
     `opening_seconds` is for TLS, the opening and the first message after it,
@@ -57,8 +57,7 @@ class Rules:
     bwlimit: int = 0
 
 
-@dataclass(eq=False, slots=True)
-class Visitor:
+class Visitor(Struct, eq=False):
     """One connection. `cut_off` makes everybody who waits on it fail, at once."""
 
     network: str

@@ -21,8 +21,9 @@ import re
 import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from xfer.channel import Channel, expected
 from xfer.errors import AuthenticationError, LocalError, ProtocolError
@@ -36,11 +37,13 @@ MOST_KEYS: Final = 2
 _GENERATED: Final = re.compile(r"xfer-key-([A-Za-z0-9_-]{43})")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """32 bytes that both sides hold; kept out of every printed form."""
 
-    secret: bytes = field(repr=False)
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return "Key()"
 
     def client_proof(self, transcript: bytes) -> bytes:
         return _mac(_mac(self.secret, b"xfer/1 client proof"), transcript)

@@ -12,8 +12,9 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from xfer import auth, config, listening, tls
 from xfer.admission import Rules
@@ -28,8 +29,7 @@ _DESCRIPTORS_A_SENDER = 8
 """Its socket, its way into the store, and some files: fewer make it slower, not wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a receiver is about to be started with."""
 
     directory: str

@@ -13,8 +13,9 @@ import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from xfer.digests import Beside
 from xfer.errors import ConnectionLost, Refused
@@ -33,8 +34,7 @@ FULL: Final = 32 * 1024 * 1024
 EMPTY: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """Something that only a commit keeps from its receipt.
 
     `size` in bytes, and `digest` as hex by its kind, for files.

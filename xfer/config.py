@@ -2,8 +2,9 @@
 
 import os
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import private
 from xfer.auth import DEFAULT_KEY_ID, generate_secret
@@ -26,8 +27,7 @@ _MAX_KEY_ID: Final = 255
 _MAX_SECRET: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """A host and a port, as in `HOST[:PORT]`."""
 
     host: str

@@ -2,8 +2,9 @@
 
 import socket
 import time
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import auth, tls
 from xfer.auth import Key
@@ -23,8 +24,7 @@ OPENING_SECONDS: Final = 30.0
 """Connecting, TLS and the opening together may take so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where to send, and as whom. `timeout` in seconds; `plaintext` leaves TLS out."""
 
     host: str

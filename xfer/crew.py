@@ -19,8 +19,9 @@ import select
 import signal
 import threading
 import time
-from dataclasses import dataclass
 from typing import Final, NoReturn
+
+from msgspec import Struct
 
 from xfer import logs, serving
 from xfer.api import Receiver
@@ -38,8 +39,7 @@ _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _WATCHED: Final = (*_STOPS, signal.SIGCHLD, signal.SIGALRM)
 
 
-@dataclass(slots=True)
-class _Worker:
+class _Worker(Struct):
     """One number, and the process that has it now; 0 while there is none."""
 
     number: int

@@ -11,8 +11,9 @@ number.
 
 import struct
 import time
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from xfer.admission import Admission, Penalties, Places, Rules
 from xfer.errors import UsageError

@@ -19,9 +19,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from xfer import auth, config, logs, names, private
 from xfer.auth import Key
@@ -46,8 +47,7 @@ class Expired(AuthenticationError):
     """The proof was right, and came too late."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """What one key id opens, and with which keys; no more from `expires` on (None: always)."""
 
     keys: tuple[Key, ...]

@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
+
+from msgspec import Struct
 
 from xfer.errors import XferError
 from xfer.names import printable
@@ -32,8 +33,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Who is on the other side. `key_id` is empty until that is proved."""
 
     address: str
@@ -62,8 +62,7 @@ def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, o
     return {"fields": {"event": event} | who | fields}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One of several that are logged together: its sentence, and what it is `about`."""
 
     sentence: str

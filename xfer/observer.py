@@ -1,15 +1,15 @@
 """What a job tells whoever watches it: what is under way, and how each thing ended."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from xfer.errors import XferError
 from xfer.patience import Progress
 from xfer.tree import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """How one thing that was to be sent ended: with an outcome, or with an error.
 
     `size` in bytes and `digest` as hex, for files that were stored.

@@ -5,8 +5,9 @@ Reading and hashing the next part happens while the one before is sent.
 
 import itertools
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import digests
 from xfer.digests import Beside, Digest
@@ -21,16 +22,14 @@ _BUFFERS: Final = 3
 """One part is sent, one is ready, one is being read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(Struct, frozen=True):
     """Where in a file the sending begins (bytes), and the digest of what comes before."""
 
     offset: int
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """Bytes of a file, from `offset` on. `file_size` is None while it is not known."""
 
     offset: int

@@ -6,8 +6,9 @@ And the other end of that: for how long such a word is taken for it.
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from xfer.digests import Beside
 from xfer.errors import PeerTimeout
@@ -22,8 +23,7 @@ _SLOWEST_WORK: Final = 1024 * 1024
 """one for so many bytes of the largest file that it may be at work on."""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(Struct):
     """How far some work is: `done` of `size` bytes of `name`."""
 
     name: str

@@ -8,9 +8,10 @@ is not retryable is told at once.
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+
+from msgspec import Struct, field
 
 from xfer import tree
 from xfer.batches import InOrder
@@ -28,8 +29,7 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """What to send, and how. `-` among `paths` is standard input, stored as `stream_name`.
 
     Up to so many `connections` share the work.

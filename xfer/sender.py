@@ -8,9 +8,10 @@ it against what was sent. Knows no terminal and no store.
 import contextlib
 import threading
 from collections import deque
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, TypeGuard
+
+from msgspec import Struct
 
 from xfer import digests
 from xfer.batches import Batch, Batches
@@ -47,8 +48,7 @@ from xfer.tree import Entry, Kind, Unsendable
 UNCHANGED: Final = "unchanged"
 
 
-@dataclass(slots=True)
-class _Unsettled:
+class _Unsettled(Struct):
     """What is offered or sent, and what its receipt has to say of it."""
 
     kind: Kind
@@ -57,8 +57,7 @@ class _Unsettled:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How to send. `compare_contents` where equal size and time are not enough to skip."""
 
     algorithm: str = digests.DEFAULT

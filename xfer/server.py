@@ -7,9 +7,10 @@ import select
 import socket
 import socketserver
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from xfer import auth, digests, logs, memory
 from xfer.admission import Admission, Rules, Visitor
@@ -42,8 +43,7 @@ _ITS_OWN_FAULT: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.E
 _STRANGERS_DRAIN_BYTES: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """What a sender has to meet. `identity` is None for plaintext; `timeout` in seconds.
 
     `grants` is asked at each connection for what the key ids open.

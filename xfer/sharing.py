@@ -7,8 +7,9 @@ that there are several threads.
 
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from xfer.batches import OPEN_DIRECTORIES, Batch, directories
 from xfer.errors import XferError

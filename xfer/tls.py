@@ -11,8 +11,9 @@ import hashlib
 import os
 import secrets
 import ssl
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import private
 from xfer.errors import LocalError
@@ -29,8 +30,7 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What the receiver shows: its context, and the binding of its certificate."""
 
     context: ssl.SSLContext

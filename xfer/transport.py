@@ -13,9 +13,10 @@ import ssl
 import termios
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from xfer.bandwidth import Bandwidth
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
@@ -30,8 +31,7 @@ _STRANGERS_BYTES: Final = 8 * 1024
 """Of records, which are received at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meanwhile:
+class Meanwhile(Struct, frozen=True):
     """What to do when there is nothing to receive, until something comes.
 
     `go_on` is called before each wait, and again when something can be read

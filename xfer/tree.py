@@ -9,9 +9,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import names
 from xfer.errors import LocalError, UsageError, XferError
@@ -36,8 +37,7 @@ class OpenDirectory:
         os.close(self.descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One thing to send. `parent` is the directory it was found in; None for a given path."""
 
     kind: Kind
@@ -60,8 +60,7 @@ class Entry:
         return self.status.st_mtime_ns if self.status else None
 
 
-@dataclass(frozen=True, slots=True)
-class Unsendable:
+class Unsendable(Struct, frozen=True):
     """Something that was to be sent and cannot be."""
 
     name: str
@@ -121,8 +120,7 @@ def _own_name(path: str) -> str:
     return names.from_bytes(os.fsencode(name))
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
+class _Level(Struct, frozen=True):
     """A directory that is being walked: its descriptor, and what is left in it."""
 
     entry: Entry

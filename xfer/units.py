@@ -4,9 +4,10 @@ import os
 import pwd
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from xfer.config import DEFAULT_PORT
 from xfer.errors import LocalError
@@ -19,8 +20,7 @@ class Unit(StrEnum):
     SOCKET = "socket"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """What the receiver of a unit serves, and where it listens.
 
     `options` are all that its command has, `reloads` says whether SIGHUP means

@@ -6,8 +6,9 @@ that are there are hashed again first.
 """
 
 import time
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import digests, names
 from xfer.digests import Digest
@@ -26,8 +27,7 @@ _WORTH_CONTINUING: Final = 1024 * 1024
 """Bytes: older content that is smaller travels again sooner than it is compared."""
 
 
-@dataclass(slots=True)
-class Upload:
+class Upload(Struct):
     """A file that is arriving: what is there so far, and its running digest.
 
     `verified` is how many bytes of it the sender's digests agree with.

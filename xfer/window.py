@@ -8,8 +8,10 @@ it in the order of the walk, which spares directories on both sides.
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final, TypeGuard
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from xfer.batches import OPEN_DIRECTORIES
 from xfer.tree import Entry, Kind, Unsendable
@@ -122,8 +124,7 @@ class Window:
             del self._open[directory]
 
 
-@dataclass(slots=True)
-class _Contents:
+class _Contents(Struct):
     """How much in a directory is not settled, and itself once the walk has left it."""
 
     unsettled: int = 0

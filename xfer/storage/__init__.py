@@ -8,9 +8,10 @@ run against each.
 
 import errno
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
@@ -27,8 +28,7 @@ class IfExists(StrEnum):
     REPLACE = "replace"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What may be stored: sizes in bytes, None for as much as there is.
 
     `quota` is for everything below the directory of one sender, older versions
@@ -42,8 +42,7 @@ class Limits:
     min_free: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """What one sender sees of a store, and what holds for it alone.
 
     Its names are below `directory`; empty for all of the store. None leaves
@@ -55,16 +54,14 @@ class Access:
     quota: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(Struct, frozen=True):
     """What is kept beside the bytes: permission bits, and nanoseconds since 1970."""
 
     mode: int | None = None
     mtime_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A whole file that is there under its name: size in bytes, and metadata.
 
     What `has_other_names` must not be changed: it may be somebody else's.
@@ -117,20 +114,17 @@ class Partial(Readable, Protocol):
         """Leave nothing behind. Safe to call at any time, and twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
+class NewFile(Struct, frozen=True):
     name: str
     partial: Partial
 
 
-@dataclass(frozen=True, slots=True)
-class NewDirectory:
+class NewDirectory(Struct, frozen=True):
     name: str
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class NewSymlink:
+class NewSymlink(Struct, frozen=True):
     name: str
     target: str
 
@@ -202,7 +196,7 @@ class Store(Protocol):
     durable: bool
     limits: Limits
 
-    def open_intake(self, owner: str, access: Access = Access()) -> Intake:
+    def open_intake(self, owner: str, access: Access = Access()) -> Intake:  # noqa: B008 (frozen)
         """A way in for the sender with this key id. Refused when the store fails."""
 
     def tidy(self) -> None:

@@ -17,8 +17,9 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from xfer import names
 from xfer.errors import Code, Refused
@@ -50,8 +51,7 @@ from xfer.storage.places import (
 )
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(Struct):
     """One item on its way: where it goes, what is ready for it, and how it ended."""
 
     item: Item

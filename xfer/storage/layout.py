@@ -12,8 +12,9 @@ import fcntl
 import os
 import stat
 import time
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
@@ -24,8 +25,7 @@ from xfer.storage.partial import KEYED_PREFIX, open_keyed, temporary_prefix
 _PRIVATE: Final = 0o700
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
+class Leftovers(Struct, frozen=True):
     """Partials of a receiver that was killed: removed, and kept to be resumed."""
 
     removed: int

@@ -4,8 +4,9 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, Self
+
+from msgspec.structs import replace
 
 from xfer.errors import Code, LocalError, Refused, UsageError
 from xfer.names import from_bytes, to_bytes

@@ -12,8 +12,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from xfer import logs
 from xfer.errors import Code, Refused
@@ -43,8 +44,7 @@ class Disk(Protocol):
     def free(self) -> int: ...
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """What is known of one directory, in bytes. `arriving` is reserved, or there in part."""
 
     directory: bytes
@@ -231,8 +231,7 @@ def _age(tally: _Tally) -> float:
     return time.monotonic() - (tally.walked_at or 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """One sender's, whose files go below `directory`."""
 
     ledger: Ledger
@@ -268,8 +267,7 @@ class Account:
         self.ledger.settle(room, path, size)
 
 
-@dataclass(slots=True, eq=False)
-class Room:
+class Room(Struct, eq=False):
     """What one file that is arriving has reserved: `size` bytes, of which some are written."""
 
     account: Account

@@ -9,8 +9,9 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import logs
 from xfer.names import from_bytes, printable
@@ -57,8 +58,7 @@ class LocalDisk:
         return status.f_bavail * status.f_frsize
 
 
-@dataclass(frozen=True, slots=True)
-class _Restore:
+class _Restore(Struct, frozen=True):
     """A mode to be given back once everything below has been counted."""
 
     descriptor: int
