@@ -6,7 +6,6 @@ than all of the package is loaded.
 
 import contextlib
 import gc
-import logging
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +13,10 @@ from typing import Annotated, Final
 
 import typer
 
-from xfer import __version__, config, logs, options, private
+from xfer import __version__, config, options, private
 from xfer.console import is_terminal, say
 from xfer.errors import Cancelled, LocalError, UsageError, XferError
-from xfer.logs import LogFormat
-from xfer.options import Checksum
+from xfer.options import Checksum, LogFormat
 from xfer.storage import PARTIAL_DAYS, IfExists
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 20_000
@@ -100,14 +98,17 @@ def receive(
     quiet: options.Quiet = False,
 ) -> None:
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
-    from xfer import checkup, handover, serving, units
+    import logging
+
+    from xfer import checkup, handover, logs, serving, units
     from xfer.admission import Rules
     from xfer.api import Receiver
     from xfer.listening import inherited
     from xfer.service import ServiceManager
 
     with _exit_codes(logs.tell_failure):
-        logs.start(log_format, logging.WARNING if quiet else logging.INFO)
+        in_json = log_format is LogFormat.JSON
+        logs.start(logging.WARNING if quiet else logging.INFO, as_json=in_json)
         if keys is not None and secret_file is not None:
             raise UsageError("a receiver takes --secret-file or --keys, not both")
         limits = options.limits(max_file_size, max_files, quota, min_free)
@@ -132,7 +133,7 @@ def receive(
         if keys is not None:
             serving.hold_hang_ups()
         elif (secret := config.find_secret(secret_file)) is None:
-            secret = handover.first_secret(directory, log_format)
+            secret = handover.first_secret(directory, in_log=in_json)
         receiver = Receiver(
             directory,
             secret=secret,

@@ -2,17 +2,20 @@
 
 Python's own md5 and blake3 let go of the interpreter while they work on a
 large buffer, so one thread that hashes and one that moves bytes use two
-processors.
+processors. What that takes is loaded when the first of them starts: it brings
+logging along, and a small file is sent sooner than that is loaded.
 """
 
 import hashlib
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from importlib.util import find_spec
-from typing import Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 from xfer.errors import Code, Refused
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 DEFAULT: Final = "md5"
 Buffer = bytes | bytearray | memoryview
@@ -60,11 +63,11 @@ class Beside:
         if self._pool:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def update(self, digest: Digest, data: Buffer) -> Future[object]:
+    def update(self, digest: Digest, data: Buffer) -> "Future[object]":
         """Feed `data` to `digest`; it must stay as it is until the future is done."""
         return self._started().submit(digest.update, data)
 
-    def submit(self, work: Callable[..., Item], *arguments: object) -> Future[Item]:
+    def submit(self, work: Callable[..., Item], *arguments: object) -> "Future[Item]":
         """Do `work(*arguments)` in the helper thread."""
         return self._started().submit(work, *arguments)
 
@@ -80,9 +83,18 @@ class Beside:
                 upcoming = pool.submit(next, items, None)
                 yield item
         finally:
-            wait([upcoming])
+            wait_for(upcoming)
 
-    def _started(self) -> ThreadPoolExecutor:
+    def _started(self) -> "ThreadPoolExecutor":
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (slow, see above)
+
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
         return self._pool
+
+
+def wait_for(future: "Future[Item]", seconds: float | None = None) -> bool:
+    """Wait until `future` is done, for up to so many seconds; whether it is."""
+    from concurrent.futures import wait  # noqa: PLC0415 (loaded by then)
+
+    return bool(wait([future], seconds).done)

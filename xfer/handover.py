@@ -3,7 +3,6 @@
 from xfer import config, keyring, logs
 from xfer.console import is_terminal, say, write
 from xfer.errors import UsageError
-from xfer.logs import LogFormat
 from xfer.storage.layout import Layout
 
 
@@ -14,13 +13,16 @@ def new_secret(file: str | None) -> None:
     say(f"a new secret is in {target}; copy that file to the other machine")
 
 
-def first_secret(directory: str, log_format: LogFormat) -> str:
-    """Make the user's secret, which a receiver into `directory` is about to need."""
+def first_secret(directory: str, *, in_log: bool) -> str:
+    """Make the user's secret, which a receiver into `directory` is about to need.
+
+    Nobody may read it `in_log`, if that is where this ends up.
+    """
     Layout(directory).close()  # fails before a secret is made for nothing
     file = config.default_secret_file()
     secret = config.create_secret(file)
     logs.tell(f"there was no secret yet: a new one is in {file}", "secret")
-    if is_terminal() and log_format is LogFormat.TEXT:  # a log is no place for a secret
+    if is_terminal() and not in_log:
         _show_secret(secret)
     else:
         logs.tell("copy that file to ~/.config/xfer/secret on the other machine", "secret")

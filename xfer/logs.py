@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
@@ -28,11 +27,6 @@ _ABOUT_BYTES: Final = 150
 _said = logging.getLogger("xfer.said")
 
 
-class LogFormat(StrEnum):
-    TEXT = "text"
-    JSON = "json"
-
-
 class Peer(Struct, frozen=True):
     """Who is on the other side. `key_id` is empty until that is proved."""
 
@@ -43,10 +37,10 @@ class Peer(Struct, frozen=True):
         return f"{self.address} {self.key_id}".rstrip()
 
 
-def start(log_format: LogFormat, level: int) -> None:
+def start(level: int, *, as_json: bool) -> None:
     """Log to standard error from here on; what `tell` says is there at any `level`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_AsJson() if log_format is LogFormat.JSON else _AsText())
+    handler.setFormatter(_AsJson() if as_json else _AsText())
     logging.basicConfig(handlers=[handler], level=level)
     # There is a line for each file: no time for what no line shows (see Python's logging HOWTO).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

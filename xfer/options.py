@@ -8,7 +8,6 @@ import typer
 
 from xfer import config
 from xfer.errors import UsageError
-from xfer.logs import LogFormat
 from xfer.storage import IfExists, Limits
 from xfer.units import Unit
 
@@ -16,6 +15,11 @@ from xfer.units import Unit
 class Checksum(StrEnum):
     MD5 = "md5"
     BLAKE3 = "blake3"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
 
 
 # Of both sides

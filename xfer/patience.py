@@ -5,12 +5,11 @@ And the other end of that: for how long such a word is taken for it.
 
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
 from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from xfer.digests import Beside
+from xfer.digests import Beside, wait_for
 from xfer.errors import PeerTimeout
 
 Outcome = TypeVar("Outcome")
@@ -46,10 +45,10 @@ class Patience:
         """
         future = self._beside.submit(work, progress)
         try:
-            while not wait([future], SIGN_SECONDS).done:
+            while not wait_for(future, SIGN_SECONDS):
                 self._sign(progress)
         finally:
-            wait([future])
+            wait_for(future)
         return future.result()
 
 
