@@ -43,6 +43,8 @@ EVERY_MESSAGE: Final[list[Message]] = [
     DirectoryHeader("fuzz/d", 0o755, 1),
     SymlinkHeader("fuzz/link", "../a.txt"),
     Offer((OfferedFile(NAME, 12, 7, 0o600, MD5), OfferedFile("b", 0)), "blake3"),
+    Offer((), directories=("fuzz", "ü/\udcff")),
+    Plan((), ("fuzz", "ü/\udcff")),
     Plan((PlannedFile(NAME, "send"), PlannedFile("b", "resume", 7, None, HEX))),
     Receipt(NAME, Outcome.STORED, len(BODY), MD5),
     Refusal(NAME, "exists", "taken", retryable=False),

@@ -269,6 +269,9 @@ HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
     ),
     "a plan for an unknown name": (plan(PlannedFile("/etc/passwd", "send")), 5, "not offered"),
     "a plan for its neighbour": (plan(PlannedFile(SIBLING, "send")), 5, "not offered"),
+    "nothing of what nobody asked about": (
+        in_turn(Peer.offered, saying(Plan((), (SIBLING,)))), 5, "not offered",
+    ),
     "a negative offset": (raw_plan(b'"action":"resume","offset":-1'), 5, "].offset"),
     "an unknown action": (raw_plan(b'"action":"delete"'), 5, "].action"),
     "refused, and no refusal": (

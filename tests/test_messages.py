@@ -76,6 +76,11 @@ PAIRS: list[tuple[Message, Fields]] = [
         ]},
     ),
     (
+        Offer((), "blake3", (NAME, "")),
+        {"digest": "blake3", "files": [], "directories": [NAME, ""]},
+    ),
+    (Plan((), (NAME,)), {"files": [], "absent": [NAME]}),
+    (
         Plan((PlannedFile(NAME, "send"), PlannedFile(NAME, "resume", 7, None, HEX))),
         {"files": [
             {"file_name": NAME, "action": "send"},
@@ -90,7 +95,8 @@ OPTIONAL = {
     "directory": {"mode", "mtime_ns"},
     "receipt": {"file_size", "md5", "blake3"},
     "working": {"done", "size"},
-    "offer": {"digest"},
+    "offer": {"digest", "directories"},
+    "plan": {"absent"},
 }
 
 NO_TEXT: list[object] = [1, 1.5, True, [], {}, ["a"]]
@@ -110,8 +116,11 @@ NO_FILES: list[object] = [
     1025 * [FILE], [{**FILE, "md5": "0"}], [{**FILE, "offset": -1, "mode": -1}],
     [{"file_name": "a"}], [{**FILE, "action": "delete", "file_size": -1}],
 ]  # fmt: skip
+NO_NAMES: list[object] = [1, True, "a", {}, [1], [None], ["x" * 32_769], 1025 * ["a"]]
 WRONG: dict[str, list[object]] = {
     "files": NO_FILES,
+    "directories": NO_NAMES,
+    "absent": NO_NAMES,
     "digest": ["sha1", *NO_TEXT],
     "done": NO_COUNT,
     "size": NO_COUNT,

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 import xfer
-from tests.processes import MIB, SECRET, Site, receiving
+from tests.processes import MIB, SECRET, HandSender, Site, admit, fake_receiver, receiving
 from tests.proxy import Link, Proxy, Trouble, exit_code
+from xfer.channel import Channel
+from xfer.messages import DirectoryHeader, Done, FileHeader, Offer, Plan, PlannedFile, Receipt
+from xfer.outcomes import Outcome
 
 COUNT = 1000
 DELAY = 0.1
@@ -146,6 +149,53 @@ def test_many_files_take_hardly_more_round_trips_than_one(
     one = round_trips(nas, document)
     assert round_trips(nas, many) <= one + 3
     assert round_trips(nas, many) <= one + 3, "and when all of it is there already"
+
+
+def test_small_files_are_not_offered_below_what_is_absent(many: Path) -> None:
+    (many / "large").write_bytes(bytes(MIB))
+    offered: list[str] = []
+
+    def script(channel: Channel) -> None:
+        admit(channel)
+        while not isinstance(message := channel.receive(), Done):
+            if isinstance(message, Offer):
+                offered.extend(file.file_name for file in message.files)
+                plan = [PlannedFile(file.file_name, "send") for file in message.files]
+                channel.send(Plan(tuple(plan), message.directories))
+            elif isinstance(message, FileHeader):
+                channel.body(message.body).read()
+                name, size, md5 = message.file_name, message.file_size, message.md5
+                channel.send(Receipt(name, Outcome.STORED, size, md5))
+            else:
+                assert isinstance(message, DirectoryHeader)
+                channel.send(Receipt(message.file_name, Outcome.STORED))
+            channel.flush()
+        channel.send(message)
+        channel.flush()
+
+    with fake_receiver(script) as host:
+        receipts = xfer.send([str(many)], host, secret=SECRET, insecure_plaintext=True)
+    assert len(receipts) == COUNT + 2
+    assert f"{many.name}/large" in offered
+    assert len(offered) < COUNT
+
+
+def test_below_what_is_absent_a_sender_is_told_so(nas: Site, many: Path) -> None:
+    exit_code(nas, many)
+    with HandSender(nas) as sender:
+        names = [many.name, "nothing", "../up", ".xfer", f"{many.name}/0000.txt", "nothing/below"]
+        sender.say({"type": "offer", "files": [], "directories": names})
+        assert sender.answers() == [Plan((), ("nothing", "nothing/below"))]
+
+
+def test_what_is_refused_below_an_absent_directory_is_offered_from_then_on(
+    tmp_path: Path, many: Path
+) -> None:
+    for number in range(4 * COUNT):
+        (many / f"{number:04}.txt").write_bytes(bytes(5000))
+    with receiving(tmp_path, "--max-file-size", "1K") as site, Proxy(site.port) as proxy:
+        assert exit_code(proxy.leading_to(site), many) == 7
+        assert proxy.up < 2 * COUNT * 5000
 
 
 def test_what_is_skipped_is_not_said_to_be_on_disk_where_nothing_is_flushed(tmp_path: Path) -> None:

@@ -251,6 +251,14 @@ def test_a_directory_is_made_with_its_parents_and_then_unchanged(
     assert keeper.visible() == {"a": None, "a/b": None}
 
 
+def test_only_what_is_not_there_in_any_form_is_absent(intake: Intake) -> None:
+    put(intake, "d/file", b"1")
+    commit(intake, [NewSymlink("link", "nowhere"), NewSymlink("up", "d")])
+    there = ["d", "d/file", "link", "link/x", "up/x", "d/file/below"]
+    absent = ["x", "d/x", "x/y", "dd"]
+    assert intake.absent([*there, *absent]) == absent
+
+
 @pytest.mark.parametrize("target", ["f", "nowhere", "../..", "/", "caf\udce9", "t" * 4095])
 def test_a_symlink_is_stored_as_it_is(keeper: Keeper, intake: Intake, target: str) -> None:
     put(intake, "f", b"data")

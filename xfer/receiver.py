@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from xfer import digests, logs, names
@@ -168,6 +168,8 @@ class Session:
 
     def _take_offer(self, offer: Offer) -> None:
         self._signs_are_known = True
+        if offer.directories:
+            self._tell_absent(offer.directories)
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
         held = dict(zip(safe, self._intake.statuses(safe), strict=True))
         kept = self._intake.kept(safe)
@@ -175,6 +177,10 @@ class Session:
         for files in in_frames(planned, lambda file: file.file_name):
             self._channel.send(Plan(tuple(files)))
         self._channel.flush()
+
+    def _tell_absent(self, directories: Sequence[str]) -> None:
+        if absent := self._intake.absent([name for name in directories if names.is_safe(name)]):
+            self._channel.send(Plan((), tuple(absent)))
 
     def _plan(
         self, file: OfferedFile, held: Mapping[str, Held | None], kept: set[str], algorithm: str

@@ -40,7 +40,7 @@ from xfer.messages import (
     Working,
 )
 from xfer.observer import Observer, Result
-from xfer.parts import Beginning, Part, PartReader
+from xfer.parts import PART_BYTES, Beginning, Part, PartReader
 from xfer.patience import Patience, Progress, Trust
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
@@ -74,6 +74,9 @@ class SendSession:
         self._unsettled: dict[str, _Unsettled] = {}
         self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
         self._unplanned: deque[str] = deque()
+        self._offered: set[str] = set()
+        self._asked: set[str] = set()
+        self._absent: set[str] = set()
         self._is_done = False
         self._trust = Trust()
         self._ended: XferError | None = None
@@ -145,19 +148,38 @@ class SendSession:
             self._channel.flush()
 
     def _offer(self, batch: Batch) -> None:
-        files = [self._offered(entry) for entry in filter(_is_offered, batch)]
+        self._ask_about_roots(batch)
+        files = [self._described(entry) for entry in batch if self._is_worth_offering(entry)]
         if files and not self._ended:
-            self._unplanned.extend(file.file_name for file in files)
+            offered = [file.file_name for file in files]
+            self._unplanned.extend(offered)
+            self._offered.update(offered)
             self._channel.send(Offer(tuple(files), self._options.algorithm))
             self._channel.flush()
 
-    def _offered(self, entry: Entry) -> OfferedFile:
-        self._unsettled[entry.name] = _Unsettled(entry.kind)
-        self._trust.is_for(entry.size)
+    def _ask_about_roots(self, batch: Batch) -> None:
+        """Below what the receiver has nothing of, small files need not be offered."""
+        roots = {entry.name.partition("/")[0] for entry in batch if "/" in entry.name}
+        if new := roots - self._asked:
+            self._asked |= new
+            self._channel.send(Offer((), self._options.algorithm, tuple(new)))
+            self._channel.flush()
+
+    def _is_worth_offering(self, entry: Entry | Unsendable) -> TypeGuard[Entry]:
+        if not isinstance(entry, Entry) or entry.kind is not Kind.FILE:
+            return False
+        return entry.size >= PART_BYTES or entry.name.partition("/")[0] not in self._absent
+
+    def _described(self, entry: Entry) -> OfferedFile:
+        self._expect_answer(entry)
         digest = {}
         if self._options.compare_contents and (content := self._reader.digest_of(entry)):
             digest[self._options.algorithm] = content
         return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
+
+    def _expect_answer(self, entry: Entry) -> None:
+        self._unsettled[entry.name] = _Unsettled(entry.kind)
+        self._trust.is_for(entry.size)
 
     def _send_batch(self, batch: Batch) -> None:
         for entry in batch:
@@ -166,14 +188,15 @@ class SendSession:
             if isinstance(entry, Unsendable):
                 self._observer.settled(Result(entry.name, Kind.FILE, error=entry.error))
                 continue
-            plan = self._next_plan() if _is_offered(entry) else None
+            plan = self._next_plan(entry.name) if entry.name in self._offered else None
             self._observer.sending(entry.name)
             try:
                 self._send(entry, plan)
             except LocalError as error:
                 self._settle(entry.name, error=error)
 
-    def _next_plan(self) -> PlannedFile:
+    def _next_plan(self, name: str) -> PlannedFile:
+        self._offered.remove(name)
         plan = self._plans.get()
         if plan is None:
             raise self._ended or ProtocolError("the session ended")
@@ -181,7 +204,7 @@ class SendSession:
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
         if plan is None:
-            self._unsettled[entry.name] = _Unsettled(entry.kind)
+            self._expect_answer(entry)
         match entry.kind:
             case Kind.DIRECTORY:
                 self._channel.send(DirectoryHeader(entry.name, entry.mode, entry.mtime_ns))
@@ -250,11 +273,15 @@ class SendSession:
             self._trust.renew()
         match message:
             case Plan():
+                if not self._asked.issuperset(message.absent):
+                    raise CorruptData("a plan for something that was not offered")
+                self._absent.update(message.absent)
                 for planned in message.files:
                     if not self._unplanned or planned.file_name != self._unplanned.popleft():
                         raise CorruptData("a plan for something that was not offered")
                     self._plans.put(planned)
             case Refusal():
+                self._absent.clear()  # what else is not taken should not travel
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)
             case Working():
@@ -287,10 +314,6 @@ class SendSession:
 def _is_loss(error: XferError) -> bool:
     """Whether it only says that the connection is gone, as it is after our own last word."""
     return isinstance(error, ConnectionLost) and not error.is_from_peer
-
-
-def _is_offered(entry: Entry | Unsendable) -> TypeGuard[Entry]:
-    return isinstance(entry, Entry) and entry.kind is Kind.FILE
 
 
 def _matches(receipt: Receipt, sent: _Unsettled) -> bool:

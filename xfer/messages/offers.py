@@ -14,6 +14,7 @@ _FRAME_FILES: Final = 100
 _FRAME_TEXT: Final = 6000
 """UTF-16 units in the names of one frame: JSON takes up to six bytes for each."""
 Item = TypeVar("Item")
+Names = Annotated[tuple[Text, ...], Meta(max_length=MAX_OFFERED)]
 
 
 class OfferedFile(Object, frozen=True):
@@ -51,16 +52,24 @@ class PlannedFile(Object, frozen=True):
 
 
 class Offer(Message, frozen=True, tag="offer"):
-    """Sender: what I have. `digest` is the kind that it will use."""
+    """Sender: what I have. `digest` is the kind that it will use.
+
+    `directories` are names of which it would like to know whether there is anything.
+    """
 
     files: Annotated[tuple[OfferedFile, ...], Meta(max_length=MAX_OFFERED)]
     digest: Algorithm = "md5"
+    directories: Names = ()
 
 
 class Plan(Message, frozen=True, tag="plan"):
-    """Receiver: what I want of it, in the order in which it was offered."""
+    """Receiver: what I want of it, in the order in which it was offered.
+
+    Of the `absent` among the directories, nothing is there.
+    """
 
     files: Annotated[tuple[PlannedFile, ...], Meta(max_length=MAX_OFFERED)]
+    absent: Names = ()
 
 
 def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator[list[Item]]:

@@ -168,6 +168,9 @@ class Intake(Protocol):
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
         """The whole files under these names; None where nothing or something else is."""
 
+    def absent(self, directories: Sequence[str]) -> list[str]:
+        """Those of these names of which there is nothing at all, and so nothing below them."""
+
     def open_held(self, name: str) -> HeldReader | None:
         """The whole file under this name, for reading; None as above."""
 

@@ -228,6 +228,21 @@ class LocalIntake:
         mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
         return Held(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
 
+    def absent(self, directories: Sequence[str]) -> list[str]:
+        with Directories(self._layout.files, create=False) as opened:
+            return [name for name in directories if self._is_absent(opened, self._below + name)]
+
+    def _is_absent(self, opened: Directories, name: str) -> bool:
+        path, _, base = to_bytes(name).rpartition(b"/")
+        opened.let_go(_MOST_DIRECTORIES)
+        try:
+            os.stat(base, dir_fd=opened.open(path), follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except (OSError, Refused):
+            pass
+        return False
+
     def open_held(self, name: str) -> HeldFile | None:
         path, _, base = to_bytes(self._below + name).rpartition(b"/")
         try:
