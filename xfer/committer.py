@@ -3,14 +3,16 @@
 So one file is committed at once, ten thousand share as many flushes as the
 disk makes in the time they take to arrive, and whoever receives never waits
 for a disk. Whatever of a commit does wait, for a disk or for another session,
-is done in a second thread. The rest stays in the caller's: two threads that
-both make many short system calls only take the interpreter from each other.
+is done in a second thread, unless the last time there was hardly any waiting.
+The rest stays in the caller's: two threads that both make many short system
+calls only take the interpreter from each other.
 """
 
 import contextlib
 import itertools
 import os
 import resource
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Final
@@ -29,6 +31,8 @@ _SHARE: Final = 8
 the process's descriptors open."""
 _WORTH_A_BATCH: Final = 64
 """Items for which a commit begins although more are coming."""
+_HARDLY: Final = 0.0005
+"""Seconds of waiting that take less than it takes to hand them to another thread."""
 FULL: Final = 32 * 1024 * 1024
 """Weight from which on whoever receives should wait."""
 EMPTY: Final = 1
@@ -67,6 +71,7 @@ class Committer:
         self._batch_weight = 0
         self._steps: Steps | None = None
         self._awaited: Future[None] | None = None
+        self._waits_hardly = False
         self.weight = 0
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
@@ -153,7 +158,9 @@ class Committer:
             if self._awaited:
                 os.read(self.descriptor, 1)
                 self._awaited.result()
-            self._awaited = self._beside.submit(next(steps))
+            while self._waits_hardly:
+                self._wait_for(next(steps))
+            self._awaited = self._beside.submit(self._wait_for, next(steps))
             self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
         except StopIteration as end:
             settled = list(zip(self._ended(), end.value, strict=True))
@@ -163,6 +170,11 @@ class Committer:
             steps.close()
             self._ended()
             raise
+
+    def _wait_for(self, work: Callable[[], None]) -> None:
+        began = time.monotonic()
+        work()
+        self._waits_hardly = time.monotonic() - began < _HARDLY
 
     def _ended(self) -> list[Arrived]:
         batch, self._batch = self._batch, []

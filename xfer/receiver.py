@@ -92,18 +92,22 @@ class Session:
                 self._take(message)
                 message = self._next_message()
             self._settle_below(EMPTY)
+            self._keep_the_rest()  # before the sender, told that this is over, comes again
             self._channel.send(Done())
             self._channel.flush()
         finally:
             self._channel.accompany(None)
             self._committer.close()
             self._beside.close()
-            for name, size in self._uploads.keep_all().items():
-                log.warning(
-                    "%s %s: interrupted at %d bytes", self._peer, printable(name), size,
-                    extra=logs.about("interrupted", self._peer, file_name=name, bytes=size),
-                )  # fmt: skip
+            self._keep_the_rest()
             del self._committer, self._uploads  # they know this session: a circle is freed late
+
+    def _keep_the_rest(self) -> None:
+        for name, size in self._uploads.keep_all().items():
+            log.warning(
+                "%s %s: interrupted at %d bytes", self._peer, printable(name), size,
+                extra=logs.about("interrupted", self._peer, file_name=name, bytes=size),
+            )  # fmt: skip
 
     def _next_message(self) -> Message:
         # A file of which parts are missing may finish, even when the receiver stops.
