@@ -64,9 +64,8 @@ class Committer:
     def __init__(self, intake: Intake, settle: Callable[[Settled], None]) -> None:
         self._intake = intake
         self._settle = settle
-        self._pending: list[Arrived] = []
-        self._weights: list[int] = []
-        self._last: list[str] = []
+        self._pending: list[tuple[Arrived, int]] = []
+        self._last_directory = ""
         self._batch: list[Arrived] = []
         self._batch_weight = 0
         self._steps: Steps | None = None
@@ -85,22 +84,21 @@ class Committer:
         """Have it committed."""
         opened = 1 + self._directories_beside_the_last(arrived.item.name)
         weight = arrived.size + opened * self._item_weight
-        self._pending.append(arrived)
-        self._weights.append(weight)
+        self._pending.append((arrived, weight))
         self.weight += weight
         if len(self._pending) >= _WORTH_A_BATCH:
             self.hurry()
 
     def _directories_beside_the_last(self, name: str) -> int:
         """On the way to `name`, but not to the item before it: a commit opens each, once."""
-        *directories, _ = name.split("/")
-        last, self._last = self._last, directories
-        if directories == last:
+        directory = name.rpartition("/")[0]
+        last, self._last_directory = self._last_directory, directory
+        if not directory or directory == last:
             return 0
-        shared = itertools.takewhile(
-            lambda pair: pair[0] == pair[1], zip(directories, last, strict=False)
-        )
-        return len(directories) - sum(1 for _ in shared)
+        components = directory.split("/")
+        pairs = zip(components, last.split("/"), strict=False)
+        shared = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
+        return len(components) - sum(1 for _ in shared)
 
     def hurry(self) -> None:
         """Nothing more is coming for the moment: commit what there is."""
@@ -132,7 +130,7 @@ class Committer:
             while not self.wait_below(EMPTY, 60.0):
                 pass
         finally:
-            for arrived in self._pending:  # a commit has failed in a way that nobody foresaw
+            for arrived, _ in self._pending:  # a commit has failed in a way that nobody foresaw
                 if isinstance(arrived.item, NewFile):
                     arrived.item.partial.keep()
             self._beside.close()
@@ -142,13 +140,14 @@ class Committer:
     def _begin(self) -> None:
         """Commit what is pending, up to the second one of a name."""
         names: set[str] = set()
-        for arrived in self._pending:
+        self._batch_weight = 0
+        for arrived, weight in self._pending:
             if arrived.item.name in names:
                 break
             names.add(arrived.item.name)
-        self._batch = self._pending[: len(names)]
-        self._batch_weight = sum(self._weights[: len(names)])
-        del self._pending[: len(names)], self._weights[: len(names)]
+            self._batch_weight += weight
+        self._batch = [arrived for arrived, _ in self._pending[: len(names)]]
+        del self._pending[: len(names)]
         self._steps = self._intake.commit([arrived.item for arrived in self._batch])
         self._run(self._steps)
 

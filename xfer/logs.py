@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -57,32 +57,33 @@ def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, o
 
 
 class Line(Struct, frozen=True):
-    """One of several that are logged together: its sentence, and what it is `about`."""
+    """One of several that are logged together: its sentence, and what is its own in JSON."""
 
     sentence: str
-    extra: dict[str, object]
+    fields: Mapping[str, object]
 
 
-def info_each(log: logging.Logger, lines: Iterable[Line]) -> None:
+def info_each(log: logging.Logger, event: str, peer: Peer, lines: Iterable[Line]) -> None:
     """Log many lines, some with each write: one by one, they took more time than their files.
 
     No more than a pipe takes at once: there may be several processes at the other end of it.
     """
+    shared = about(event, peer)
     group: list[Line] = []
     room = _PIPE_BYTES
     for line in lines:
         size = 2 * len(line.sentence) + _ABOUT_BYTES
         if group and size > room:
-            _info(log, group)
+            _info(log, shared, group)
             group, room = [], _PIPE_BYTES
         group.append(line)
         room -= size
     if group:
-        _info(log, group)
+        _info(log, shared, group)
 
 
-def _info(log: logging.Logger, lines: list[Line]) -> None:
-    log.info("%s", "\n".join(line.sentence for line in lines), extra={"lines": lines})
+def _info(log: logging.Logger, shared: dict[str, object], lines: list[Line]) -> None:
+    log.info("%s", "\n".join(line.sentence for line in lines), extra=shared | {"lines": lines})
 
 
 def tell(message: str, event: str, **fields: object) -> None:
@@ -138,16 +139,17 @@ def _second(moment: int) -> str:
 class _AsJson(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if lines := _lines(record):
-            return "\n".join(self._format(record, line.sentence, line.extra) for line in lines)
-        return self._format(record, record.getMessage(), vars(record))
+            return "\n".join(self._format(record, line.sentence, line.fields) for line in lines)
+        return self._format(record, record.getMessage(), {})
 
-    def _format(self, record: logging.LogRecord, sentence: str, extra: Mapping[str, Any]) -> str:
+    def _format(self, record: logging.LogRecord, sentence: str, own: Mapping[str, object]) -> str:
         moment = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, object] = {
             "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
         }
-        line |= extra.get("fields", {"event": "other"})
+        line |= getattr(record, "fields", {"event": "other"})
+        line |= own
         line["message"] = printable(sentence)
         if traceback := _traceback(self, record):
             line["traceback"] = traceback

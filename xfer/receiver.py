@@ -73,6 +73,7 @@ class Session:
         self._intake = intake
         self._stop = stop
         self._peer = peer
+        self._said_peer = str(peer)
         self._refused: set[bytes] = set()
         self._signs_are_known = False
         self._signed_at = time.monotonic()
@@ -276,7 +277,8 @@ class Session:
             else:
                 stored.append((arrived, outcome))
         if log.isEnabledFor(logging.INFO):
-            logs.info_each(log, (self._receipt_line(*one) for one in stored))
+            lines = (self._receipt_line(*one) for one in stored)
+            logs.info_each(log, "receipt", self._peer, lines)
         for arrived, outcome in stored:
             size = arrived.size if arrived.digest else None
             name = arrived.item.name
@@ -286,11 +288,9 @@ class Session:
     def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
-        said = f"{self._peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
-        about = logs.about(
-            "receipt", self._peer, file_name=name, bytes=size, seconds=seconds, outcome=outcome
-        )
-        return Line(said, about)
+        said = f"{self._said_peer} {name}: {size} bytes, {seconds:.3f} s, {outcome}"
+        fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
+        return Line(said, fields)
 
     def _refuse(self, name: str, error: Refused) -> None:
         """The answer to something of which more may be on its way."""

@@ -4,9 +4,9 @@ A partial with a key is found again by its owner and name, and locked while a
 session has it. One without belongs to its session alone.
 """
 
-import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import itertools
 import os
@@ -98,8 +98,10 @@ class LocalPartial:
             # Unlinked before the lock goes: else another session could find, under the
             # partial's name, the very file that was just put in its place.
             if self._has_name:
-                with contextlib.suppress(OSError):  # the next start tries again
+                try:  # noqa: SIM105 (for every small file, a context takes its time)
                     os.unlink(self.name, dir_fd=self._partials)
+                except OSError:
+                    pass  # the next start tries again
             self._leave_room()
             os.close(self.descriptor)
 
@@ -166,6 +168,7 @@ def temporary_name() -> bytes:
     return temporary_prefix(os.getpid()) + b"%d" % next(_NUMBERS)
 
 
+@functools.cache
 def temporary_prefix(process: int) -> bytes:
     """How all temporary names begin of one process of this receiver."""
     return b"%s-%d-" % (_UNGUESSABLE, process)
@@ -175,9 +178,10 @@ def apply_metadata(descriptor: int, metadata: Metadata) -> None:
     if metadata.mode is not None:
         os.fchmod(descriptor, metadata.mode & _STORABLE_MODE)
     if metadata.mtime_ns is not None:
-        # A time that this system can't represent is no reason to lose the bytes.
-        with contextlib.suppress(OverflowError):
+        try:  # noqa: SIM105 (for every small file, a context takes its time)
             os.utime(descriptor, ns=(metadata.mtime_ns, metadata.mtime_ns))
+        except OverflowError:
+            pass  # a time that this system can't represent is no reason to lose the bytes
 
 
 def has_metadata(status: os.stat_result, metadata: Metadata) -> bool:
