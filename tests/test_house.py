@@ -147,8 +147,8 @@ def test_what_one_process_has_not_flushed_is_known_to_the_other() -> None:
 
     def make_twice_and_flush_once() -> bool:
         for _ in range(2):
-            other.add(b"name")
-        other.add(b"flushed")
+            other.add([b"name"])
+        other.add([b"flushed"])
         other.remove([b"name", b"flushed"])
         return True
 

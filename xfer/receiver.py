@@ -288,7 +288,7 @@ class Session:
     def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
-        said = f"{self._said_peer} {name}: {size} bytes, {seconds:.3f} s, {outcome}"
+        said = f"{self._said_peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
         fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
         return Line(said, fields)
 

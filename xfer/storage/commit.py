@@ -55,6 +55,7 @@ class _Step(Struct):
     """One item on its way: where it goes, what is ready for it, and how it ended."""
 
     item: Item
+    partial: LocalPartial | None = None
     path: bytes = b""
     place: Place = NOWHERE
     is_taken: bool = False
@@ -95,7 +96,9 @@ class Commit:
             _each(steps, self._prepare)
             if self._new_bytes:
                 yield functools.partial(self._flush, steps, self._new_bytes)
-            _each(_open(steps), self._link)
+            linked = [step for step in _open(steps) if not isinstance(step.item, NewDirectory)]
+            self._directories.will_make(step.path for step in linked)
+            _each(linked, self._link)
             if taken := [step for step in _open(steps) if step.is_taken]:
                 yield functools.partial(self._replace_all, taken)
             _each(_open(steps), self._install_directory)
@@ -125,23 +128,19 @@ class Commit:
         step.path = names.to_bytes(step.item.name)
         parent, _, name = step.path.rpartition(b"/")
         step.place = Place(self._directories.open(parent), name)
-        match step.item:
-            case NewFile(_, LocalPartial() as partial):
-                self._new_bytes.add(partial.descriptor)
+        if isinstance(step.item, NewFile) and isinstance(step.item.partial, LocalPartial):
+            step.partial = step.item.partial
+            self._new_bytes.add(step.partial.descriptor)
 
     # 2. link
 
     def _link(self, step: _Step) -> None:
-        if isinstance(step.item, NewDirectory):
-            return
         self._directories.changed.add(step.place.directory)
-        self._directories.will_make(step.path)
         try:
-            match step.item:
-                case NewFile(_, LocalPartial() as partial):
-                    link(partial.name, self._layout.partials, step.place)
-                case NewSymlink(_, target):
-                    symlink_new(names.to_bytes(target), step.place)
+            if step.partial:
+                link(step.partial.name, self._layout.partials, step.place)
+            elif isinstance(step.item, NewSymlink):
+                symlink_new(names.to_bytes(step.item.target), step.place)
             step.result = Outcome.STORED
         except OSError as error:
             if not (isinstance(error, FileExistsError) or is_no_link(error)):
@@ -159,12 +158,11 @@ class Commit:
             _each(_open(steps), self._replace)
 
     def _compare(self, step: _Step) -> None:
-        match step.item:
-            case NewFile(_, LocalPartial() as partial):
-                step.ready = partial.name
-                self._compare_file(step, partial)
-            case NewSymlink(_, target):
-                self._compare_link(step, names.to_bytes(target))
+        if step.partial:
+            step.ready = step.partial.name
+            self._compare_file(step, step.partial)
+        elif isinstance(step.item, NewSymlink):
+            self._compare_link(step, names.to_bytes(step.item.target))
 
     def _compare_file(self, step: _Step, partial: LocalPartial) -> None:
         existing = self._open_existing(step)
@@ -224,11 +222,9 @@ class Commit:
 
     def _is_unchanged_after_all(self, step: _Step, status: os.stat_result) -> bool:
         """Another session can have stored the same content since it was compared."""
-        if step.compared != (status.st_dev, status.st_ino):
-            match step.item:
-                case NewFile(_, LocalPartial() as partial):
-                    self._compare_file(step, partial)
-                    self._flusher.flush(self._same_bytes)
+        if step.partial and step.compared != (status.st_dev, status.st_ino):
+            self._compare_file(step, step.partial)
+            self._flusher.flush(self._same_bytes)
         return step.result is not None
 
     # 5. replace
@@ -248,8 +244,8 @@ class Commit:
             self._keep_newcomer(step)
             replace(step.ready, partials, step.place)
             self.freed[step.item.name] = step.freed
-        if isinstance(step.item, NewFile) and not keeps_old_name:
-            step.item.partial.forget_name()
+        if step.partial and not keeps_old_name:
+            step.partial.forget_name()
         kept = step.replaces and self._if_exists is IfExists.VERSION
         step.result = Outcome.VERSIONED if kept else Outcome.STORED
 

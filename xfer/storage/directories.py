@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
@@ -102,11 +102,11 @@ class Directories:
                 self._opened[walked] = self._open_or_make(walked, component, parent)
         return self._opened[path]
 
-    def will_make(self, path: bytes) -> None:
-        """Nobody may rely on `path` from now on until it is `flushed`."""
-        if path not in self._made:
-            self._made.add(path)
-            self._tree.unflushed.add(path)
+    def will_make(self, paths: Iterable[bytes]) -> None:
+        """Nobody may rely on any of `paths` from now on until it is `flushed`."""
+        new = set(paths) - self._made
+        self._made |= new
+        self._tree.unflushed.add(new)
 
     def flushed(self) -> None:
         """What this batch has made is on stable storage."""
@@ -122,7 +122,7 @@ class Directories:
             if not self._create:
                 self._missing.add(path)
                 raise
-            self.will_make(path)
+            self.will_make([path])
             with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
                 in_spite_of_mode(parent, lambda: os.mkdir(component, dir_fd=parent))
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)

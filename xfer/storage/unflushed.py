@@ -44,9 +44,10 @@ class Unflushed:
     def __contains__(self, path: bytes) -> bool:
         return path in self._counts
 
-    def add(self, path: bytes) -> None:
+    def add(self, paths: Iterable[bytes]) -> None:
         with self._counting:
-            self._counts[path] = self._counts.get(path, 0) + 1
+            for path in paths:
+                self._counts[path] = self._counts.get(path, 0) + 1
 
     def remove(self, paths: Iterable[bytes]) -> None:
         """As often as a path was added, it has to be removed."""
@@ -76,9 +77,10 @@ class SharedUnflushed(Unflushed):
     def __contains__(self, path: bytes) -> bool:
         return any(self._cells[_cell(path) :: _CELLS])
 
-    def add(self, path: bytes) -> None:
+    def add(self, paths: Iterable[bytes]) -> None:
         with self._counting:
-            self._own[_cell(path)] += 1
+            for path in paths:
+                self._own[_cell(path)] += 1
 
     def remove(self, paths: Iterable[bytes]) -> None:
         with self._counting:
