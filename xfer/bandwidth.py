@@ -5,8 +5,6 @@ import threading
 import time
 from typing import Final
 
-from xfer.shared import SharedMemory
-
 _PIECES_A_SECOND: Final = 20
 _LEAST_PIECE: Final = 256
 _MOMENT: Final = struct.Struct("=d")
@@ -43,6 +41,8 @@ class SharedBandwidth(Bandwidth):
 
     def __init__(self, rate: int) -> None:
         super().__init__(rate)
+        from xfer.shared import SharedMemory  # noqa: PLC0415 (no sender needs it)
+
         self._memory = SharedMemory(_MOMENT.size)
 
     def _charge(self, size: int) -> float:

@@ -48,8 +48,10 @@ def connect(target: Target, algorithm: str) -> Channel:
     """
     began = time.monotonic()
     try:
-        address = (target.host, target.port)
-        connected = socket.create_connection(address, min(OPENING_SECONDS, target.timeout))
+        # A name in ASCII as it is: for text, Python would load the rules of all other names.
+        host = target.host.encode("ascii") if target.host.isascii() else target.host
+        patience = min(OPENING_SECONDS, target.timeout)
+        connected = socket.create_connection((host, target.port), patience)  # type: ignore[arg-type]
     except (socket.gaierror, UnicodeError) as error:
         retryable = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
         raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error

@@ -45,7 +45,7 @@ class PartReader:
         self._algorithm = algorithm
         self._beside = beside
         self._patience = patience
-        self._buffers = [memoryview(bytearray(PART_BYTES)) for _ in range(_BUFFERS)]
+        self._buffers = [_buffer()]
 
     def begin(self, source: Source, plan: PlannedFile | None) -> Beginning:
         """Where to begin: where the receiver stands, if its bytes are the same as ours."""
@@ -94,6 +94,7 @@ class PartReader:
 
     def _read(self, source: Source, beginning: Beginning) -> Generator[Part, None, None]:
         offset, digest = beginning.offset, beginning.digest
+        self._buffers += [_buffer() for _ in range(_BUFFERS - len(self._buffers))]
         for buffer in itertools.cycle(self._buffers):
             data = buffer[: source.read_into(buffer)]
             digest.update(data)
@@ -113,3 +114,7 @@ class PartReader:
                 progress.done += filled
 
         self._patience.during(progress, work)
+
+
+def _buffer() -> memoryview:
+    return memoryview(bytearray(PART_BYTES))
