@@ -1,5 +1,7 @@
 """What a session offers at once, and how much may be on offer before some of it is sent."""
 
+import itertools
+import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -10,6 +12,7 @@ Batch = Sequence[Entry | Unsendable]
 
 OPEN_DIRECTORIES: Final = 64
 """What is offered holds the directories open that it was found in."""
+_PARENT: Final = operator.attrgetter("parent")
 _OFFERS_AHEAD: Final = 8
 """So many are under way at once, so that a long line is kept full."""
 
@@ -39,5 +42,4 @@ class InOrder:
 
 def directories(batches: Iterable[Batch]) -> int:
     """How many directories are held open by what waits."""
-    parents = {id(entry.parent) for batch in batches for entry in batch if isinstance(entry, Entry)}
-    return len(parents)
+    return len(set(map(_PARENT, itertools.chain.from_iterable(batches))))

@@ -7,7 +7,7 @@ is not retryable is told at once.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -115,14 +115,24 @@ class _Attempts(Observer):
             raise self._ended
 
     def _left(self) -> Iterator[Entry | Unsendable]:
+        entries = tree.walk(self._job.paths, self._job.stream_name)
+        if not self._settled and not self._owed:
+            return self._all(entries)
+        return self._all(self._unsettled(entries))
+
+    def _all(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
+        for entry in entries:
+            self.lost_input |= _is_stream(entry)  # what is read from it is gone
+            yield entry
+
+    def _unsettled(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
         gone = dict.fromkeys(self._owed)
         changed: set[str] = set()  # directories that something is sent in, and that come after it
-        for entry in tree.walk(self._job.paths, self._job.stream_name):
+        for entry in entries:
             gone.pop(entry.name, None)
             if entry.name not in self._settled or entry.name in changed:
                 changed.discard(entry.name)
                 changed.add(entry.name.rpartition("/")[0])
-                self.lost_input |= _is_stream(entry)  # what is read from it is gone
                 yield entry
             elif isinstance(entry, Entry):
                 self._observer.skipped(entry.size)

@@ -8,6 +8,7 @@ it against what was sent. Knows no terminal and no store.
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from typing import Final, TypeGuard
 
@@ -72,7 +73,8 @@ class SendSession:
         self._options = options
         self._observer = observer
         self._unsettled: dict[str, _Unsettled] = {}
-        self._plans: SimpleQueue[PlannedFile | None] = SimpleQueue()
+        self._plans: SimpleQueue[Sequence[PlannedFile] | None] = SimpleQueue()
+        self._planned: Iterator[PlannedFile] = iter(())
         self._unplanned: deque[str] = deque()
         self._offered: set[str] = set()
         self._asked: set[str] = set()
@@ -197,9 +199,11 @@ class SendSession:
 
     def _next_plan(self, name: str) -> PlannedFile:
         self._offered.remove(name)
-        plan = self._plans.get()
-        if plan is None:
-            raise self._ended or ProtocolError("the session ended")
+        while not (plan := next(self._planned, None)):
+            plans = self._plans.get()
+            if plans is None:
+                raise self._ended or ProtocolError("the session ended")
+            self._planned = iter(plans)
         return plan
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
@@ -279,7 +283,7 @@ class SendSession:
                 for planned in message.files:
                     if not self._unplanned or planned.file_name != self._unplanned.popleft():
                         raise CorruptData("a plan for something that was not offered")
-                    self._plans.put(planned)
+                self._plans.put(message.files)
             case Refusal():
                 self._absent.clear()  # what else is not taken should not travel
                 error = from_peer(message.code, message.message, retryable=message.retryable)

@@ -61,11 +61,12 @@ class Entry(Struct, frozen=True):
 
 
 class Unsendable(Struct, frozen=True):
-    """Something that was to be sent and cannot be."""
+    """Something that was to be sent and cannot be. It holds no directory open."""
 
     name: str
     path: str
     error: XferError
+    parent: None = None
 
 
 def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Entry | Unsendable]:
@@ -131,7 +132,7 @@ class _Level(Struct, frozen=True):
 def _descend(name: str, path: str) -> Iterator[Entry | Unsendable]:
     # A list instead of recursion: a name has room for two thousand components.
     levels: list[_Level] = []
-    found = _look(name, path, None)
+    found = _look(name, path, path, None)
     while True:
         if isinstance(found, _Level):
             levels.append(found)
@@ -150,11 +151,14 @@ def _next_in(levels: list[_Level]) -> Entry | Unsendable | _Level:
         return level.entry
     own = child if child.isascii() else names.from_bytes(os.fsencode(child))
     name = f"{level.entry.name}/{own}"
-    return _look(name, f"{level.entry.path}/{child}", level.directory)
+    return _look(name, f"{level.entry.path}/{child}", child, level.directory)
 
 
-def _look(name: str, path: str, parent: OpenDirectory | None) -> Entry | Unsendable | _Level:
-    target, directory = relative(path, parent)
+def _look(
+    name: str, path: str, target: str, parent: OpenDirectory | None
+) -> Entry | Unsendable | _Level:
+    """What `path` is, which is `target` in the directory that it was found in."""
+    directory = parent.descriptor if parent else None
     try:
         names.check(name)
         status = os.stat(target, dir_fd=directory, follow_symlinks=False)
