@@ -5,7 +5,6 @@ bodies go into a store, receipts go out once the store says that they may.
 Knows no terminal and no kind of store.
 """
 
-import hashlib
 import itertools
 import logging
 import time
@@ -13,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from xfer import digests, logs, names
+from xfer.answers import Answers
 from xfer.channel import Body, Channel
-from xfer.committer import EMPTY, FULL, Arrived, Committer, Settled
+from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
-from xfer.logs import Line, Peer
+from xfer.logs import Peer
 from xfer.messages import (
     DirectoryHeader,
     Done,
@@ -27,14 +27,11 @@ from xfer.messages import (
     OfferedFile,
     Plan,
     PlannedFile,
-    Receipt,
-    Refusal,
     SymlinkHeader,
     Working,
 )
 from xfer.messages.offers import in_frames
 from xfer.names import printable
-from xfer.outcomes import Outcome
 from xfer.patience import SIGN_SECONDS, Patience, Progress
 from xfer.stopping import Interrupted, StopSignal
 from xfer.storage import (
@@ -54,7 +51,6 @@ log = logging.getLogger("xfer.receiver")
 _CHUNK_BYTES: Final = 256 * 1024
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here a body is not worth a second thread."""
-_MAX_REMEMBERED: Final = 1024
 _ECHOED_NAME: Final = names.MAX_NAME
 
 
@@ -73,13 +69,12 @@ class Session:
         self._intake = intake
         self._stop = stop
         self._peer = peer
-        self._said_peer = str(peer)
-        self._refused: set[bytes] = set()
+        self._answers = Answers(channel, peer, durable=intake.durable)
         self._signs_are_known = False
         self._signed_at = time.monotonic()
         self._beside = digests.Beside()
         self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
-        self._committer = Committer(intake, self._settle)
+        self._committer = Committer(intake, self._answers.settle)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
@@ -165,7 +160,7 @@ class Session:
                 names.check_target(item.target)
             self._intake.count(item.name)
         except Refused as error:
-            self._refuse(item.name, error)
+            self._answers.refuse(item.name, error)
         else:
             self._arrived(Arrived(item, time.monotonic()))
 
@@ -194,22 +189,18 @@ class Session:
         try:
             if name not in held:
                 names.check(name)
-            if self._refused:
-                self._refused.discard(_brief(name))  # what comes now is not what was refused
+            self._answers.is_new(name)
             return self._uploads.plan(file, held[name], algorithm, is_kept=name in kept)
         except Refused as error:
-            self._refuse(name, error)
+            self._answers.refuse(name, error)
             return PlannedFile(name[:_ECHOED_NAME], "refuse")
 
     # A file, or a part of one
 
     def _take_file(self, header: FileHeader, body: Body) -> None:
-        if self._refused:
-            name = _brief(header.file_name)
-            if header.offset and name in self._refused:
-                body.drain(self._chunks[0])  # refused once; its later parts travelled already
-                return
-            self._refused.discard(name)
+        if self._answers.has_refused(header):
+            body.drain(self._chunks[0])
+            return
         try:
             if header.is_whole and body.remaining <= _INLINE_BYTES:
                 began = time.monotonic()
@@ -218,7 +209,7 @@ class Session:
                 self._take_part(header, body)
         except Refused as error:
             self._uploads.fall_back(header.file_name, error)
-            self._refuse(header.file_name, error)
+            self._answers.refuse(header.file_name, error)
             body.drain(self._chunks[0])
 
     def _take_part(self, header: FileHeader, body: Body) -> None:
@@ -260,55 +251,7 @@ class Session:
         item = NewFile(header.file_name, partial)
         self._arrived(Arrived(item, began, partial.size, {header.algorithm: header.digest}))
 
-    # Receipts and refusals
-
     def _arrived(self, arrived: Arrived) -> None:
         self._committer.add(arrived)
         if self._committer.weight >= FULL:
             self._settle_below(FULL)
-
-    def _settle(self, settled: Settled) -> None:
-        """The answers to what was committed together."""
-        durable = self._intake.durable
-        stored: list[tuple[Arrived, Outcome]] = []
-        for arrived, outcome in settled:
-            if isinstance(outcome, Refused):
-                self._send_refusal(arrived.item.name, outcome)
-            else:
-                stored.append((arrived, outcome))
-        if log.isEnabledFor(logging.INFO):
-            lines = (self._receipt_line(*one) for one in stored)
-            logs.info_each(log, "receipt", self._peer, lines)
-        for arrived, outcome in stored:
-            size = arrived.size if arrived.digest else None
-            name = arrived.item.name
-            self._channel.send(Receipt(name, outcome, size, durable=durable, **arrived.digest))
-        self._channel.flush()
-
-    def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
-        name, size = arrived.item.name, arrived.size
-        seconds = round(time.monotonic() - arrived.began, 3)
-        said = f"{self._said_peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
-        fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
-        return Line(said, fields)
-
-    def _refuse(self, name: str, error: Refused) -> None:
-        """The answer to something of which more may be on its way."""
-        if len(self._refused) >= _MAX_REMEMBERED:
-            self._refused.clear()
-        self._refused.add(_brief(name))
-        self._send_refusal(name, error)
-        self._channel.flush()
-
-    def _send_refusal(self, name: str, error: Refused) -> None:
-        because = f" ({error.__cause__})" if error.__cause__ else ""
-        log.warning(
-            "%s %s: refused, %s%s", self._peer, printable(name), error.message, because,
-            extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
-        )  # fmt: skip
-        self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
-
-
-def _brief(name: str) -> bytes:
-    """Stands for a name that may be long."""
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()

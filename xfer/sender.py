@@ -8,9 +8,7 @@ it against what was sent. Knows no terminal and no store.
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from queue import SimpleQueue
-from typing import Final, TypeGuard
+from typing import Final
 
 from msgspec import Struct
 
@@ -41,7 +39,8 @@ from xfer.messages import (
     Working,
 )
 from xfer.observer import Observer, Result
-from xfer.parts import PART_BYTES, Beginning, Part, PartReader
+from xfer.offering import Offering
+from xfer.parts import Beginning, Part, PartReader
 from xfer.patience import Patience, Progress, Trust
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
@@ -73,12 +72,7 @@ class SendSession:
         self._options = options
         self._observer = observer
         self._unsettled: dict[str, _Unsettled] = {}
-        self._plans: SimpleQueue[Sequence[PlannedFile] | None] = SimpleQueue()
-        self._planned: Iterator[PlannedFile] = iter(())
-        self._unplanned: deque[str] = deque()
-        self._offered: set[str] = set()
-        self._asked: set[str] = set()
-        self._absent: set[str] = set()
+        self._offering = Offering()
         self._is_done = False
         self._trust = Trust()
         self._ended: XferError | None = None
@@ -150,27 +144,14 @@ class SendSession:
             self._channel.flush()
 
     def _offer(self, batch: Batch) -> None:
-        self._ask_about_roots(batch)
-        files = [self._described(entry) for entry in batch if self._is_worth_offering(entry)]
+        if roots := self._offering.roots_to_ask_about(batch):
+            self._channel.send(Offer((), self._options.algorithm, tuple(roots)))
+            self._channel.flush()
+        files = [self._described(entry) for entry in batch if self._offering.is_worth_it(entry)]
         if files and not self._ended:
-            offered = [file.file_name for file in files]
-            self._unplanned.extend(offered)
-            self._offered.update(offered)
+            self._offering.add([file.file_name for file in files])
             self._channel.send(Offer(tuple(files), self._options.algorithm))
             self._channel.flush()
-
-    def _ask_about_roots(self, batch: Batch) -> None:
-        """Below what the receiver has nothing of, small files need not be offered."""
-        roots = {entry.name.partition("/")[0] for entry in batch if "/" in entry.name}
-        if new := roots - self._asked:
-            self._asked |= new
-            self._channel.send(Offer((), self._options.algorithm, tuple(new)))
-            self._channel.flush()
-
-    def _is_worth_offering(self, entry: Entry | Unsendable) -> TypeGuard[Entry]:
-        if not isinstance(entry, Entry) or entry.kind is not Kind.FILE:
-            return False
-        return entry.size >= PART_BYTES or entry.name.partition("/")[0] not in self._absent
 
     def _described(self, entry: Entry) -> OfferedFile:
         self._expect_answer(entry)
@@ -190,21 +171,12 @@ class SendSession:
             if isinstance(entry, Unsendable):
                 self._observer.settled(Result(entry.name, Kind.FILE, error=entry.error))
                 continue
-            plan = self._next_plan(entry.name) if entry.name in self._offered else None
+            plan = self._offering.plan_for(entry.name)
             self._observer.sending(entry.name)
             try:
                 self._send(entry, plan)
             except LocalError as error:
                 self._settle(entry.name, error=error)
-
-    def _next_plan(self, name: str) -> PlannedFile:
-        self._offered.remove(name)
-        while not (plan := next(self._planned, None)):
-            plans = self._plans.get()
-            if plans is None:
-                raise self._ended or ProtocolError("the session ended")
-            self._planned = iter(plans)
-        return plan
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
         if plan is None:
@@ -270,22 +242,16 @@ class SendSession:
             self._ended = XferError(f"internal error: {error!r}")
         if self._ended:
             self._channel.abort()
-        self._plans.put(None)
+        self._offering.end(self._ended or ProtocolError("the session ended"))
 
     def _take(self, message: Message) -> None:
         if not isinstance(message, Working):
             self._trust.renew()
         match message:
             case Plan():
-                if not self._asked.issuperset(message.absent):
-                    raise CorruptData("a plan for something that was not offered")
-                self._absent.update(message.absent)
-                for planned in message.files:
-                    if not self._unplanned or planned.file_name != self._unplanned.popleft():
-                        raise CorruptData("a plan for something that was not offered")
-                self._plans.put(message.files)
+                self._offering.take(message)
             case Refusal():
-                self._absent.clear()  # what else is not taken should not travel
+                self._offering.offer_all()
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)
             case Working():

@@ -1,53 +1,27 @@
 """A directory on this machine as a store."""
 
-import errno
-import os
-import stat
-from collections.abc import Sequence
 from typing import Final, Self
 
 from msgspec.structs import replace
 
-from xfer.errors import Code, LocalError, Refused, UsageError
-from xfer.names import from_bytes, to_bytes
-from xfer.outcomes import Outcome
+from xfer.errors import LocalError, UsageError
+from xfer.names import to_bytes
 from xfer.storage import (
     PARTIAL_DAYS,
     Access,
-    Held,
     IfExists,
     Intake,
-    Item,
     Limits,
-    Metadata,
-    NewFile,
-    Partial,
-    Steps,
     refusal,
 )
-from xfer.storage.commit import Commit
-from xfer.storage.counting import NameCount
-from xfer.storage.directories import Directories
 from xfer.storage.durability import Flusher, flush_all
-from xfer.storage.held import HeldFile
+from xfer.storage.intake import LocalIntake
 from xfer.storage.layout import Layout
-from xfer.storage.partial import (
-    KEYED_PREFIX,
-    LocalPartial,
-    create_unkeyed,
-    key_for,
-    open_keyed,
-)
-from xfer.storage.quota import Account, Ledger, Room
+from xfer.storage.quota import Account, Ledger
 from xfer.storage.together import Together
 from xfer.storage.usage import LocalDisk
 
 _DAY_SECONDS: Final = 86_400.0
-_WORTH_ASKING: Final = 1024 * 1024
-"""Bytes: whether there is room for less is found out sooner by writing it."""
-_MOST_DIRECTORIES: Final = 128
-"""Held open while many files are asked about; a sender may have made them as deep as it likes."""
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LocalStore:
@@ -134,173 +108,3 @@ class LocalStore:
         """Let go of the directory. Every intake must be closed before."""
         self._ledger.close()
         self._layout.close()
-
-
-class LocalIntake:
-    """One sender's way into a local store, and to the files of one account."""
-
-    def __init__(
-        self,
-        owner: str,
-        layout: Layout,
-        flusher: Flusher,
-        if_exists: IfExists,
-        account: Account,
-    ) -> None:
-        self.durable = flusher.durable
-        self._owner = owner
-        self._layout = layout
-        self._flusher = flusher
-        self._if_exists = if_exists
-        self._account = account
-        self._below = from_bytes(account.directory) + "/" if account.directory else ""
-        self._names = NameCount(account.limits.max_files)
-
-    def require(self, name: str, size: int, have: int = 0) -> None:  # noqa: ARG002
-        self._account.require(size, have)
-
-    def count(self, name: str) -> None:
-        self._names.add(name)
-
-    def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
-        try:
-            if size is not None and size >= _WORTH_ASKING:
-                _require_room(self._layout.partials, size)
-            partial = self._open_partial(name, create=True)
-        except OSError as error:
-            raise refusal(error) from error
-        if partial is None:
-            raise Refused("its partial went away", code=Code.BUSY)
-        try:
-            if partial.size:
-                partial.truncate(0)
-            if size is not None:
-                partial.reserve(size)
-        except Refused:
-            partial.discard()
-            raise
-        return partial
-
-    def find_partial(self, name: str) -> Partial | None:
-        try:
-            return self._open_partial(name, create=False)
-        except OSError as error:
-            raise refusal(error) from error
-
-    def _open_partial(self, name: str | None, *, create: bool) -> LocalPartial | None:
-        partials = self._layout.partials
-        if name is None:
-            partial = create_unkeyed(partials)
-        else:
-            key = key_for(self._owner, name, self._account.directory)
-            found = open_keyed(partials, key, create=create)
-            if found is None:
-                return None
-            partial = found
-        partial.room = self._account.room(partial.name, partial.size)
-        return partial
-
-    def kept(self, files: Sequence[str]) -> set[str]:
-        try:
-            there = set(map(os.fsencode, os.listdir(self._layout.partials)))
-        except OSError:  # too many files are open, for example: each is looked for then
-            return set(files)
-        if not any(name.startswith(KEYED_PREFIX) for name in there):
-            return set()
-        directory = self._account.directory
-        return {name for name in files if key_for(self._owner, name, directory) in there}
-
-    def statuses(self, files: Sequence[str]) -> list[Held | None]:
-        with Directories(self._layout.files, create=False) as directories:
-            return [self._status(directories, self._below + name) for name in files]
-
-    def _status(self, directories: Directories, name: str) -> Held | None:
-        """What is not flushed yet is not there: a power cut may still take it."""
-        whole = to_bytes(name)
-        path, _, base = whole.rpartition(b"/")
-        directories.let_go(_MOST_DIRECTORIES)
-        try:
-            status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
-        except (OSError, Refused):
-            return None
-        if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(whole):
-            return None
-        mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
-        return Held(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
-
-    def absent(self, directories: Sequence[str]) -> list[str]:
-        with Directories(self._layout.files, create=False) as opened:
-            return [name for name in directories if self._is_absent(opened, self._below + name)]
-
-    def _is_absent(self, opened: Directories, name: str) -> bool:
-        path, _, base = to_bytes(name).rpartition(b"/")
-        opened.let_go(_MOST_DIRECTORIES)
-        try:
-            os.stat(base, dir_fd=opened.open(path), follow_symlinks=False)
-        except FileNotFoundError:
-            return True
-        except (OSError, Refused):
-            pass
-        return False
-
-    def open_held(self, name: str) -> HeldFile | None:
-        path, _, base = to_bytes(self._below + name).rpartition(b"/")
-        try:
-            with Directories(self._layout.files, create=False) as directories:
-                descriptor = os.open(base, _READ, dir_fd=directories.open(path))
-        except OSError:
-            return None  # nothing there that could spare a transfer
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
-        return HeldFile(descriptor)
-
-    def set_metadata(self, name: str, metadata: Metadata) -> None:
-        held = self.open_held(name)
-        if held is not None:
-            held.apply(metadata)
-            held.close()
-
-    def commit(self, items: Sequence[Item]) -> Steps:
-        placed = items
-        if self._below:
-            placed = [replace(item, name=self._below + item.name) for item in items]
-        with Commit(self._layout, self._if_exists, self._flusher) as commit:
-            if self._account.has_limits:
-                return (yield from self._within_limits(commit, placed))
-            return (yield from commit.run(placed))
-
-    def _within_limits(self, commit: Commit, placed: Sequence[Item]) -> Steps:
-        rooms = [_room_of(item) for item in placed]
-        stored = [0 for _ in placed]
-        try:
-            outcomes = yield from commit.run(placed)
-            for number, (item, outcome) in enumerate(zip(placed, outcomes, strict=True)):
-                if outcome in (Outcome.STORED, Outcome.VERSIONED):
-                    stored[number] = _size_of(item) - commit.freed.get(item.name, 0)
-        finally:
-            for item, room, size in zip(placed, rooms, stored, strict=True):
-                self._account.settle(room, to_bytes(item.name), size)
-        return outcomes
-
-    def close(self) -> None:
-        self._flusher.close()
-
-
-def _room_of(item: Item) -> Room | None:
-    """What the item has reserved; it stays reserved until it is counted as stored."""
-    match item:
-        case NewFile(_, LocalPartial() as partial):
-            return partial.hand_over_room()
-    return None
-
-
-def _size_of(item: Item) -> int:
-    return item.partial.size if isinstance(item, NewFile) else 0
-
-
-def _require_room(partials: int, size: int) -> None:
-    """Better said now than after most of it has travelled."""
-    status = os.fstatvfs(partials)
-    if size > status.f_bavail * status.f_frsize:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,92 @@
+"""What a sender is told of each thing it sent: receipts and refusals. The log is told, too."""
+
+import hashlib
+import logging
+import time
+from typing import Final
+
+from xfer import logs, names
+from xfer.channel import Channel
+from xfer.committer import Arrived, Settled
+from xfer.errors import Refused
+from xfer.logs import Line, Peer
+from xfer.messages import FileHeader, Receipt, Refusal
+from xfer.names import printable
+from xfer.outcomes import Outcome
+
+log = logging.getLogger("xfer.receiver")
+
+_MAX_REMEMBERED: Final = 1024
+_ECHOED_NAME: Final = names.MAX_NAME
+
+
+class Answers:
+    """Those of one session, to `peer`. A receipt says whether the store is `durable`."""
+
+    def __init__(self, channel: Channel, peer: Peer, *, durable: bool) -> None:
+        self._channel = channel
+        self._peer = peer
+        self._said_peer = str(peer)
+        self._durable = durable
+        self._refused: set[bytes] = set()
+
+    def settle(self, settled: Settled) -> None:
+        """Answer what was committed together."""
+        stored: list[tuple[Arrived, Outcome]] = []
+        for arrived, outcome in settled:
+            if isinstance(outcome, Refused):
+                self._send_refusal(arrived.item.name, outcome)
+            else:
+                stored.append((arrived, outcome))
+        if log.isEnabledFor(logging.INFO):
+            lines = (self._receipt_line(*one) for one in stored)
+            logs.info_each(log, "receipt", self._peer, lines)
+        for arrived, outcome in stored:
+            size = arrived.size if arrived.digest else None
+            name = arrived.item.name
+            self._channel.send(
+                Receipt(name, outcome, size, durable=self._durable, **arrived.digest)
+            )
+        self._channel.flush()
+
+    def refuse(self, name: str, error: Refused) -> None:
+        """Answer something of which more may be on its way."""
+        if len(self._refused) >= _MAX_REMEMBERED:
+            self._refused.clear()
+        self._refused.add(_brief(name))
+        self._send_refusal(name, error)
+        self._channel.flush()
+
+    def has_refused(self, header: FileHeader) -> bool:
+        """Whether this is a later part of a file that was refused, and travelled already."""
+        if not self._refused:
+            return False
+        if header.offset and _brief(header.file_name) in self._refused:
+            return True
+        self.is_new(header.file_name)
+        return False
+
+    def is_new(self, name: str) -> None:
+        """What comes of this name from now on is not what was refused."""
+        if self._refused:
+            self._refused.discard(_brief(name))
+
+    def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
+        name, size = arrived.item.name, arrived.size
+        seconds = round(time.monotonic() - arrived.began, 3)
+        said = f"{self._said_peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
+        fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
+        return Line(said, fields)
+
+    def _send_refusal(self, name: str, error: Refused) -> None:
+        because = f" ({error.__cause__})" if error.__cause__ else ""
+        log.warning(
+            "%s %s: refused, %s%s", self._peer, printable(name), error.message, because,
+            extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
+        )  # fmt: skip
+        self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
+
+
+def _brief(name: str) -> bytes:
+    """Stands for a name that may be long."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
