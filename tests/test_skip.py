@@ -163,7 +163,7 @@ def test_small_files_are_not_offered_below_what_is_absent(many: Path) -> None:
                 plan = [PlannedFile(file.file_name, "send") for file in message.files]
                 channel.send(Plan(tuple(plan), message.directories))
             elif isinstance(message, FileHeader):
-                channel.body(message.body).read()
+                channel.body(message.body).view()
                 name, size, md5 = message.file_name, message.file_size, message.md5
                 channel.send(Receipt(name, Outcome.STORED, size, md5))
             else:

@@ -143,13 +143,17 @@ class Channel:
 
     def read(self, length: int) -> bytes:
         """Exactly `length` bytes."""
+        return self.view(length).tobytes()
+
+    def view(self, length: int) -> memoryview:
+        """Exactly `length` bytes, which stay what they are until more is received."""
         end = self._start + length
         if end <= self._end:
             view, self._start = self._inbox[self._start : end], end
-            return view.tobytes()
-        data = bytearray(length)
-        self.read_into(memoryview(data))
-        return bytes(data)
+        else:
+            view = memoryview(bytearray(length))
+            self.read_into(view)
+        return view
 
     def read_into(self, view: memoryview) -> None:
         """Fill `view`, past the inbox where what is missing is larger than it."""
@@ -219,9 +223,9 @@ class Body:
         self.remaining = length
         self._channel = channel
 
-    def read(self) -> bytes:
-        """All that remains."""
-        content, self.remaining = self._channel.read(self.remaining), 0
+    def view(self) -> memoryview:
+        """All that remains, which stays what it is until more is received."""
+        content, self.remaining = self._channel.view(self.remaining), 0
         return content
 
     def read_into(self, view: memoryview) -> None:
@@ -242,11 +246,11 @@ class PacedBody(Body):
         super().__init__(channel, length)
         self._pace = pace
 
-    def read(self) -> bytes:
+    def view(self) -> memoryview:
         """All that remains."""
-        content = bytearray(self.remaining)
-        self.read_into(memoryview(content))
-        return bytes(content)
+        content = memoryview(bytearray(self.remaining))
+        self.read_into(content)
+        return content
 
     def read_into(self, view: memoryview) -> None:
         """Raises PeerTimeout, too, see `Pace`."""

@@ -204,7 +204,7 @@ class Session:
         try:
             if header.is_whole and body.remaining <= _INLINE_BYTES:
                 began = time.monotonic()
-                self._complete(header, self._uploads.take_whole(header, body.read()), began)
+                self._complete(header, self._uploads.take_whole(header, body.view()), began)
             else:
                 self._take_part(header, body)
         except Refused as error:

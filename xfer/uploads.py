@@ -117,7 +117,7 @@ class Uploads:
 
     # What arrives
 
-    def take_whole(self, header: FileHeader, content: bytes) -> Partial:
+    def take_whole(self, header: FileHeader, content: memoryview) -> Partial:
         """All of a small file at once: nothing to continue, and nothing to keep."""
         name = names.check(header.file_name)
         self._intake.count(name)
