@@ -9,6 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final
 
 from xfer import digests, logs, names
@@ -75,8 +76,12 @@ class Session:
         self._beside = digests.Beside()
         self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
         self._committer = Committer(intake, self._answers.settle)
+
+    @cached_property
+    def _chunks(self) -> tuple[memoryview, memoryview]:
+        """Made when there is a body that is larger than small."""
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
-        self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
+        return chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
     def run(self) -> None:
         """Receive until the sender is done. Raises what ends the session early."""
