@@ -34,7 +34,7 @@ class InOrder:
         self._entries = entries
 
     def __iter__(self) -> Iterator[Batch]:
-        return in_frames(self._entries, lambda entry: entry.name)
+        return in_frames(self._entries, operator.attrgetter("name"))
 
     def suffice(self, offered: Collection[Batch]) -> bool:
         return len(offered) > _OFFERS_AHEAD or directories(offered) > OPEN_DIRECTORIES

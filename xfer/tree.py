@@ -130,28 +130,24 @@ class _Level(Struct, frozen=True):
 
 
 def _descend(name: str, path: str) -> Iterator[Entry | Unsendable]:
-    # A list instead of recursion: a name has room for two thousand components.
-    levels: list[_Level] = []
-    found = _look(name, path, path, None)
-    while True:
-        if isinstance(found, _Level):
-            levels.append(found)
-        else:
+    root = _look(name, path, path, None)
+    if not isinstance(root, _Level):
+        yield root
+        return
+    levels = [root]  # instead of recursion: a name has room for two thousand components
+    while levels:
+        level = levels[-1]
+        for child in level.children:
+            own = child if child.isascii() else names.from_bytes(os.fsencode(child))
+            name, path = f"{level.entry.name}/{own}", f"{level.entry.path}/{child}"
+            found = _look(name, path, child, level.directory)
+            if isinstance(found, _Level):
+                levels.append(found)
+                break
             yield found
-        if not levels:
-            return
-        found = _next_in(levels)
-
-
-def _next_in(levels: list[_Level]) -> Entry | Unsendable | _Level:
-    level = levels[-1]
-    child = next(level.children, None)
-    if child is None:
-        levels.pop()
-        return level.entry
-    own = child if child.isascii() else names.from_bytes(os.fsencode(child))
-    name = f"{level.entry.name}/{own}"
-    return _look(name, f"{level.entry.path}/{child}", child, level.directory)
+        else:
+            levels.pop()
+            yield level.entry
 
 
 def _look(

@@ -77,7 +77,8 @@ def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator
     group: list[Item] = []
     text = 0
     for item in items:
-        units = _units(name_of(item))
+        name = name_of(item)
+        units = len(name) if name.isascii() else _units(name)
         if group and (len(group) >= _FRAME_FILES or text + units > _FRAME_TEXT):
             yield group
             group, text = [], 0
@@ -89,4 +90,4 @@ def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator
 
 def _units(name: str) -> int:
     """JSON spells a character beyond the first 65,536, an emoji for example, as two."""
-    return len(name) if name.isascii() else len(name.encode("utf-16-le", "surrogatepass")) // 2
+    return len(name.encode("utf-16-le", "surrogatepass")) // 2
