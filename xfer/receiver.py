@@ -74,7 +74,7 @@ class Session:
         self._signed_at = time.monotonic()
         self._beside = digests.Beside()
         self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
-        self._committer = Committer(intake, self._answers.settle)
+        self._committer = Committer(intake, self._answers.settle, self._give_sign)
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         self._chunks = chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
