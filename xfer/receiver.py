@@ -179,8 +179,9 @@ class Session:
         self._channel.flush()
 
     def _tell_absent(self, directories: Sequence[str]) -> None:
-        if absent := self._intake.absent([name for name in directories if names.is_safe(name)]):
-            self._channel.send(Plan((), tuple(absent)))
+        absent = self._intake.absent([name for name in directories if names.is_safe(name)])
+        for some in in_frames(absent, str):
+            self._channel.send(Plan((), tuple(some)))
 
     def _plan(
         self, file: OfferedFile, held: Mapping[str, Held | None], kept: set[str], algorithm: str
