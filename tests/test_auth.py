@@ -236,7 +236,7 @@ def test_a_short_passphrase_is_refused_without_being_repeated(text: str) -> None
 
 def test_a_key_does_not_show_its_secret() -> None:
     key = auth.derive_key(auth.generate_secret())
-    shown = f"{key!r} {key} {[key]}"
+    shown = f"{key!r} {key} {[key]} {[*key.__rich_repr__()]}"  # the last is what rich prints
     for spelling in (
         repr(key.secret)[2:-1],
         key.secret.hex(),

@@ -207,6 +207,16 @@ def test_a_file_that_cannot_be_read_is_told_once_and_the_rest_goes(nas: Site, tr
     assert len(set(names)) == len(names) == 1 + len(described(tree))
 
 
+def test_a_large_tree_that_is_there_already_is_found_unchanged(nas: Site, tmp_path: Path) -> None:
+    tree = tmp_path / tmp_path.name
+    tree.mkdir()
+    for number in range(3000):
+        (tree / str(number)).touch()
+    for outcome in ("stored", "unchanged"):
+        receipts = xfer.send([str(tree)], nas.host, secret=SECRET, retry_for=0, connections=2)
+        assert [receipt.outcome for receipt in receipts] == 3001 * [outcome]
+
+
 def test_many_connections_and_a_wide_tree_get_by_with_few_descriptors(
     nas: Site, tmp_path: Path
 ) -> None:

@@ -340,7 +340,18 @@ def test_an_offset_whose_digest_is_not_ours_begins_at_nothing(tmp_path: Path, of
     assert SIBLINGS not in ending.seen
 
 
-def test_work_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        Working(NAME, 1, 2),
+        Plan(()),
+        Refusal("nobody's", "exists", "no", retryable=False),
+    ],
+    ids=lambda said: str(said.type),
+)
+def test_work_without_an_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Message
+) -> None:
     """An hour is long for a test, so this one sender has less trust."""
     monkeypatch.setattr(patience, "_LONGEST_WORK", 0.5)
     (tmp_path / NAME).write_bytes(b"x")
@@ -349,7 +360,7 @@ def test_work_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     def work() -> None:
         with theirs, contextlib.suppress(OSError):
             while True:
-                theirs.sendall(messages.encode(Working(NAME, 1, 2)))
+                theirs.sendall(messages.encode(said))
                 time.sleep(0.02)
 
     working = threading.Thread(target=work)

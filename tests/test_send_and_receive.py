@@ -71,6 +71,21 @@ def test_a_tree_arrives_with_names_links_modes_and_times(nas: Site, tmp_path: Pa
     assert picture(nas.stored(tmp_path)) == picture(tmp_path)
 
 
+def test_a_time_that_no_message_can_hold_keeps_nothing_from_arriving(
+    nas: Site, tmp_path: Path
+) -> None:
+    tree = tmp_path / tmp_path.name
+    (tree / "d").mkdir(parents=True)
+    for name in ("a", "d/b", "z"):
+        (tree / name).write_bytes(name.encode())
+    for path in (tree / "d/b", tree / "d"):
+        os.utime(path, ns=(10**19, 10**19))
+    for outcome in ("stored", "unchanged"):
+        done = nas.send("--json", tree)
+        assert (done.code, done.records[0]["outcome"]) == (0, outcome), done
+    assert nas.stored(tree.name).joinpath("d/b").read_bytes() == b"d/b"
+
+
 @pytest.mark.parametrize(
     ("options", "bind"),
     [([], "::1"), (["--insecure-plaintext"], "127.0.0.1")],

@@ -1,5 +1,6 @@
 """What the receiver has already does not travel again, and asking costs little."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import xfer
 from tests.processes import MIB, SECRET, HandSender, Site, admit, fake_receiver, receiving
 from tests.proxy import Link, Proxy, Trouble, exit_code
+from xfer import frames
 from xfer.channel import Channel
 from xfer.messages import DirectoryHeader, Done, FileHeader, Offer, Plan, PlannedFile, Receipt
 from xfer.outcomes import Outcome
@@ -186,6 +188,18 @@ def test_below_what_is_absent_a_sender_is_told_so(nas: Site, many: Path) -> None
         names = [many.name, "nothing", "../up", ".xfer", f"{many.name}/0000.txt", "nothing/below"]
         sender.say({"type": "offer", "files": [], "directories": names})
         assert sender.answers() == [Plan((), ("nothing", "nothing/below"))]
+
+
+def test_what_is_absent_is_told_in_as_many_frames_as_it_takes(nas: Site) -> None:
+    """One name that is not UTF-8, and JSON has six bytes for what took two in the question."""
+    names = [f"{number:03}{50 * 'é'}" for number in range(500)]
+    spelled = json.dumps([*names, "\udc80"], ensure_ascii=False).replace("\udc80", "\\udc80")
+    payload = f'{{"type":"offer","files":[],"directories":{spelled}}}'.encode()
+    with HandSender(nas) as sender:
+        sender.channel.send_body(frames.framed(payload))
+        sender.channel.flush()
+        plans = [answer for answer in sender.answers() if isinstance(answer, Plan)]
+    assert [name for plan in plans for name in plan.absent] == [*names, "\udc80"]
 
 
 def test_what_is_refused_below_an_absent_directory_is_offered_from_then_on(

@@ -45,6 +45,10 @@ class Key(Struct, frozen=True):
     def __repr__(self) -> str:
         return "Key()"
 
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """A struct has one that shows every field."""
+        return []
+
     def client_proof(self, transcript: bytes) -> bytes:
         return _mac(_mac(self.secret, b"xfer/1 client proof"), transcript)
 

@@ -3,12 +3,14 @@
 So one file is committed at once, ten thousand share as many flushes as the
 disk makes in the time they take to arrive, and whoever receives never waits
 for a disk. Whatever of a commit does wait, for a disk or for another session,
-is done in a second thread, unless the last time there was hardly any waiting.
-The rest stays in the caller's: two threads that both make many short system
-calls only take the interpreter from each other.
+is done in a second thread, unless the last time there was hardly any waiting;
+then that thread only looks after the caller's, and gives signs of life should
+it take long after all. The rest stays in the caller's: two threads that both
+make many short system calls only take the interpreter from each other.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import resource
@@ -22,6 +24,7 @@ from msgspec import Struct, field
 from xfer.digests import Beside
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
+from xfer.patience import Vigil
 from xfer.storage import Intake, Item, NewFile, Steps, refusal
 
 _ITEM_WEIGHT: Final = 64 * 1024
@@ -56,12 +59,15 @@ Settled = Sequence[tuple[Arrived, Outcome | Refused]]
 class Committer:
     """The commits of one session, one after the other.
 
-    `settle` is called after each batch with what became of its items. Once a
+    `settle` is called after each batch with what became of its items, and `sign`,
+    from any thread, when whoever called has to wait for long in here. Once a
     commit can go on, something can be read from `descriptor`; whoever waits for
     more to arrive waits for that, too, and calls `go_on`.
     """
 
-    def __init__(self, intake: Intake, settle: Callable[[Settled], None]) -> None:
+    def __init__(
+        self, intake: Intake, settle: Callable[[Settled], None], sign: Callable[[], None]
+    ) -> None:
         self._intake = intake
         self._settle = settle
         self._pending: list[tuple[Arrived, int]] = []
@@ -75,6 +81,7 @@ class Committer:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
         self._beside = Beside()
+        self._vigil = Vigil(self._beside, sign)
         try:
             self.descriptor, self._wake = os.pipe()
         except OSError as error:
@@ -133,6 +140,7 @@ class Committer:
             for arrived, _ in self._pending:  # a commit has failed in a way that nobody foresaw
                 if isinstance(arrived.item, NewFile):
                     arrived.item.partial.keep()
+            self._vigil.end()
             self._beside.close()
             os.close(self.descriptor)
             os.close(self._wake)
@@ -158,7 +166,8 @@ class Committer:
                 os.read(self.descriptor, 1)
                 self._awaited.result()
             while self._waits_hardly:
-                self._wait_for(next(steps))
+                self._vigil.over(functools.partial(self._wait_for, next(steps)))
+            self._vigil.end()
             self._awaited = self._beside.submit(self._wait_for, next(steps))
             self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
         except StopIteration as end:

@@ -3,6 +3,8 @@
 And the other end of that: for how long such a word is taken for it.
 """
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -10,7 +12,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from xfer.digests import Beside, wait_for
-from xfer.errors import PeerTimeout
+from xfer.errors import PeerTimeout, XferError
 
 Outcome = TypeVar("Outcome")
 
@@ -50,6 +52,54 @@ class Patience:
         finally:
             wait_for(future)
         return future.result()
+
+
+class Vigil:
+    """Over work in the caller's own thread that is hardly ever long.
+
+    Whenever it is, the helper thread gives signs of life; it looks after one
+    piece of work after the other, and leaves when there was none for a while.
+    """
+
+    def __init__(self, beside: Beside, sign: Callable[[], None]) -> None:
+        self._beside = beside
+        self._sign = sign
+        self._changed = threading.Condition()
+        self._works = 0
+        self._is_at_work = False
+        self._is_kept = False
+        self._ends = False
+
+    def over(self, work: Callable[[], None]) -> None:
+        """Do `work`. There is no sign any more once this returns."""
+        with self._changed:
+            self._works += 1
+            self._is_at_work, self._ends = True, False
+            if not self._is_kept:
+                self._is_kept = True
+                self._beside.submit(self._keep)
+        try:
+            work()
+        finally:
+            with self._changed:
+                self._is_at_work = False
+
+    def end(self) -> None:
+        """The helper thread is wanted for something else."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify()
+
+    def _keep(self) -> None:
+        works = 0
+        with self._changed:
+            while not self._ends and (self._is_at_work or self._works != works):
+                if self._works == works:
+                    with contextlib.suppress(XferError):  # whoever works comes across it, too
+                        self._sign()
+                works = self._works
+                self._changed.wait(SIGN_SECONDS)
+            self._is_kept = False
 
 
 class Trust:

@@ -75,7 +75,7 @@ class Session:
         self._signed_at = time.monotonic()
         self._beside = digests.Beside()
         self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
-        self._committer = Committer(intake, self._answers.settle)
+        self._committer = Committer(intake, self._answers.settle, self._give_sign)
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -184,8 +184,9 @@ class Session:
         self._channel.flush()
 
     def _tell_absent(self, directories: Sequence[str]) -> None:
-        if absent := self._intake.absent([name for name in directories if names.is_safe(name)]):
-            self._channel.send(Plan((), tuple(absent)))
+        absent = self._intake.absent([name for name in directories if names.is_safe(name)])
+        for some in in_frames(absent, str):
+            self._channel.send(Plan((), tuple(some)))
 
     def _plan(
         self, file: OfferedFile, held: Mapping[str, Held | None], kept: set[str], algorithm: str

@@ -245,8 +245,10 @@ class SendSession:
         self._offering.end(self._ended or ProtocolError("the session ended"))
 
     def _take(self, message: Message) -> None:
-        if not isinstance(message, Working):
+        if self._moves_on(message):
             self._trust.renew()
+        else:
+            self._trust.require()
         match message:
             case Plan():
                 self._offering.take(message)
@@ -255,10 +257,15 @@ class SendSession:
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)
             case Working():
-                self._trust.require()
                 self._observer.waiting(message.file_name, message.done, message.size)
             case _:
                 self._take_receipt(expected(message, Receipt))
+
+    def _moves_on(self, message: Message) -> bool:
+        """Whether something comes of it, of which there can only be so much."""
+        if isinstance(message, Plan):
+            return bool(message.files)
+        return isinstance(message, Receipt | Refusal) and message.file_name in self._unsettled
 
     def _take_receipt(self, receipt: Receipt) -> None:
         sent = self._unsettled.get(receipt.file_name)

@@ -21,8 +21,11 @@ from xfer.window import Item, Window, weight
 
 _LEAST: Final = 1024 * 1024
 """Weight below which work is not worth another connection, or another round trip."""
-_MOST: Final = 32 * 1024 * 1024
-"""Weight that one connection has on offer at most, since no other can take it then."""
+_MOST: Final = 32.0 * 1024 * 1024
+"""Weight that one connection has on offer at most, since no other can take it then.
+
+Doubled without end, a float is infinite some day, and an integer too large to divide.
+"""
 _OFFERS_AHEAD: Final = 8
 
 

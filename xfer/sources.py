@@ -8,7 +8,7 @@ import time
 from typing import Final, Protocol, Self
 
 from xfer.errors import LocalError
-from xfer.tree import Entry, Kind, relative, unreadable
+from xfer.tree import Entry, Kind, relative, time_of, unreadable
 
 _STREAM_PATIENCE: Final = 15.0
 """Seconds that a silent standard input may take before an empty part says so."""
@@ -59,7 +59,7 @@ class FileSource:
         self._position = 0
         self.size = status.st_size
         self.mode = stat.S_IMODE(status.st_mode)
-        self.mtime_ns = status.st_mtime_ns
+        self.mtime_ns = time_of(status)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._descriptor)
             raise LocalError(f"{entry.path} is not a plain file any more")
@@ -99,7 +99,7 @@ class FileSource:
     def _require_unchanged(self) -> None:
         """The size is compared with the bytes too: files below /proc have one of 0."""
         now = os.fstat(self._descriptor)
-        if (self._position, now.st_size, now.st_mtime_ns) != (self.size, self.size, self.mtime_ns):
+        if (self._position, now.st_size, time_of(now)) != (self.size, self.size, self.mtime_ns):
             raise LocalError(f"{self._path} changed while it was read")
 
 

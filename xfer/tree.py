@@ -18,6 +18,9 @@ from xfer import names
 from xfer.errors import LocalError, UsageError, XferError
 
 STDIN: Final = "-"
+_LATEST_TIME: Final = 2**63 - 1
+"""Nanoseconds: some time in 2262. A system may keep later ones, and earlier ones than the same
+before 1970; the wire has no room for them."""
 
 
 class Kind(Enum):
@@ -57,7 +60,7 @@ class Entry(Struct, frozen=True):
 
     @property
     def mtime_ns(self) -> int | None:
-        return self.status.st_mtime_ns if self.status else None
+        return time_of(self.status) if self.status else None
 
 
 class Unsendable(Struct, frozen=True):
@@ -191,6 +194,11 @@ def _special(mode: int) -> str:
     if stat.S_ISFIFO(mode):
         return "a FIFO"
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+def time_of(status: os.stat_result) -> int | None:
+    """When it was changed (nanoseconds since 1970); None for a time that nobody can be told."""
+    return status.st_mtime_ns if abs(status.st_mtime_ns) <= _LATEST_TIME else None
 
 
 def unreadable(path: str, error: OSError) -> LocalError:
