@@ -21,6 +21,7 @@ from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
 from xfer.patience import Progress
 from xfer.sender import Options, SendSession
+from xfer.settled import Settled
 from xfer.tree import Entry, Kind, Unsendable
 
 MOST_CONNECTIONS: Final = 64
@@ -76,7 +77,7 @@ class _Attempts(Observer):
         self._target = target
         self._job = job
         self._observer = observer
-        self._settled: set[str] = set()
+        self._settled = Settled()
         self._owed: dict[str, Result] = {}
         self._failure: XferError | None = None
         self._ended: XferError | None = None
@@ -130,7 +131,7 @@ class _Attempts(Observer):
         changed: set[str] = set()  # directories that something is sent in, and that come after it
         for entry in entries:
             gone.pop(entry.name, None)
-            if entry.name not in self._settled or entry.name in changed:
+            if self._is_left(entry.name) or entry.name in changed:
                 changed.discard(entry.name)
                 changed.add(entry.name.rpartition("/")[0])
                 yield entry
@@ -139,6 +140,10 @@ class _Attempts(Observer):
         for name in gone:
             error = LocalError(f"{name} was offered, and is not there any more")
             self.settled(Result(name, self._owed[name].kind, error=error))
+
+    def _is_left(self, name: str) -> bool:
+        """A directory can be settled before all that is in it: what is owed was not."""
+        return name in self._owed or name not in self._settled
 
     # What the session tells
 
@@ -170,9 +175,12 @@ class _Attempts(Observer):
             self._failure = self._failure or result.error
             return
         self._owed.pop(result.name, None)
-        if result.name in self._settled and not result.error:
-            return  # a directory, sent once more
-        self._settled.add(result.name)
+        if result.kind is not Kind.DIRECTORY or result.error:
+            self._settled.add(result.name)
+        elif result.name in self._settled:
+            return  # it was sent once more
+        else:
+            self._settled.add_whole(result.name)
         self.got_further |= not result.error
         self._observer.settled(result)
 
