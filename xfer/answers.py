@@ -17,7 +17,7 @@ from xfer.outcomes import Outcome
 log = logging.getLogger("xfer.receiver")
 
 _MAX_REMEMBERED: Final = 1024
-_ECHOED_NAME: Final = names.MAX_NAME
+ECHOED_NAME: Final = names.MAX_NAME
 
 
 class Answers:
@@ -84,7 +84,7 @@ class Answers:
             "%s %s: refused, %s%s", self._peer, printable(name), error.message, because,
             extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
         )  # fmt: skip
-        self._channel.send(Refusal(name[:_ECHOED_NAME], error.code, error.message, error.retryable))
+        self._channel.send(Refusal(name[:ECHOED_NAME], error.code, error.message, error.retryable))
 
 
 def _brief(name: str) -> bytes:

@@ -16,12 +16,12 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Final
 
 from msgspec import Struct, field
 
-from xfer.digests import Beside
+from xfer.digests import Beside, wait_for
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
 from xfer.patience import Vigil
@@ -122,7 +122,7 @@ class Committer:
         """Wait until less than `weight` is unsettled; False if nothing happens for so long."""
         self.hurry()
         while self._awaited and self.weight >= weight:
-            if not wait([self._awaited], seconds).done:
+            if not wait_for(self._awaited, seconds):
                 return False
             self.hurry()
         return True

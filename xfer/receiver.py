@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 from xfer import digests, logs, names
-from xfer.answers import Answers
+from xfer.answers import ECHOED_NAME, Answers
 from xfer.channel import Body, Channel
 from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
@@ -52,7 +52,6 @@ log = logging.getLogger("xfer.receiver")
 _CHUNK_BYTES: Final = 256 * 1024
 _INLINE_BYTES: Final = 64 * 1024
 """Up to here a body is not worth a second thread."""
-_ECHOED_NAME: Final = names.MAX_NAME
 
 
 _ALIVE: Final = Progress("")
@@ -199,7 +198,7 @@ class Session:
             return self._uploads.plan(file, held[name], algorithm, is_kept=name in kept)
         except Refused as error:
             self._answers.refuse(name, error)
-            return PlannedFile(name[:_ECHOED_NAME], "refuse")
+            return PlannedFile(name[:ECHOED_NAME], "refuse")
 
     # A file, or a part of one
 

@@ -13,11 +13,13 @@ from xfer import console
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.observer import Observer, Result, only_error
+from xfer.outcomes import Outcome
 from xfer.patience import Progress
 from xfer.progress import Bar, in_units
 from xfer.tree import Kind
 
 _INCOMPLETE_EXIT = 7
+_TOLD_APART = (Outcome.VERSIONED, Outcome.UNCHANGED)
 _NOT_DURABLE = ": verified, but NOT flushed to disk: the receiver runs with --no-fsync"
 
 
@@ -139,7 +141,7 @@ class Report(Observer):
 
     def _in_words(self, where: str) -> str:
         count, seconds = self._outcomes.total(), self._seconds()
-        kinds = [f"{self._outcomes[kind]} {kind}" for kind in ("versioned", "unchanged")]
+        kinds = [f"{self._outcomes[kind]} {kind}" for kind in _TOLD_APART]
         details = [text for text in kinds if not text.startswith("0 ")]
         if self._failed:
             details.append(f"{self._failed} failed")

@@ -8,7 +8,6 @@ it against what was sent. Knows no terminal and no store.
 import contextlib
 import threading
 from collections import deque
-from typing import Final
 
 from msgspec import Struct
 
@@ -40,12 +39,11 @@ from xfer.messages import (
 )
 from xfer.observer import Observer, Result
 from xfer.offering import Offering
+from xfer.outcomes import Outcome
 from xfer.parts import Beginning, Part, PartReader
 from xfer.patience import Patience, Progress, Trust
 from xfer.sources import Source, open_source
 from xfer.tree import Entry, Kind, Unsendable
-
-UNCHANGED: Final = "unchanged"
 
 
 class _Unsettled(Struct):
@@ -189,7 +187,7 @@ class SendSession:
             case Kind.FILE if plan and plan.action == "skip":
                 self._observer.skipped(entry.size)
                 durable = self._channel.peer_flushes  # there is no receipt to say so
-                self._settle(entry.name, UNCHANGED, size=entry.size, durable=durable)
+                self._settle(entry.name, Outcome.UNCHANGED, size=entry.size, durable=durable)
             case Kind.FILE if plan and plan.action == "refuse":
                 self._observer.skipped(entry.size)
             case _:

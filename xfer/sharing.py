@@ -15,8 +15,8 @@ from xfer.batches import OPEN_DIRECTORIES, Batch, directories
 from xfer.errors import XferError
 from xfer.messages.offers import in_frames
 from xfer.observer import Observer, Result
+from xfer.outcomes import Outcome
 from xfer.patience import SIGN_SECONDS, Progress
-from xfer.sender import UNCHANGED
 from xfer.window import Item, Window, weight
 
 _LEAST: Final = 1024 * 1024
@@ -271,7 +271,7 @@ class Share(Observer):
         with self._pool.changed:
             if self._unsettled.get(result.name) and self._pool.put_off(result):
                 return
-            if result.outcome == UNCHANGED and not result.digest:
+            if result.outcome == Outcome.UNCHANGED and not result.digest:
                 self.allowance *= 2  # it cost no more than the question
             self._unsettled.pop(result.name, None)
             self._pool.settled(result)

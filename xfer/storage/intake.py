@@ -119,36 +119,24 @@ class LocalIntake:
 
     def statuses(self, files: Sequence[str]) -> list[Held | None]:
         with Directories(self._layout.files, create=False) as directories:
-            return [self._status(directories, self._below + name) for name in files]
+            return [self._held(directories, to_bytes(self._below + name)) for name in files]
 
-    def _status(self, directories: Directories, name: str) -> Held | None:
+    def _held(self, directories: Directories, path: bytes) -> Held | None:
         """What is not flushed yet is not there: a power cut may still take it."""
-        whole = to_bytes(name)
-        path, _, base = whole.rpartition(b"/")
-        directories.let_go(_MOST_DIRECTORIES)
         try:
-            status = os.stat(base, dir_fd=directories.open(path), follow_symlinks=False)
+            status = _status(directories, path)
         except (OSError, Refused):
             return None
-        if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(whole):
+        if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(path):
             return None
         mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
         return Held(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         with Directories(self._layout.files, create=False) as opened:
-            return [name for name in directories if self._is_absent(opened, self._below + name)]
-
-    def _is_absent(self, opened: Directories, name: str) -> bool:
-        path, _, base = to_bytes(name).rpartition(b"/")
-        opened.let_go(_MOST_DIRECTORIES)
-        try:
-            os.stat(base, dir_fd=opened.open(path), follow_symlinks=False)
-        except FileNotFoundError:
-            return True
-        except (OSError, Refused):
-            pass
-        return False
+            return [
+                name for name in directories if _is_absent(opened, to_bytes(self._below + name))
+            ]
 
     def open_held(self, name: str) -> HeldFile | None:
         path, _, base = to_bytes(self._below + name).rpartition(b"/")
@@ -192,6 +180,23 @@ class LocalIntake:
 
     def close(self) -> None:
         self._flusher.close()
+
+
+def _status(directories: Directories, path: bytes) -> os.stat_result:
+    """Of what is there, not followed if it is a link. OSError, or Refused where it may not be."""
+    parent, _, name = path.rpartition(b"/")
+    directories.let_go(_MOST_DIRECTORIES)
+    return os.stat(name, dir_fd=directories.open(parent), follow_symlinks=False)
+
+
+def _is_absent(directories: Directories, path: bytes) -> bool:
+    try:
+        _status(directories, path)
+    except FileNotFoundError:
+        return True
+    except (OSError, Refused):
+        pass  # something is in the way there
+    return False
 
 
 def _room_of(item: Item) -> Room | None:
