@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import xfer
 from tests.processes import SECRET, Site
-from xfer.stopping import StopSignal
+from xfer.system.stop import StopSignal
 
 _CHUNK_BYTES: Final = 64 * 1024
 _BUFFER_BYTES: Final = 256 * 1024

@@ -40,8 +40,8 @@ from xfer.listening import listen
 from xfer.messages import Error
 from xfer.pace import Pace
 from xfer.server import Server, Terms
-from xfer.stopping import StopSignal
 from xfer.storage.local import LocalStore
+from xfer.system.stop import StopSignal
 from xfer.transport import Meanwhile
 
 WRONG = auth.derive_key("xfer-key-" + 43 * "B")

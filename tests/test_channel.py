@@ -26,7 +26,7 @@ from xfer.errors import (
     XferError,
 )
 from xfer.messages import DirectoryHeader, Done, Error, FileHeader, SymlinkHeader
-from xfer.stopping import Interrupted, StopSignal
+from xfer.system.stop import Interrupted, StopSignal
 
 Ends = tuple[Channel, Channel]
 Result = TypeVar("Result")

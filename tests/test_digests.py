@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xfer import digests
-from xfer.digests import Beside
 from xfer.errors import Code, Refused
+from xfer.system.background import Beside
 
 ONE_SHOT: dict[str, Callable[[bytes], str]] = {
     "md5": lambda data: hashlib.md5(data).hexdigest(),

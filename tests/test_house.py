@@ -10,8 +10,8 @@ import pytest
 from xfer.admission import Admission, Rules, Visitor
 from xfer.errors import Refused
 from xfer.house import House
-from xfer.shared import SharedMemory
 from xfer.storage.unflushed import SharedUnflushed, Tables
+from xfer.system.shared_memory import SharedMemory
 
 
 def elsewhere(work: Callable[[], object]) -> bool:

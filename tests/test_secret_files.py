@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.processes import assert_failed, run
-from xfer import private, tls
+from xfer import tls
 from xfer.config import read_secret
 from xfer.errors import LocalError
+from xfer.system import private_files
 
 
 @pytest.fixture
@@ -57,8 +58,8 @@ def test_a_change_that_fails_changes_nothing(secret: Path) -> None:
         raise LocalError(f"no, {len(text)}")
 
     with pytest.raises(LocalError, match="no, 18"):
-        private.change(str(secret), "the secret", fail)
-    private.change(str(secret), "the secret", str.upper)
+        private_files.change(str(secret), "the secret", fail)
+    private_files.change(str(secret), "the secret", str.upper)
     assert secret.read_text() == "WORDS OF A SECRET\n"
     assert secret.stat().st_mode & 0o777 == 0o600
     assert os.listdir(secret.parent) == ["secret"]
@@ -67,14 +68,14 @@ def test_a_change_that_fails_changes_nothing(secret: Path) -> None:
 def test_a_file_that_others_can_read_is_not_changed(secret: Path) -> None:
     secret.chmod(0o644)
     with pytest.raises(LocalError, match="others can read the secret"):
-        private.change(str(secret), "the secret", str.upper)
+        private_files.change(str(secret), "the secret", str.upper)
     assert secret.read_text() == "words of a secret\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_who_changes_a_file_as_root_does_not_take_it_away(secret: Path) -> None:
     os.chown(secret, 0, 12345)
-    private.change(str(secret), "the secret", str.upper)
+    private_files.change(str(secret), "the secret", str.upper)
     assert (secret.stat().st_uid, secret.stat().st_gid) == (0, 12345)
 
 

@@ -41,7 +41,7 @@ class SharedBandwidth(Bandwidth):
 
     def __init__(self, rate: int) -> None:
         super().__init__(rate)
-        from xfer.shared import SharedMemory  # noqa: PLC0415 (no sender needs it)
+        from xfer.system.shared_memory import SharedMemory  # noqa: PLC0415 (no sender needs it)
 
         self._memory = SharedMemory(_MOMENT.size)
 

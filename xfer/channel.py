@@ -15,7 +15,7 @@ from xfer.bandwidth import Bandwidth
 from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.messages import Error, Message, type_of
 from xfer.pace import Pace
-from xfer.stopping import Interrupted, StopSignal
+from xfer.system.stop import Interrupted, StopSignal
 from xfer.transport import Meanwhile, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)

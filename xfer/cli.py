@@ -5,22 +5,19 @@ than all of the package is loaded.
 """
 
 import contextlib
-import gc
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from xfer import __version__, config, options, private
+from xfer import __version__, config, options
 from xfer.console import is_terminal, say
 from xfer.errors import Cancelled, LocalError, UsageError, XferError
 from xfer.options import Checksum, LogFormat
 from xfer.storage import PARTIAL_DAYS, IfExists
-
-_ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 20_000
+from xfer.system.process import allow_many_descriptors, collect_seldom, keep_out_of_core_files
 
 app = typer.Typer(
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
@@ -32,8 +29,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script. Ends the process with the exit code of the command."""
-    private.keep_out_of_core_files()
-    _collect_seldom()
+    keep_out_of_core_files()
+    collect_seldom()
     app(prog_name="xfer")
 
 
@@ -129,7 +126,7 @@ def receive(
             )
             raise typer.Exit(checkup.run(plan))
         manager, listening = ServiceManager(), inherited()
-        _allow_many_descriptors()
+        allow_many_descriptors()
         secret = None
         if keys is not None:
             serving.hold_hang_ups()
@@ -198,7 +195,7 @@ def send(
                 "no secret: copy the receiver's to "
                 f"{config.default_secret_file()} (chmod 600), or set {config.SECRET_VARIABLE}"
             )
-        _allow_many_descriptors()
+        allow_many_descriptors()
         address = config.parse_address(host)
         tree.check(paths, name)
         key = auth.derive_key(secret)
@@ -257,16 +254,3 @@ def _end(exit_code: int) -> NoReturn:
 
 def _say_error(error: XferError) -> None:
     say(error.message)
-
-
-def _collect_seldom() -> None:
-    """Each file makes a few hundred objects, hardly any of them in a circle."""
-    gc.freeze()
-    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
-
-
-def _allow_many_descriptors() -> None:
-    """Descriptors bound how many can connect; the soft limit is for programs that select()."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -21,11 +21,11 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from xfer.digests import Beside, wait_for
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
 from xfer.patience import Vigil
 from xfer.storage import Intake, Item, NewFile, Steps, refusal
+from xfer.system.background import Beside, wait_for
 
 _ITEM_WEIGHT: Final = 64 * 1024
 """What an item counts at least beside its bytes; it has a place in memory."""

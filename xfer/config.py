@@ -6,9 +6,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer import private
 from xfer.auth import DEFAULT_KEY_ID, generate_secret
 from xfer.errors import UsageError
+from xfer.system import private_files
 
 DEFAULT_PORT: Final = 9337
 RETRY_SECONDS: Final = 60.0
@@ -91,12 +91,12 @@ def find_key_id(option: str | None) -> str:
 
 def read_secret(file: str) -> str:
     """The first line of a file that nobody but its owner can read."""
-    with private.reading(file, "the secret") as opened:
+    with private_files.reading(file, "the secret") as opened:
         return opened.readline(_MAX_SECRET).rstrip("\r\n")
 
 
 def create_secret(file: str) -> str:
     """Write a new secret to `file`, for its owner's eyes only; never over another one."""
     secret = generate_secret()
-    private.create(file, secret + "\n")
+    private_files.create(file, secret + "\n")
     return secret

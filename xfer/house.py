@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from xfer.admission import Admission, Penalties, Places, Rules
 from xfer.errors import UsageError
-from xfer.shared import SharedMemory
+from xfer.system.shared_memory import SharedMemory
 
 _COUNT: Final = struct.Struct("=q")
 _FAILURES: Final = struct.Struct("=qqd")

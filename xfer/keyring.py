@@ -24,11 +24,12 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from xfer import auth, config, logs, names, private
+from xfer import auth, config, logs, names
 from xfer.auth import Key
 from xfer.errors import AuthenticationError, LocalError, UsageError, XferError
 from xfer.names import printable
 from xfer.storage import Access, IfExists
+from xfer.system import private_files
 
 log = logging.getLogger("xfer.receiver")
 
@@ -200,7 +201,7 @@ class _Reader:
 
 def read(file: str) -> str:
     """The text of a keys file. LocalError when it cannot be read, or others can."""
-    with private.reading(file, "the keys") as opened:
+    with private_files.reading(file, "the keys") as opened:
         return opened.read(_MAX_CHARACTERS)
 
 
@@ -230,7 +231,7 @@ def add(file: str, key_id: str) -> str:
         gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
         return f'{text}{gap}[{key_id}]\nsecret = "{secret}"\n'
 
-    private.change(file, "the keys", with_table)
+    private_files.change(file, "the keys", with_table)
     return secret
 
 

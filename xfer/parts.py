@@ -10,11 +10,12 @@ from typing import Final
 from msgspec import Struct
 
 from xfer import digests
-from xfer.digests import Beside, Digest
+from xfer.digests import Digest
 from xfer.errors import LocalError
 from xfer.messages import PlannedFile
 from xfer.patience import Patience, Progress
 from xfer.sources import Source, open_source
+from xfer.system.background import Beside
 from xfer.tree import Entry
 
 PART_BYTES: Final = 1024 * 1024

@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from xfer.digests import Beside, wait_for
 from xfer.errors import PeerTimeout, XferError
+from xfer.system.background import Beside, wait_for
 
 Outcome = TypeVar("Outcome")
 

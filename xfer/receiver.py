@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
-from xfer import digests, logs, names
+from xfer import logs, names
 from xfer.answers import ECHOED_NAME, Answers
 from xfer.channel import Body, Channel
 from xfer.committer import EMPTY, FULL, Arrived, Committer
@@ -34,7 +34,6 @@ from xfer.messages import (
 from xfer.messages.offers import in_frames
 from xfer.names import printable
 from xfer.patience import SIGN_SECONDS, Patience, Progress
-from xfer.stopping import Interrupted, StopSignal
 from xfer.storage import (
     Held,
     Intake,
@@ -44,6 +43,8 @@ from xfer.storage import (
     NewSymlink,
     Partial,
 )
+from xfer.system.background import Beside
+from xfer.system.stop import Interrupted, StopSignal
 from xfer.transport import Meanwhile
 from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 
@@ -72,7 +73,7 @@ class Session:
         self._answers = Answers(channel, peer, durable=intake.durable)
         self._signs_are_known = False
         self._signed_at = time.monotonic()
-        self._beside = digests.Beside()
+        self._beside = Beside()
         self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
         self._committer = Committer(intake, self._answers.settle, self._give_sign)
 

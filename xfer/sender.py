@@ -14,7 +14,6 @@ from msgspec import Struct
 from xfer import digests
 from xfer.batches import Batch, Batches
 from xfer.channel import Channel, expected
-from xfer.digests import Beside
 from xfer.errors import (
     ConnectionLost,
     CorruptData,
@@ -43,6 +42,7 @@ from xfer.outcomes import Outcome
 from xfer.parts import Beginning, Part, PartReader
 from xfer.patience import Patience, Progress, Trust
 from xfer.sources import Source, open_source
+from xfer.system.background import Beside
 from xfer.tree import Entry, Kind, Unsendable
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from xfer import auth, digests, logs, memory
+from xfer import auth, digests, logs
 from xfer.admission import Admission, Rules, Visitor
 from xfer.bandwidth import Bandwidth
 from xfer.channel import Channel
@@ -22,8 +22,9 @@ from xfer.logs import Peer, Seldom
 from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
-from xfer.stopping import StopSignal
 from xfer.storage import Store
+from xfer.system.process import give_back_memory
+from xfer.system.stop import StopSignal
 from xfer.tls import Identity
 
 log = logging.getLogger("xfer.receiver")
@@ -156,7 +157,7 @@ class Server(socketserver.ThreadingTCPServer):
             visitor.cut_off = _nothing
             if self._admission.leave(visitor):
                 time.sleep(_ENDING_SECONDS)
-                memory.give_back()
+                give_back_memory()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         peer = Peer(_readable(client_address))

@@ -15,8 +15,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer import private
 from xfer.errors import LocalError
+from xfer.system import private_files
 
 _IDENTITY: Final = "identity.pem"
 _VALID_DAYS: Final = 365 * 100
@@ -59,7 +59,7 @@ def load_identity(state_directory: str) -> Identity:
 
 def _certificate(file: str) -> bytes:
     """The certificate beside the private key, which nobody else may have seen."""
-    with private.reading(file, "the TLS identity") as opened:
+    with private_files.reading(file, "the TLS identity") as opened:
         text = opened.read()
     return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :])
 

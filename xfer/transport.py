@@ -22,7 +22,7 @@ from xfer.bandwidth import Bandwidth
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
 from xfer.pace import Pace
 from xfer.records import BATCH_BYTES, Records, closed, own_errors
-from xfer.stopping import Interrupted, StopSignal
+from xfer.system.stop import Interrupted, StopSignal
 
 Result = TypeVar("Result")
 

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import os
 import re
-import resource
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -92,12 +91,6 @@ def _replace(file: str, text: str, old: os.stat_result) -> None:
     except OSError:
         os.unlink(draft)
         raise
-
-
-def keep_out_of_core_files() -> None:
-    """What this process knows must not end up on a disk when it crashes."""
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _open(file: str) -> int:

@@ -1,0 +1,1 @@
+"""What this program needs of the operating system and of threads. Knows no file transfer."""

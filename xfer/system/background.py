@@ -1,0 +1,71 @@
+"""One helper thread, for hashing and other work beside the caller's own.
+
+Python's md5 and blake3 let go of the interpreter while they work on a large
+buffer, so one thread that hashes and one that moves bytes use two processors.
+What that takes is loaded when the first helper starts: it brings logging along,
+and a small file is sent sooner than that is loaded.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from xfer.digests import Buffer, Digest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+
+Item = TypeVar("Item")
+
+
+class Beside:
+    """One helper thread, started on first use, for work beside the caller's own."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def update(self, digest: Digest, data: Buffer) -> "Future[object]":
+        """Feed `data` to `digest`; it must stay as it is until the future is done."""
+        return self._started().submit(digest.update, data)
+
+    def submit(self, work: Callable[..., Item], *arguments: object) -> "Future[Item]":
+        """Do `work(*arguments)` in the helper thread."""
+        return self._started().submit(work, *arguments)
+
+    def ahead(self, items: Iterator[Item]) -> Generator[Item, None, None]:
+        """`items`, each made while the consumer still works on the one before.
+
+        Closing the generator waits until none is being made any more.
+        """
+        pool = self._started()
+        upcoming = pool.submit(next, items, None)
+        try:
+            while (item := upcoming.result()) is not None:
+                upcoming = pool.submit(next, items, None)
+                yield item
+        finally:
+            wait_for(upcoming)
+
+    def _started(self) -> "ThreadPoolExecutor":
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (slow, see above)
+
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        return self._pool
+
+
+def wait_for(future: "Future[Item]", seconds: float | None = None) -> bool:
+    """Wait until `future` is done, for up to so many seconds; whether it is."""
+    from concurrent.futures import wait  # noqa: PLC0415 (loaded by then)
+
+    return bool(wait([future], seconds).done)
