@@ -23,9 +23,11 @@ from tests.fuzzed_sessions import HANG_SECONDS, parsed, read_all, read_frame, us
 from tests.fuzzing import Tally, framed
 from tests.mutations import BODY, MD5, PAYLOADS, Mutator
 from tests.processes import KEY, SECRET
-from xfer import auth, messages, tls
+from xfer import auth, tls
 from xfer.errors import ProtocolError, XferError
-from xfer.messages import (
+from xfer.outcomes import Outcome
+from xfer.wire import messages
+from xfer.wire.messages import (
     Challenge,
     Done,
     Hello,
@@ -37,7 +39,6 @@ from xfer.messages import (
     Welcome,
     Working,
 )
-from xfer.outcomes import Outcome
 
 NAME: Final = "victim.txt"
 _QUIET_SECONDS: Final = 0.05

@@ -18,9 +18,10 @@ from typing import Final
 from tests.fuzzing import Tally, framed
 from tests.mutations import PAYLOADS, Mutator
 from tests.processes import KEY, end, environment, start, wait_until
-from xfer import auth, frames, messages, tls
+from xfer import auth, tls
 from xfer.errors import ProtocolError
-from xfer.messages import (
+from xfer.wire import frames, messages
+from xfer.wire.messages import (
     DirectoryHeader,
     Done,
     FileHeader,

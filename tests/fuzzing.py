@@ -12,8 +12,9 @@ from multiprocessing import get_context
 from typing import Final, Self, TypeVar
 
 from tests.mutations import NAMES, PAYLOADS, Mutator
-from xfer import frames, messages, names
+from xfer import names
 from xfer.errors import ProtocolError, Refused
+from xfer.wire import frames, messages
 
 Job = TypeVar("Job")
 

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from tests.fuzzed_sessions import read_all, read_frame
 from tests.mutations import BODY, MD5
 from tests.processes import KEY, PATIENCE, Finished, environment, start
-from xfer import auth, messages, tls
-from xfer.messages import Challenge, Message, Offer, Proof, Receipt, Welcome
+from xfer import auth, tls
 from xfer.outcomes import Outcome
+from xfer.wire import messages
+from xfer.wire.messages import Challenge, Message, Offer, Proof, Receipt, Welcome
 
 NAME: Final = "victim.txt"
 SIBLING: Final = "sibling.txt"

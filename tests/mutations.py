@@ -5,9 +5,10 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from xfer import messages
-from xfer.frames import MAX_PAYLOAD
-from xfer.messages import (
+from xfer.outcomes import Outcome
+from xfer.wire import messages
+from xfer.wire.frames import MAX_PAYLOAD
+from xfer.wire.messages import (
     Challenge,
     DirectoryHeader,
     Done,
@@ -26,7 +27,6 @@ from xfer.messages import (
     Welcome,
     Working,
 )
-from xfer.outcomes import Outcome
 
 HEX: Final = "0123456789abcdef" * 4
 BODY: Final = b"what matters\n"

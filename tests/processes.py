@@ -18,10 +18,11 @@ from typing import IO, Any, Final, Protocol, TypeVar
 
 import pytest
 
-from xfer import auth, digests, frames, messages, tls
-from xfer.channel import Channel
+from xfer import auth, digests, tls
 from xfer.errors import XferError
-from xfer.messages import Done, Error, Message, PlannedFile, Welcome, Working
+from xfer.wire import frames, messages
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Done, Error, Message, PlannedFile, Welcome, Working
 
 Value = TypeVar("Value")
 

@@ -30,19 +30,20 @@ from tests.processes import (
     wait_until,
 )
 from tests.test_limits import FEW, crowd, limited, memory
-from xfer import auth, pace, tls
+from xfer import auth, tls
 from xfer.admission import Admission, Rules, Visitor, network_of
 from xfer.auth import DEFAULT_KEY_ID
-from xfer.channel import Channel
 from xfer.errors import AuthenticationError, PeerTimeout, Refused, XferError
 from xfer.keyring import Grant
 from xfer.listening import listen
-from xfer.messages import Error
-from xfer.pace import Pace
 from xfer.server import Server, Terms
 from xfer.storage.local import LocalStore
 from xfer.system.stop import StopSignal
-from xfer.transport import Meanwhile
+from xfer.wire import min_rate
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Error
+from xfer.wire.min_rate import Pace
+from xfer.wire.transport import Meanwhile
 
 WRONG = auth.derive_key("xfer-key-" + 43 * "B")
 
@@ -263,7 +264,7 @@ def test_what_drips_is_noticed_before_it_is_complete() -> None:
 def test_what_the_receiver_does_meanwhile_is_not_the_senders_fault(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "WINDOW_SECONDS", 0.1)
+    monkeypatch.setattr(min_rate, "WINDOW_SECONDS", 0.1)
     ours, theirs = socket.socketpair()
 
     def work_and_then_send(_: bool) -> None:
@@ -382,7 +383,7 @@ def test_a_body_that_drips_is_ended_and_what_came_is_kept(
     caplog: pytest.LogCaptureFixture,
     plaintext: bool,
 ) -> None:
-    monkeypatch.setattr(pace, "WINDOW_SECONDS", 0.5)
+    monkeypatch.setattr(min_rate, "WINDOW_SECONDS", 0.5)
     rules = Rules(min_rate=MIB)
     with (
         serving(tmp_path, rules, plaintext=plaintext) as here,

@@ -11,9 +11,9 @@ import pytest
 from tests.test_channel import concurrently, joined
 from xfer import auth
 from xfer.auth import Key
-from xfer.channel import Channel
 from xfer.errors import AuthenticationError, ConnectionLost, LocalError, ProtocolError, XferError
-from xfer.messages import Challenge, Done, Error, Hello, Message, Proof, Welcome
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Challenge, Done, Error, Hello, Message, Proof, Welcome
 
 OURS, OTHER = Key(b"k" * 32), Key(b"o" * 32)
 KEYS = {"default": OURS, "second": OTHER}

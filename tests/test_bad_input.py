@@ -27,8 +27,8 @@ from tests.processes import (
     wait_until,
 )
 from xfer import auth, tls
-from xfer.channel import Channel
-from xfer.messages import Challenge, Hello, Proof, Welcome
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Challenge, Hello, Proof, Welcome
 
 OTHER_SECRET = "xfer-key-" + 43 * "B"
 

@@ -64,7 +64,7 @@ def test_a_receiver_s_limit_is_for_all_senders_together(tmp_path: Path, mode: li
 
 PAID_BY_FOUR = f"""
 import os, time
-from xfer.bandwidth import SharedBandwidth
+from xfer.wire.bandwidth import SharedBandwidth
 bandwidth = SharedBandwidth({RATE})
 began = time.monotonic()
 children = []

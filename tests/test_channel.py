@@ -14,7 +14,6 @@ from typing import TypeVar
 import pytest
 
 from xfer import tls
-from xfer.channel import Channel, expected
 from xfer.errors import (
     Cancelled,
     Code,
@@ -25,8 +24,9 @@ from xfer.errors import (
     Refused,
     XferError,
 )
-from xfer.messages import DirectoryHeader, Done, Error, FileHeader, SymlinkHeader
 from xfer.system.stop import Interrupted, StopSignal
+from xfer.wire.channel import Channel, expected
+from xfer.wire.messages import DirectoryHeader, Done, Error, FileHeader, SymlinkHeader
 
 Ends = tuple[Channel, Channel]
 Result = TypeVar("Result")

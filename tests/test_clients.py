@@ -33,9 +33,9 @@ from tests.test_cli_output import terminal
 from tests.test_quota import bytes_below
 from xfer import auth, tls
 from xfer.auth import Key, derive_key
-from xfer.channel import Channel
 from xfer.errors import AuthenticationError, XferError
-from xfer.messages import Welcome
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Welcome
 
 ALICE, BOB, OLD, EXPIRED = ("xfer-key-" + 43 * letter for letter in "BCDE")
 KEYS = f"""

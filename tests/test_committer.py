@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from xfer import patience
 from xfer.committer import EMPTY, Arrived, Committer, Settled
 from xfer.outcomes import Outcome
 from xfer.storage import Metadata, NewDirectory
 from xfer.storage.local import LocalStore
+from xfer.wire import keepalive
 
 SIGN_SECONDS = 0.02
 
@@ -26,7 +26,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
     def sign() -> None:
         signs.append(time.monotonic())
 
-    monkeypatch.setattr(patience, "SIGN_SECONDS", SIGN_SECONDS)
+    monkeypatch.setattr(keepalive, "SIGN_SECONDS", SIGN_SECONDS)
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(seconds[0]))
     with LocalStore(str(tmp_path)) as store:
         intake = store.open_intake("default")

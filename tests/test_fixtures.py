@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from xfer import auth, digests, messages, tls
-from xfer.messages import (
+from xfer import auth, digests, tls
+from xfer.outcomes import Outcome
+from xfer.wire import messages
+from xfer.wire.messages import (
     Challenge,
     DirectoryHeader,
     Done,
@@ -25,7 +27,6 @@ from xfer.messages import (
     Welcome,
     Working,
 )
-from xfer.outcomes import Outcome
 
 WIRE = Path(__file__).parents[1] / "fixtures" / "wire"
 OPENING = json.loads((WIRE / "opening.json").read_text())

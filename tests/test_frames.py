@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xfer import frames
 from xfer.errors import ProtocolError
+from xfer.wire import frames
 
 SCALARS = (
     st.none()

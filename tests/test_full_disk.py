@@ -27,7 +27,7 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, link
 from tests.test_limits import alive, descriptors, memory, sparse
-from xfer.messages import Plan, Working
+from xfer.wire.messages import Plan, Working
 
 KIB: Final = 1024
 

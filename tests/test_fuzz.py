@@ -23,10 +23,11 @@ from tests.fuzzed_receivers import defend
 from tests.fuzzed_sessions import attack, receiving_for_long
 from tests.mutations import EVERY_MESSAGE, PAYLOADS
 from tests.processes import KEY
-from xfer import auth, frames, messages
-from xfer.channel import Channel
+from xfer import auth
 from xfer.errors import ProtocolError, XferError
-from xfer.messages import Message, Welcome
+from xfer.wire import frames, messages
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Message, Welcome
 
 INPUTS: Final = int(os.environ.get("XFER_FUZZ_INPUTS", "10_000_000"))
 SESSIONS: Final = int(os.environ.get("XFER_FUZZ_SESSIONS", "100_000"))

@@ -23,10 +23,20 @@ from tests.processes import (
     wait_until,
 )
 from xfer import auth, tls
-from xfer.channel import Channel
 from xfer.errors import AuthenticationError
-from xfer.messages import Challenge, Done, Error, Hello, Message, Proof, Receipt, Refusal, Welcome
 from xfer.outcomes import Outcome
+from xfer.wire.channel import Channel
+from xfer.wire.messages import (
+    Challenge,
+    Done,
+    Error,
+    Hello,
+    Message,
+    Proof,
+    Receipt,
+    Refusal,
+    Welcome,
+)
 
 Script = Callable[[Channel], object]
 

@@ -30,11 +30,15 @@ from tests.hostile import (
 )
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
-from xfer import messages, patience, tls, tree
+from xfer import tls, tree
 from xfer.batches import InOrder
-from xfer.channel import Channel
 from xfer.errors import PeerTimeout
-from xfer.messages import (
+from xfer.observer import Observer
+from xfer.outcomes import Outcome
+from xfer.sender import Options, SendSession
+from xfer.wire import keepalive, messages
+from xfer.wire.channel import Channel
+from xfer.wire.messages import (
     Done,
     Error,
     Message,
@@ -45,9 +49,6 @@ from xfer.messages import (
     Welcome,
     Working,
 )
-from xfer.observer import Observer
-from xfer.outcomes import Outcome
-from xfer.sender import Options, SendSession
 
 _SECONDS: Final = 6.0
 """The timeout of a second, with room for a process to start on a busy machine."""
@@ -353,7 +354,7 @@ def test_work_without_an_end_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Message
 ) -> None:
     """An hour is long for a test, so this one sender has less trust."""
-    monkeypatch.setattr(patience, "_LONGEST_WORK", 0.5)
+    monkeypatch.setattr(keepalive, "_LONGEST_WORK", 0.5)
     (tmp_path / NAME).write_bytes(b"x")
     ours, theirs = socket.socketpair()
 

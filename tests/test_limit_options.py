@@ -27,10 +27,10 @@ from tests.processes import (
 from tests.test_library import serving
 from tests.test_quota import bytes_below
 from xfer import auth, tls
-from xfer.channel import Channel
 from xfer.config import parse_size
 from xfer.errors import UsageError
-from xfer.messages import Plan
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Plan
 
 LIMIT = 100_000
 

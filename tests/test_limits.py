@@ -32,8 +32,8 @@ from tests.processes import (
     start,
     wait_until,
 )
-from xfer.channel import Channel
-from xfer.messages import Plan, PlannedFile
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Plan, PlannedFile
 
 MOST_MEMORY: Final = 64 * MIB
 """Bytes that either side may ever have in memory, whatever is sent."""

@@ -30,10 +30,10 @@ from tests.processes import (
 )
 from tests.test_cli_output import terminal
 from xfer import logs
-from xfer.channel import Channel
 from xfer.errors import ConnectionLost
-from xfer.messages import Error, Refusal, Working
 from xfer.names import printable
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Error, Refusal, Working
 
 STEERING = {
     "C0": "\x1b[31m\r\n\x08\x07\x00",

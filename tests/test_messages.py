@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xfer import messages
 from xfer.errors import ProtocolError
-from xfer.messages import (
+from xfer.outcomes import Outcome
+from xfer.wire import messages
+from xfer.wire.messages import (
     Challenge,
     DirectoryHeader,
     Done,
@@ -28,8 +29,7 @@ from xfer.messages import (
     Welcome,
     Working,
 )
-from xfer.messages.offers import in_frames
-from xfer.outcomes import Outcome
+from xfer.wire.messages.offers import in_frames
 
 HEX = "0123456789abcdef" * 4
 MD5 = HEX[:32]

@@ -27,8 +27,8 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, exit_code, link
 from tests.test_limits import descriptors
-from xfer.messages import Plan, Refusal
 from xfer.observer import Result
+from xfer.wire.messages import Plan, Refusal
 
 LITTLE = 64 * 1024
 """Bytes: an opening, an offer, headers, and TLS around a few MiB."""

@@ -25,7 +25,7 @@ from tests.processes import (
     start,
 )
 from tests.proxy import Proxy, link
-from xfer.messages import Done, Plan, PlannedFile, Refusal
+from xfer.wire.messages import Done, Plan, PlannedFile, Refusal
 
 AT_ONCE = 15.0
 """Seconds that starting and failing may take on a busy machine."""

@@ -10,10 +10,10 @@ import pytest
 import xfer
 from tests.processes import MIB, SECRET, HandSender, Site, admit, fake_receiver, receiving
 from tests.proxy import Link, Proxy, Trouble, exit_code
-from xfer import frames
-from xfer.channel import Channel
-from xfer.messages import DirectoryHeader, Done, FileHeader, Offer, Plan, PlannedFile, Receipt
 from xfer.outcomes import Outcome
+from xfer.wire import frames
+from xfer.wire.channel import Channel
+from xfer.wire.messages import DirectoryHeader, Done, FileHeader, Offer, Plan, PlannedFile, Receipt
 
 COUNT = 1000
 DELAY = 0.1

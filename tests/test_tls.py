@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.test_channel import concurrently, joined, over_loopback
 from xfer import tls
-from xfer.channel import Channel
 from xfer.errors import LocalError, ProtocolError
-from xfer.records import BATCH_BYTES, Records
+from xfer.wire.channel import Channel
+from xfer.wire.tls_engine import BATCH_BYTES, Records
 
 
 @pytest.fixture

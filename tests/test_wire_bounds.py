@@ -14,9 +14,9 @@ import pytest
 
 from tests.fuzzing import framed
 from tests.processes import HandSender, Site, codes, receiving, wait_until
-from xfer.channel import Channel
-from xfer.frames import MAX_PAYLOAD
-from xfer.messages import Challenge, Message
+from xfer.wire.channel import Channel
+from xfer.wire.frames import MAX_PAYLOAD
+from xfer.wire.messages import Challenge, Message
 
 MD5: Final = 32 * b"0"
 _CPU_SECONDS: Final = 0.025

@@ -29,7 +29,7 @@ from tests.processes import (
 )
 from tests.test_admission import prove_wrongly
 from tests.test_many_senders import SIZES, assert_none_is_lost, send_at_once
-from xfer.messages import Message, Plan, Refusal
+from xfer.wire.messages import Message, Plan, Refusal
 
 MANY: Final = 24
 _TRIES: Final = 200

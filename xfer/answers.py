@@ -6,13 +6,13 @@ import time
 from typing import Final
 
 from xfer import logs, names
-from xfer.channel import Channel
 from xfer.committer import Arrived, Settled
 from xfer.errors import Refused
 from xfer.logs import Line, Peer
-from xfer.messages import FileHeader, Receipt, Refusal
 from xfer.names import printable
 from xfer.outcomes import Outcome
+from xfer.wire.channel import Channel
+from xfer.wire.messages import FileHeader, Receipt, Refusal
 
 log = logging.getLogger("xfer.receiver")
 

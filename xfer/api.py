@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 from xfer import auth, config, digests, retry, tls
 from xfer.admission import Rules
 from xfer.auth import DEFAULT_KEY_ID
-from xfer.bandwidth import Bandwidth
 from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
@@ -21,6 +20,7 @@ from xfer.sender import Options
 from xfer.server import Server, Terms
 from xfer.storage import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local import LocalStore
+from xfer.wire.bandwidth import Bandwidth
 
 if TYPE_CHECKING:
     from xfer.house import House
@@ -197,8 +197,8 @@ class Receiver:
         UsageError when a quota would have to be counted for all, or there are
         fewer places for senders than workers.
         """
-        from xfer.bandwidth import SharedBandwidth  # noqa: PLC0415 (only several need these)
         from xfer.house import House  # noqa: PLC0415
+        from xfer.wire.bandwidth import SharedBandwidth  # noqa: PLC0415 (only several need these)
 
         if self._keyring:
             self._keyring.refuse_quotas()

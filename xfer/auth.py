@@ -25,9 +25,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer.channel import Channel, expected
 from xfer.errors import AuthenticationError, LocalError, ProtocolError
-from xfer.messages import VERSION, Challenge, Hello, Proof, Welcome, parse
+from xfer.wire.channel import Channel, expected
+from xfer.wire.messages import VERSION, Challenge, Hello, Proof, Welcome, parse
 
 DEFAULT_KEY_ID: Final = "default"
 MIN_PASSPHRASE: Final = 16

@@ -5,8 +5,8 @@ import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
-from xfer.messages.offers import in_frames
 from xfer.tree import Entry, Unsendable
+from xfer.wire.messages.offers import in_frames
 
 Batch = Sequence[Entry | Unsendable]
 

@@ -182,11 +182,11 @@ def send(
 ) -> None:
     """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
     from xfer import auth, retry, tree
-    from xfer.bandwidth import Bandwidth
     from xfer.connection import Target
     from xfer.progress import Bar
     from xfer.report import Report
     from xfer.sender import Options
+    from xfer.wire.bandwidth import Bandwidth
 
     with _exit_codes():
         secret = config.find_secret(secret_file)

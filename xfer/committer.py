@@ -23,9 +23,9 @@ from msgspec import Struct, field
 
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
-from xfer.patience import Vigil
 from xfer.storage import Intake, Item, NewFile, Steps, refusal
 from xfer.system.background import Beside, wait_for
+from xfer.wire.keepalive import Vigil
 
 _ITEM_WEIGHT: Final = 64 * 1024
 """What an item counts at least beside its bytes; it has a place in memory."""

@@ -8,8 +8,6 @@ from msgspec import Struct
 
 from xfer import auth, tls
 from xfer.auth import Key
-from xfer.bandwidth import Bandwidth
-from xfer.channel import Channel
 from xfer.errors import (
     AuthenticationError,
     Code,
@@ -19,6 +17,8 @@ from xfer.errors import (
     Refused,
     XferError,
 )
+from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.channel import Channel
 
 OPENING_SECONDS: Final = 30.0
 """Connecting, TLS and the opening together may take so long."""

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from xfer.errors import XferError
-from xfer.patience import Progress
 from xfer.tree import Kind
+from xfer.wire.keepalive import Progress
 
 
 class Result(Struct, frozen=True):

@@ -10,9 +10,9 @@ from typing import TypeGuard
 
 from xfer.batches import Batch
 from xfer.errors import CorruptData, XferError
-from xfer.messages import Plan, PlannedFile
 from xfer.parts import PART_BYTES
 from xfer.tree import Entry, Kind, Unsendable
+from xfer.wire.messages import Plan, PlannedFile
 
 
 class Offering:

@@ -8,10 +8,10 @@ long as trying again could help and somebody else can go on.
 import threading
 from collections.abc import Callable
 
-from xfer.channel import Channel
 from xfer.errors import XferError
 from xfer.sender import Options, SendSession
 from xfer.sharing import Pool, Share
+from xfer.wire.channel import Channel
 
 _FAREWELL_SECONDS = 2.0
 """So long an interrupted job waits for the threads of its connections."""

@@ -12,11 +12,11 @@ from msgspec import Struct
 from xfer import digests
 from xfer.digests import Digest
 from xfer.errors import LocalError
-from xfer.messages import PlannedFile
-from xfer.patience import Patience, Progress
 from xfer.sources import Source, open_source
 from xfer.system.background import Beside
 from xfer.tree import Entry
+from xfer.wire.keepalive import Patience, Progress
+from xfer.wire.messages import PlannedFile
 
 PART_BYTES: Final = 1024 * 1024
 _BUFFERS: Final = 3

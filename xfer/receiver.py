@@ -14,11 +14,25 @@ from typing import Final
 
 from xfer import logs, names
 from xfer.answers import ECHOED_NAME, Answers
-from xfer.channel import Body, Channel
 from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
-from xfer.messages import (
+from xfer.names import printable
+from xfer.storage import (
+    Held,
+    Intake,
+    Metadata,
+    NewDirectory,
+    NewFile,
+    NewSymlink,
+    Partial,
+)
+from xfer.system.background import Beside
+from xfer.system.stop import Interrupted, StopSignal
+from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
+from xfer.wire.channel import Body, Channel
+from xfer.wire.keepalive import SIGN_SECONDS, Patience, Progress
+from xfer.wire.messages import (
     DirectoryHeader,
     Done,
     Error,
@@ -31,22 +45,8 @@ from xfer.messages import (
     SymlinkHeader,
     Working,
 )
-from xfer.messages.offers import in_frames
-from xfer.names import printable
-from xfer.patience import SIGN_SECONDS, Patience, Progress
-from xfer.storage import (
-    Held,
-    Intake,
-    Metadata,
-    NewDirectory,
-    NewFile,
-    NewSymlink,
-    Partial,
-)
-from xfer.system.background import Beside
-from xfer.system.stop import Interrupted, StopSignal
-from xfer.transport import Meanwhile
-from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
+from xfer.wire.messages.offers import in_frames
+from xfer.wire.transport import Meanwhile
 
 log = logging.getLogger("xfer.receiver")
 

@@ -14,9 +14,9 @@ from xfer.errors import XferError
 from xfer.names import printable
 from xfer.observer import Observer, Result, only_error
 from xfer.outcomes import Outcome
-from xfer.patience import Progress
 from xfer.progress import Bar, in_units
 from xfer.tree import Kind
+from xfer.wire.keepalive import Progress
 
 _INCOMPLETE_EXIT = 7
 _TOLD_APART = (Outcome.VERSIONED, Outcome.UNCHANGED)

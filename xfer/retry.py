@@ -19,10 +19,10 @@ from xfer.config import RETRY_SECONDS
 from xfer.connection import Target, connect
 from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
-from xfer.patience import Progress
 from xfer.sender import Options, SendSession
 from xfer.settled import Settled
 from xfer.tree import Entry, Kind, Unsendable
+from xfer.wire.keepalive import Progress
 
 MOST_CONNECTIONS: Final = 64
 """That one job may take: a receiver has places for some hundred senders in all."""

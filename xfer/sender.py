@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from xfer import digests
 from xfer.batches import Batch, Batches
-from xfer.channel import Channel, expected
 from xfer.errors import (
     ConnectionLost,
     CorruptData,
@@ -22,7 +21,16 @@ from xfer.errors import (
     XferError,
     from_peer,
 )
-from xfer.messages import (
+from xfer.observer import Observer, Result
+from xfer.offering import Offering
+from xfer.outcomes import Outcome
+from xfer.parts import Beginning, Part, PartReader
+from xfer.sources import Source, open_source
+from xfer.system.background import Beside
+from xfer.tree import Entry, Kind, Unsendable
+from xfer.wire.channel import Channel, expected
+from xfer.wire.keepalive import Patience, Progress, Trust
+from xfer.wire.messages import (
     DirectoryHeader,
     Done,
     FileHeader,
@@ -36,14 +44,6 @@ from xfer.messages import (
     SymlinkHeader,
     Working,
 )
-from xfer.observer import Observer, Result
-from xfer.offering import Offering
-from xfer.outcomes import Outcome
-from xfer.parts import Beginning, Part, PartReader
-from xfer.patience import Patience, Progress, Trust
-from xfer.sources import Source, open_source
-from xfer.system.background import Beside
-from xfer.tree import Entry, Kind, Unsendable
 
 
 class _Unsettled(Struct):

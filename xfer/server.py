@@ -14,18 +14,18 @@ from msgspec import Struct, field
 
 from xfer import auth, digests, logs
 from xfer.admission import Admission, Rules, Visitor
-from xfer.bandwidth import Bandwidth
-from xfer.channel import Channel
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
 from xfer.keyring import Expired, Grant, Grants
 from xfer.logs import Peer, Seldom
-from xfer.messages import Welcome
 from xfer.names import printable
 from xfer.receiver import Session
 from xfer.storage import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal
 from xfer.tls import Identity
+from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Welcome
 
 log = logging.getLogger("xfer.receiver")
 

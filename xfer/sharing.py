@@ -13,11 +13,11 @@ from msgspec.structs import replace
 
 from xfer.batches import OPEN_DIRECTORIES, Batch, directories
 from xfer.errors import XferError
-from xfer.messages.offers import in_frames
 from xfer.observer import Observer, Result
 from xfer.outcomes import Outcome
-from xfer.patience import SIGN_SECONDS, Progress
 from xfer.window import Item, Window, weight
+from xfer.wire.keepalive import SIGN_SECONDS, Progress
+from xfer.wire.messages.offers import in_frames
 
 _LEAST: Final = 1024 * 1024
 """Weight below which work is not worth another connection, or another round trip."""

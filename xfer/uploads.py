@@ -13,9 +13,9 @@ from msgspec import Struct
 from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.messages import FileHeader, OfferedFile, PlannedFile
-from xfer.patience import Patience, Progress
 from xfer.storage import Held, Intake, Metadata, Partial, Readable
+from xfer.wire.keepalive import Patience, Progress
+from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
 
 _MAX_OPEN: Final = 16
 """Files of one session of which some parts have come and others have not."""

@@ -1,8 +1,8 @@
 """What a sender sends: files and their parts, directories, links."""
 
 from xfer.errors import ProtocolError
-from xfer.messages.base import Message
-from xfer.messages.validation import MAX_INTEGER, Blake3, Md5, Mode, Size, Text, Time
+from xfer.wire.messages.base import Message
+from xfer.wire.messages.fields import MAX_INTEGER, Blake3, Md5, Mode, Size, Text, Time
 
 
 class FileHeader(Message, frozen=True, tag="file"):

@@ -5,8 +5,8 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import Meta
 
-from xfer.messages.base import Message, Object
-from xfer.messages.validation import Algorithm, Blake3, Md5, Mode, Size, Text, Time
+from xfer.wire.messages.base import Message, Object
+from xfer.wire.messages.fields import Algorithm, Blake3, Md5, Mode, Size, Text, Time
 
 MAX_OFFERED: Final = 1024
 """Files in one offer."""

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from xfer import frames
 from xfer.errors import ProtocolError
-from xfer.messages.answers import Done, Error, Receipt, Refusal, Working
-from xfer.messages.base import Message, Object, type_of
-from xfer.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
-from xfer.messages.offers import Offer, OfferedFile, Plan, PlannedFile
-from xfer.messages.opening import Challenge, Hello, Proof, Welcome
+from xfer.wire import frames
+from xfer.wire.messages.base import Message, Object, type_of
+from xfer.wire.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
+from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
+from xfer.wire.messages.opening import Challenge, Hello, Proof, Welcome
+from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
 
 AnyMessage = (
     Hello | Challenge | Proof | Welcome | FileHeader | DirectoryHeader | SymlinkHeader

@@ -10,13 +10,13 @@ import ssl
 import threading
 from typing import Final, TypeVar
 
-from xfer import frames, messages
-from xfer.bandwidth import Bandwidth
 from xfer.errors import ProtocolError, XferError, from_peer
-from xfer.messages import Error, Message, type_of
-from xfer.pace import Pace
 from xfer.system.stop import Interrupted, StopSignal
-from xfer.transport import Meanwhile, Transport
+from xfer.wire import frames, messages
+from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.messages import Error, Message, type_of
+from xfer.wire.min_rate import Pace
+from xfer.wire.transport import Meanwhile, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 

@@ -4,8 +4,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from xfer.messages.base import Message
-from xfer.messages.validation import Sha256, Size
+from xfer.wire.messages.base import Message
+from xfer.wire.messages.fields import Sha256, Size
 
 VERSION: Final = 1
 

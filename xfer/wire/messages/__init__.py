@@ -6,13 +6,13 @@ and messages into frames. Which names are safe to store is not decided here,
 and what a message leads to is for `sender` and `receiver`.
 """
 
-from xfer.messages.answers import Done, Error, Receipt, Refusal, Working
-from xfer.messages.base import Message, type_of
-from xfer.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
-from xfer.messages.offers import Offer, OfferedFile, Plan, PlannedFile
-from xfer.messages.opening import VERSION, Challenge, Hello, Proof, Welcome
-from xfer.messages.parsing import encode, parse
-from xfer.messages.validation import MAX_INTEGER
+from xfer.wire.messages.base import Message, type_of
+from xfer.wire.messages.codec import encode, parse
+from xfer.wire.messages.fields import MAX_INTEGER
+from xfer.wire.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
+from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
+from xfer.wire.messages.opening import VERSION, Challenge, Hello, Proof, Welcome
+from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
 
 __all__ = [
     "MAX_INTEGER", "VERSION", "Challenge", "DirectoryHeader", "Done", "Error", "FileHeader",

@@ -18,11 +18,11 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from xfer.bandwidth import Bandwidth
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
-from xfer.pace import Pace
-from xfer.records import BATCH_BYTES, Records, closed, own_errors
 from xfer.system.stop import Interrupted, StopSignal
+from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.min_rate import Pace
+from xfer.wire.tls_engine import BATCH_BYTES, Records, closed, own_errors
 
 Result = TypeVar("Result")
 

@@ -1,8 +1,8 @@
 """What comes back: receipts, refusals, signs of life, and how a session ends."""
 
-from xfer.messages.base import Message
-from xfer.messages.validation import Blake3, Md5, Size, Text, Word
 from xfer.outcomes import Outcome
+from xfer.wire.messages.base import Message
+from xfer.wire.messages.fields import Blake3, Md5, Size, Text, Word
 
 
 class Receipt(Message, frozen=True, tag="receipt"):
