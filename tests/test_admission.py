@@ -37,7 +37,7 @@ from xfer.errors import AuthenticationError, PeerTimeout, Refused, XferError
 from xfer.keyring import Grant
 from xfer.listening import listen
 from xfer.server import Server, Terms
-from xfer.storage.local import LocalStore
+from xfer.storage.local.store import LocalStore
 from xfer.system.stop import StopSignal
 from xfer.wire import min_rate
 from xfer.wire.channel import Channel

@@ -9,8 +9,8 @@ import pytest
 
 from xfer.committer import EMPTY, Arrived, Committer, Settled
 from xfer.outcomes import Outcome
-from xfer.storage import Metadata, NewDirectory
-from xfer.storage.local import LocalStore
+from xfer.storage.contract import Metadata, NewDirectory
+from xfer.storage.local.store import LocalStore
 from xfer.wire import keepalive
 
 SIGN_SECONDS = 0.02

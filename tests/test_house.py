@@ -10,7 +10,7 @@ import pytest
 from xfer.admission import Admission, Rules, Visitor
 from xfer.errors import Refused
 from xfer.house import House
-from xfer.storage.unflushed import SharedUnflushed, Tables
+from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 from xfer.system.shared_memory import SharedMemory
 
 

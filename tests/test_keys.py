@@ -14,7 +14,7 @@ from xfer import auth, config, keyring
 from xfer.auth import derive_key
 from xfer.errors import AuthenticationError, LocalError
 from xfer.keyring import Keyring
-from xfer.storage import Access, IfExists
+from xfer.storage.contract import Access, IfExists
 
 ONE, OTHER, THIRD = ("xfer-key-" + 43 * letter for letter in "BCD")
 PASSPHRASE = "a passphrase of many letters"

@@ -25,9 +25,9 @@ import pytest
 from tests.test_store_contract import commit, new_file, put, words
 from xfer import names
 from xfer.errors import Code, LocalError, Refused
-from xfer.storage import IfExists, Intake, Metadata, NewDirectory, NewSymlink
-from xfer.storage.layout import Leftovers
-from xfer.storage.local import LocalStore
+from xfer.storage.contract import IfExists, Intake, Metadata, NewDirectory, NewSymlink
+from xfer.storage.local.layout import Leftovers
+from xfer.storage.local.store import LocalStore
 
 MTIME = 1_000_000_000_123_456_789
 """Nanoseconds; in 2001."""
@@ -513,8 +513,8 @@ COMMIT = """
 import json, os, sys
 from tests.test_store_contract import commit
 from xfer.errors import Refused, XferError
-from xfer.storage import Metadata, NewDirectory, NewFile, NewSymlink
-from xfer.storage.local import LocalStore
+from xfer.storage.contract import Metadata, NewDirectory, NewFile, NewSymlink
+from xfer.storage.local.store import LocalStore
 
 def item(name, content):
     if not isinstance(content, str):

@@ -18,7 +18,7 @@ from tests.processes import PATIENCE, unprivileged, wait_until
 from tests.test_store_contract import commit
 from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
-from xfer.storage import (
+from xfer.storage.contract import (
     Access,
     IfExists,
     Intake,
@@ -28,7 +28,7 @@ from xfer.storage import (
     NewSymlink,
     Partial,
 )
-from xfer.storage.local import LocalStore
+from xfer.storage.local.store import LocalStore
 
 SIZE = 1000
 
@@ -272,7 +272,8 @@ def test_a_long_count_is_waited_for_once_and_not_for_each_file(
     counting = threading.Event()
     monkeypatch.setattr("xfer.storage.quota.WALK_PATIENCE", 0.5)
     monkeypatch.setattr(
-        "xfer.storage.usage.LocalDisk.stored", lambda *_: SIZE if counting.wait(PATIENCE) else 0
+        "xfer.storage.local.usage.LocalDisk.stored",
+        lambda *_: SIZE if counting.wait(PATIENCE) else 0,
     )
     with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
         began = time.monotonic()
@@ -359,7 +360,7 @@ def test_a_session_creates_so_many_names_and_no_more(tmp_path: Path) -> None:
 
 def test_so_much_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 10 * SIZE
-    monkeypatch.setattr("xfer.storage.usage.LocalDisk.free", lambda _: free)
+    monkeypatch.setattr("xfer.storage.local.usage.LocalDisk.free", lambda _: free)
     with limited(tmp_path, Limits(min_free=8 * SIZE)) as intake:
         first = intake.create_partial("a", 2 * SIZE)
         assert code(take(intake, "b", 1)) == Code.NO_SPACE

@@ -18,16 +18,8 @@ from hypothesis import strategies as st
 
 from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
-from xfer.storage import (
-    Intake,
-    Item,
-    Metadata,
-    NewDirectory,
-    NewFile,
-    NewSymlink,
-    Store,
-)
-from xfer.storage.local import LocalStore
+from xfer.storage.contract import Intake, Item, Metadata, NewDirectory, NewFile, NewSymlink, Store
+from xfer.storage.local.store import LocalStore
 
 Content = bytes | str | None
 """Of a file, of a symbolic link, of a directory."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         XferError,
     )
     from xfer.observer import Result
-    from xfer.storage import Limits
+    from xfer.storage.contract import Limits
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ __all__ = [
     "send",
 ]
 
-_HOMES = ("api", "auth", "errors", "observer", "storage")
+_HOMES = ("api", "auth", "errors", "observer", "storage.contract")
 
 
 def __getattr__(name: str) -> object:

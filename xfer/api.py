@@ -18,8 +18,8 @@ from xfer.observer import Observer, Result, only_error
 from xfer.retry import MOST_CONNECTIONS, Job
 from xfer.sender import Options
 from xfer.server import Server, Terms
-from xfer.storage import PARTIAL_DAYS, IfExists, Limits
-from xfer.storage.local import LocalStore
+from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
+from xfer.storage.local.store import LocalStore
 from xfer.wire.bandwidth import Bandwidth
 
 if TYPE_CHECKING:

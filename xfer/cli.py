@@ -16,7 +16,7 @@ from xfer import __version__, config, options
 from xfer.console import is_terminal, say
 from xfer.errors import Cancelled, LocalError, UsageError, XferError
 from xfer.options import Checksum, LogFormat
-from xfer.storage import PARTIAL_DAYS, IfExists
+from xfer.storage.contract import PARTIAL_DAYS, IfExists
 from xfer.system.process import allow_many_descriptors, collect_seldom, keep_out_of_core_files
 
 app = typer.Typer(

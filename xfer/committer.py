@@ -23,7 +23,8 @@ from msgspec import Struct, field
 
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
-from xfer.storage import Intake, Item, NewFile, Steps, refusal
+from xfer.storage.contract import Intake, Item, NewFile, Steps
+from xfer.storage.os_errors import refusal
 from xfer.system.background import Beside, wait_for
 from xfer.wire.keepalive import Vigil
 

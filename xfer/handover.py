@@ -3,7 +3,7 @@
 from xfer import config, keyring, logs
 from xfer.console import is_terminal, say, write
 from xfer.errors import UsageError
-from xfer.storage.layout import Layout
+from xfer.storage.local.layout import Layout
 
 
 def new_secret(file: str | None) -> None:

@@ -28,7 +28,7 @@ from xfer import auth, config, logs, names
 from xfer.auth import Key
 from xfer.errors import AuthenticationError, LocalError, UsageError, XferError
 from xfer.names import printable
-from xfer.storage import Access, IfExists
+from xfer.storage.contract import Access, IfExists
 from xfer.system import private_files
 
 log = logging.getLogger("xfer.receiver")

@@ -8,7 +8,7 @@ import typer
 
 from xfer import config
 from xfer.errors import UsageError
-from xfer.storage import IfExists, Limits
+from xfer.storage.contract import IfExists, Limits
 from xfer.units import Unit
 
 

@@ -18,15 +18,7 @@ from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
-from xfer.storage import (
-    Held,
-    Intake,
-    Metadata,
-    NewDirectory,
-    NewFile,
-    NewSymlink,
-    Partial,
-)
+from xfer.storage.contract import Held, Intake, Metadata, NewDirectory, NewFile, NewSymlink, Partial
 from xfer.system.background import Beside
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads

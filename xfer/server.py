@@ -19,7 +19,7 @@ from xfer.keyring import Expired, Grant, Grants
 from xfer.logs import Peer, Seldom
 from xfer.names import printable
 from xfer.receiver import Session
-from xfer.storage import Store
+from xfer.storage.contract import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal
 from xfer.tls import Identity

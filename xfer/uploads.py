@@ -13,7 +13,7 @@ from msgspec import Struct
 from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.storage import Held, Intake, Metadata, Partial, Readable
+from xfer.storage.contract import Held, Intake, Metadata, Partial, Readable
 from xfer.wire.keepalive import Patience, Progress
 from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
 

@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from xfer import logs
 from xfer.errors import Code, Refused
-from xfer.storage import Limits
+from xfer.storage.contract import Limits
 
 log = logging.getLogger("xfer.receiver")
 

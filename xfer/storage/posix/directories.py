@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
-from xfer.storage.locking import Lock
-from xfer.storage.unflushed import Unflushed
+from xfer.storage.posix.lock import Lock
+from xfer.storage.posix.unflushed import Unflushed
 
 _WRITABLE: Final = 0o300
 changing_modes = Lock("modes")

@@ -6,20 +6,14 @@ from msgspec.structs import replace
 
 from xfer.errors import LocalError, UsageError
 from xfer.names import to_bytes
-from xfer.storage import (
-    PARTIAL_DAYS,
-    Access,
-    IfExists,
-    Intake,
-    Limits,
-    refusal,
-)
-from xfer.storage.durability import Flusher, flush_all
-from xfer.storage.intake import LocalIntake
-from xfer.storage.layout import Layout
+from xfer.storage.contract import PARTIAL_DAYS, Access, IfExists, Intake, Limits
+from xfer.storage.local.layout import Layout
+from xfer.storage.local.usage import LocalDisk
+from xfer.storage.local.workers import Together
+from xfer.storage.local.writer import LocalIntake
+from xfer.storage.os_errors import refusal
+from xfer.storage.posix.flush import Flusher, flush_all
 from xfer.storage.quota import Account, Ledger
-from xfer.storage.together import Together
-from xfer.storage.usage import LocalDisk
 
 _DAY_SECONDS: Final = 86_400.0
 

@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
-from xfer.storage.directories import OPEN_DIRECTORY, Tree, changing_modes
-from xfer.storage.locking import Lock
-from xfer.storage.partial import KEYED_PREFIX, open_keyed, temporary_prefix
+from xfer.storage.local.partials import KEYED_PREFIX, open_keyed, temporary_prefix
+from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree, changing_modes
+from xfer.storage.posix.lock import Lock
 
 _PRIVATE: Final = 0o700
 

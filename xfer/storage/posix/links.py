@@ -7,9 +7,9 @@ import os
 import stat
 from typing import Final, NamedTuple
 
-from xfer.storage import Metadata
-from xfer.storage.directories import in_spite_of_mode
-from xfer.storage.partial import apply_metadata
+from xfer.storage.contract import Metadata
+from xfer.storage.posix.directories import in_spite_of_mode
+from xfer.storage.posix.files import apply_metadata
 
 _COPIED_BYTES: Final = 1024 * 1024
 _NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}

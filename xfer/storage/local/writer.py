@@ -11,29 +11,21 @@ from msgspec.structs import replace
 from xfer.errors import Code, Refused
 from xfer.names import from_bytes, to_bytes
 from xfer.outcomes import Outcome
-from xfer.storage import (
-    Held,
-    IfExists,
-    Item,
-    Metadata,
-    NewFile,
-    Partial,
-    Steps,
-    refusal,
-)
-from xfer.storage.commit import Commit
-from xfer.storage.counting import NameCount
-from xfer.storage.directories import Directories
-from xfer.storage.durability import Flusher
-from xfer.storage.held import HeldFile
-from xfer.storage.layout import Layout
-from xfer.storage.partial import (
+from xfer.storage.contract import Held, IfExists, Item, Metadata, NewFile, Partial, Steps
+from xfer.storage.local.commit import Commit
+from xfer.storage.local.layout import Layout
+from xfer.storage.local.partials import (
     KEYED_PREFIX,
     LocalPartial,
     create_unkeyed,
     key_for,
     open_keyed,
 )
+from xfer.storage.name_limit import NameCount
+from xfer.storage.os_errors import refusal
+from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.files import HeldFile
+from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Room
 
 _WORTH_ASKING: Final = 1024 * 1024

@@ -11,22 +11,21 @@ import hashlib
 import itertools
 import os
 import secrets
-import stat
 import struct
 from typing import Final
 
 from xfer.errors import Code, Refused
 from xfer.names import to_bytes
-from xfer.storage import Metadata, refusal
-from xfer.storage.durability import start_writeback
+from xfer.storage.contract import Metadata
+from xfer.storage.os_errors import refusal
+from xfer.storage.posix.files import apply_metadata, read_at
+from xfer.storage.posix.flush import start_writeback
 from xfer.storage.quota import Room
 
 KEYED_PREFIX: Final = b"keyed-"
 _PREFIX_DIGITS: Final = 32
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 _READABLE_AND_WRITABLE: Final = 0o600
-_STORABLE_MODE: Final = 0o777
-"""Set-id and sticky bits stay behind."""
 _UNGUESSABLE: Final = secrets.token_hex(16).encode()
 _NUMBERS: Final = itertools.count()
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -172,31 +171,6 @@ def temporary_name() -> bytes:
 def temporary_prefix(process: int) -> bytes:
     """How all temporary names begin of one process of this receiver."""
     return b"%s-%d-" % (_UNGUESSABLE, process)
-
-
-def apply_metadata(descriptor: int, metadata: Metadata) -> None:
-    if metadata.mode is not None:
-        os.fchmod(descriptor, metadata.mode & _STORABLE_MODE)
-    if metadata.mtime_ns is not None:
-        try:  # noqa: SIM105 (for every small file, a context takes its time)
-            os.utime(descriptor, ns=(metadata.mtime_ns, metadata.mtime_ns))
-        except OverflowError:
-            pass  # a time that this system can't represent is no reason to lose the bytes
-
-
-def has_metadata(status: os.stat_result, metadata: Metadata) -> bool:
-    """Whether to apply `metadata` would change nothing."""
-    mode = status.st_mode if metadata.mode is None else metadata.mode
-    mtime_ns = status.st_mtime_ns if metadata.mtime_ns is None else metadata.mtime_ns
-    is_same_mode = mode & _STORABLE_MODE == stat.S_IMODE(status.st_mode) & _STORABLE_MODE
-    return is_same_mode and mtime_ns == status.st_mtime_ns
-
-
-def read_at(descriptor: int, offset: int, view: memoryview) -> int:
-    try:
-        return os.preadv(descriptor, [view], offset)
-    except OSError as error:
-        raise refusal(error) from error
 
 
 def _open(partials: int, name: bytes, flags: int) -> int:

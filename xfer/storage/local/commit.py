@@ -24,21 +24,14 @@ from msgspec import Struct
 from xfer import names
 from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
-from xfer.storage import (
-    IfExists,
-    Item,
-    NewDirectory,
-    NewFile,
-    NewSymlink,
-    Steps,
-    refusal,
-)
-from xfer.storage.directories import Directories
-from xfer.storage.durability import Flusher
-from xfer.storage.held import same_content
-from xfer.storage.layout import Layout
-from xfer.storage.partial import LocalPartial, apply_metadata, has_metadata, temporary_name
-from xfer.storage.places import (
+from xfer.storage.contract import IfExists, Item, NewDirectory, NewFile, NewSymlink, Steps
+from xfer.storage.local.layout import Layout
+from xfer.storage.local.partials import LocalPartial, temporary_name
+from xfer.storage.os_errors import refusal
+from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
+from xfer.storage.posix.flush import Flusher
+from xfer.storage.posix.links import (
     NOWHERE,
     Place,
     is_no_link,

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from xfer import logs
 from xfer.names import from_bytes, printable
-from xfer.storage import refusal
-from xfer.storage.directories import OPEN_DIRECTORY
-from xfer.storage.layout import Layout
-from xfer.storage.partial import keyed_prefix
+from xfer.storage.local.layout import Layout
+from xfer.storage.local.partials import keyed_prefix
+from xfer.storage.os_errors import refusal
+from xfer.storage.posix.directories import OPEN_DIRECTORY
 
 log = logging.getLogger("xfer.receiver")
 

@@ -10,9 +10,9 @@ for one process.
 import mmap
 
 from xfer.errors import LocalError
-from xfer.storage.durability import flush_all
-from xfer.storage.layout import Layout
-from xfer.storage.unflushed import SharedUnflushed, Tables
+from xfer.storage.local.layout import Layout
+from xfer.storage.posix.flush import flush_all
+from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 
 
 class Together:

@@ -1,0 +1,1 @@
+"""A directory on this machine as a store."""
