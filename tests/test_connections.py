@@ -27,7 +27,7 @@ from tests.proxy import Proxy, link
 from xfer.errors import ConnectionLost
 from xfer.observer import Observer, Result
 from xfer.sharing import Pool
-from xfer.tree import Entry, Kind
+from xfer.source.tree import Entry, Kind
 from xfer.window import Directories
 
 FOUR = ["--connections", "4"]

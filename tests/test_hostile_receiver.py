@@ -30,12 +30,13 @@ from tests.hostile import (
 )
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
-from xfer import tls, tree
+from xfer import tls
 from xfer.batches import InOrder
 from xfer.errors import PeerTimeout
 from xfer.observer import Observer
 from xfer.outcomes import Outcome
 from xfer.sender import Options, SendSession
+from xfer.source import tree
 from xfer.wire import keepalive, messages
 from xfer.wire.channel import Channel
 from xfer.wire.messages import (

@@ -19,15 +19,8 @@ from hypothesis import strategies as st
 
 from xfer import names
 from xfer.errors import Code, LocalError, UsageError
-from xfer.sources import FileSource, Source, StreamSource
-from xfer.tree import (
-    Entry,
-    Kind,
-    Unsendable,
-    check,
-    measure,
-    walk,
-)
+from xfer.source.readers import FileSource, Source, StreamSource
+from xfer.source.tree import Entry, Kind, Unsendable, check, measure, walk
 
 
 def found(*paths: Path | str) -> list[tuple[str, str]]:
@@ -285,7 +278,8 @@ def test_what_cannot_be_sent_is_not_even_opened(tmp_path: Path) -> None:
 LIST = """
 import sys
 from xfer.errors import LocalError
-from xfer.tree import Entry, FileSource, Kind, walk
+from xfer.source.readers import FileSource
+from xfer.source.tree import Entry, Kind, walk
 for entry in walk(sys.argv[1:]):
     if not isinstance(entry, Entry):
         print("unsendable", entry.name, type(entry.error).__name__)

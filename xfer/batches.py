@@ -5,7 +5,7 @@ import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
-from xfer.tree import Entry, Unsendable
+from xfer.source.tree import Entry, Unsendable
 from xfer.wire.messages.offers import in_frames
 
 Batch = Sequence[Entry | Unsendable]

@@ -181,11 +181,12 @@ def send(
     quiet: options.Quiet = False,
 ) -> None:
     """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
-    from xfer import auth, retry, tree
+    from xfer import auth, retry
     from xfer.connection import Target
     from xfer.progress import Bar
     from xfer.report import Report
     from xfer.sender import Options
+    from xfer.source import tree
     from xfer.wire.bandwidth import Bandwidth
 
     with _exit_codes():

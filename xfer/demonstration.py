@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xfer import auth, config, names, retry, tree
+from xfer import auth, config, names, retry
 from xfer.connection import Target
 from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
 from xfer.progress import in_units
 from xfer.retry import Job
-from xfer.tree import Entry, Kind
+from xfer.source import tree
+from xfer.source.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0
 _COMPARED_BYTES: Final = 1024 * 1024

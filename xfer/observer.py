@@ -5,7 +5,7 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from xfer.errors import XferError
-from xfer.tree import Kind
+from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
 

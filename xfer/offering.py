@@ -11,7 +11,7 @@ from typing import TypeGuard
 from xfer.batches import Batch
 from xfer.errors import CorruptData, XferError
 from xfer.parts import PART_BYTES
-from xfer.tree import Entry, Kind, Unsendable
+from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.wire.messages import Plan, PlannedFile
 
 

@@ -12,9 +12,9 @@ from msgspec import Struct
 from xfer import digests
 from xfer.digests import Digest
 from xfer.errors import LocalError
-from xfer.sources import Source, open_source
+from xfer.source.readers import Source, open_source
+from xfer.source.tree import Entry
 from xfer.system.background import Beside
-from xfer.tree import Entry
 from xfer.wire.keepalive import Patience, Progress
 from xfer.wire.messages import PlannedFile
 

@@ -15,7 +15,7 @@ from xfer.names import printable
 from xfer.observer import Observer, Result, only_error
 from xfer.outcomes import Outcome
 from xfer.progress import Bar, in_units
-from xfer.tree import Kind
+from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
 _INCOMPLETE_EXIT = 7

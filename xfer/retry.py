@@ -13,7 +13,6 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from xfer import tree
 from xfer.batches import InOrder
 from xfer.config import RETRY_SECONDS
 from xfer.connection import Target, connect
@@ -21,7 +20,8 @@ from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
 from xfer.sender import Options, SendSession
 from xfer.settled import Settled
-from xfer.tree import Entry, Kind, Unsendable
+from xfer.source import tree
+from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.wire.keepalive import Progress
 
 MOST_CONNECTIONS: Final = 64

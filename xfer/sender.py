@@ -25,9 +25,9 @@ from xfer.observer import Observer, Result
 from xfer.offering import Offering
 from xfer.outcomes import Outcome
 from xfer.parts import Beginning, Part, PartReader
-from xfer.sources import Source, open_source
+from xfer.source.readers import Source, open_source
+from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.system.background import Beside
-from xfer.tree import Entry, Kind, Unsendable
 from xfer.wire.channel import Channel, expected
 from xfer.wire.keepalive import Patience, Progress, Trust
 from xfer.wire.messages import (

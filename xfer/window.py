@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from xfer.batches import OPEN_DIRECTORIES
-from xfer.tree import Entry, Kind, Unsendable
+from xfer.source.tree import Entry, Kind, Unsendable
 
 Item = Entry | Unsendable
 

@@ -8,7 +8,7 @@ import time
 from typing import Final, Protocol, Self
 
 from xfer.errors import LocalError
-from xfer.tree import Entry, Kind, relative, time_of, unreadable
+from xfer.source.tree import Entry, Kind, relative, time_of, unreadable
 
 _STREAM_PATIENCE: Final = 15.0
 """Seconds that a silent standard input may take before an empty part says so."""
