@@ -23,7 +23,8 @@ from tests.fuzzed_sessions import HANG_SECONDS, parsed, read_all, read_frame, us
 from tests.fuzzing import Tally, framed
 from tests.mutations import BODY, MD5, PAYLOADS, Mutator
 from tests.processes import KEY, SECRET
-from xfer import auth, tls
+from xfer.auth.identity import Identity, load_identity
+from xfer.auth.opening import transcribe
 from xfer.errors import ProtocolError, XferError
 from xfer.outcomes import Outcome
 from xfer.wire import messages
@@ -59,7 +60,7 @@ def defend(home: Path, count: int, seed: int, *, plaintext: bool) -> Tally:
     """`count` sessions of a sender process with mutated receivers."""
     file = home / NAME
     file.write_bytes(BODY)
-    identity = None if plaintext else tls.load_identity(str(home))
+    identity = None if plaintext else load_identity(str(home))
     mine, theirs = get_context("spawn").Pipe()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(HANG_SECONDS)
@@ -132,7 +133,7 @@ def _send_once(job: _Job, tally: Tally) -> bool:
 # The hostile receiver
 
 
-def _serve(listening: socket.socket, identity: tls.Identity | None, mutate: Mutator) -> bool:
+def _serve(listening: socket.socket, identity: Identity | None, mutate: Mutator) -> bool:
     """One session; whether what was said amounts to a receipt for the file."""
     connected: socket.socket = listening.accept()[0]
     connected.settimeout(_OPENING_SECONDS)
@@ -169,7 +170,7 @@ def _pays(message: Message) -> bool:
 
 def _answer(
     connected: socket.socket,
-    identity: tls.Identity | None,
+    identity: Identity | None,
     step: str,
     mutate: Mutator,
     said: bytearray,
@@ -184,7 +185,7 @@ def _answer(
     challenge = messages.encode(Challenge(1, secrets.token_hex(32)))
     challenge = say(challenge, harm=step == "challenge")
     binding = identity.binding if identity else b""
-    transcript = auth.transcribe(hello, challenge[4:], binding)
+    transcript = transcribe(hello, challenge[4:], binding)
     proof = messages.parse(read_frame(connected))
     assert isinstance(proof, Proof)
     mac = KEY.server_proof(transcript, bytes.fromhex(proof.mac)).hex()

@@ -18,7 +18,8 @@ from typing import Final
 from tests.fuzzing import Tally, framed
 from tests.mutations import PAYLOADS, Mutator
 from tests.processes import KEY, end, environment, start, wait_until
-from xfer import auth, tls
+from xfer.auth.identity import certificate_binding, client_context
+from xfer.auth.opening import transcribe
 from xfer.errors import ProtocolError
 from xfer.wire import frames, messages
 from xfer.wire.messages import (
@@ -38,7 +39,7 @@ HANG_SECONDS: Final = 20.0
 _WARM: Final = 1000
 _GROWTH_KIB: Final = 32 * 1024
 _DESCRIPTORS: Final = 4
-_CONTEXT: Final = tls.client_context()
+_CONTEXT: Final = client_context()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _open_and_say(connected: socket.socket, step: str, mutate: Mutator) -> None:
     certificate = b""
     if isinstance(connected, ssl.SSLSocket):
         certificate = connected.getpeercert(binary_form=True) or b""
-    transcript = auth.transcribe(hello, challenge, tls.binding(certificate))
+    transcript = transcribe(hello, challenge, certificate_binding(certificate))
     proof = messages.encode(Proof(KEY.client_proof(transcript).hex()))
     if step == "proof":
         connected.sendall(mutate(proof))

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from tests.fuzzed_sessions import read_all, read_frame
 from tests.mutations import BODY, MD5
 from tests.processes import KEY, PATIENCE, Finished, environment, start
-from xfer import auth, tls
+from xfer.auth.identity import load_identity
+from xfer.auth.opening import transcribe
 from xfer.outcomes import Outcome
 from xfer.wire import messages
 from xfer.wire.messages import Challenge, Message, Offer, Proof, Receipt, Welcome
@@ -61,7 +62,7 @@ class Peer:
         self.say(challenge)
         proof = messages.parse(self.hear())
         assert isinstance(proof, Proof)
-        return auth.transcribe(hello, challenge[4:], self.binding), proof.mac
+        return transcribe(hello, challenge[4:], self.binding), proof.mac
 
     def open(self) -> None:
         """All of the opening, as who holds the secret does it."""
@@ -190,7 +191,7 @@ def _expanded(secret: bytes, label: bytes, length: int) -> bytes:
 
 def strange_context(home: Path, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
     """A server's context with a certificate of its own."""
-    tls.load_identity(str(home))
+    load_identity(str(home))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = newest
     context.load_cert_chain(str(home / "identity.pem"))

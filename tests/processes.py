@@ -18,7 +18,10 @@ from typing import IO, Any, Final, Protocol, TypeVar
 
 import pytest
 
-from xfer import auth, digests, tls
+from xfer import digests
+from xfer.auth.identity import certificate_binding, client_context
+from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
+from xfer.auth.opening import admit_sender, prove_to_receiver
 from xfer.errors import XferError
 from xfer.wire import frames, messages
 from xfer.wire.channel import Channel
@@ -27,7 +30,7 @@ from xfer.wire.messages import Done, Error, Message, PlannedFile, Welcome, Worki
 Value = TypeVar("Value")
 
 SECRET: Final = "xfer-key-" + 43 * "A"
-KEY: Final = auth.derive_key(SECRET)
+KEY: Final = derive_key(SECRET)
 MIB: Final = 1024 * 1024
 PATIENCE: Final = 20.0
 """Seconds that anything here may take before its test fails."""
@@ -248,9 +251,9 @@ class HandSender:
         self.channel = Channel(connected, PATIENCE / 2)
         certificate = b""
         if not site.plaintext:
-            self.channel.start_tls(tls.client_context(), server_side=False)
+            self.channel.start_tls(client_context(), server_side=False)
             certificate = self.channel.peer_certificate()
-        auth.prove_to_receiver(self.channel, KEY, tls.binding(certificate))
+        prove_to_receiver(self.channel, KEY, certificate_binding(certificate))
 
     def __enter__(self) -> "HandSender":
         return self
@@ -326,9 +329,7 @@ def fake_receiver(script: Callable[[Channel], object]) -> Iterator[str]:
 def admit(channel: Channel) -> None:
     """Open a plaintext connection the way a receiver does."""
     allowed = list(digests.available())
-    auth.admit_sender(
-        channel, {auth.DEFAULT_KEY_ID: [KEY]}, b"", lambda _, mac: Welcome(mac, allowed)
-    )
+    admit_sender(channel, {DEFAULT_KEY_ID: [KEY]}, b"", lambda _, mac: Welcome(mac, allowed))
 
 
 def receive_file(channel: Channel) -> messages.FileHeader:

@@ -30,11 +30,12 @@ from tests.processes import (
     wait_until,
 )
 from tests.test_limits import FEW, crowd, limited, memory
-from xfer import auth, tls
 from xfer.admission import Admission, Rules, Visitor, network_of
-from xfer.auth import DEFAULT_KEY_ID
+from xfer.auth.grants import Grant
+from xfer.auth.identity import client_context, load_identity
+from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
+from xfer.auth.opening import prove_to_receiver
 from xfer.errors import AuthenticationError, PeerTimeout, Refused, XferError
-from xfer.keyring import Grant
 from xfer.listening import listen
 from xfer.server import Server, Terms
 from xfer.storage.local.store import LocalStore
@@ -45,7 +46,7 @@ from xfer.wire.messages import Error
 from xfer.wire.min_rate import Pace
 from xfer.wire.transport import Meanwhile
 
-WRONG = auth.derive_key("xfer-key-" + 43 * "B")
+WRONG = derive_key("xfer-key-" + 43 * "B")
 
 
 class Door:
@@ -295,7 +296,7 @@ class Here:
 
 @contextlib.contextmanager
 def serving(home: Path, rules: Rules, *, plaintext: bool = False) -> Iterator[Here]:
-    identity = None if plaintext else tls.load_identity(str(home))
+    identity = None if plaintext else load_identity(str(home))
     directory = home / "received"
     directory.mkdir()
     with LocalStore(str(directory)) as store:
@@ -358,7 +359,7 @@ def test_a_byte_now_and_then_does_not_extend_the_deadline(tmp_path: Path, step: 
         elif step == "hello":
             seconds = drip(connected, HELLO_BEGINS)
         elif step == "hello in TLS":
-            connected = tls.client_context().wrap_socket(connected)
+            connected = client_context().wrap_socket(connected)
             seconds = drip(connected, HELLO_BEGINS)
         else:
             connected.close()
@@ -472,7 +473,7 @@ def prove_wrongly(site: Site) -> str:
     """The code of the answer to a wrong proof; `lost` if there is none."""
     connected = socket.create_connection(("127.0.0.1", site.port))
     with contextlib.closing(Channel(connected, 10)) as channel, pytest.raises(XferError) as refused:
-        auth.prove_to_receiver(channel, WRONG, b"")
+        prove_to_receiver(channel, WRONG, b"")
     return refused.value.code
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.test_channel import concurrently, joined
-from xfer import auth
-from xfer.auth import Key
+from xfer.auth.keys import Key, derive_key, generate_secret
+from xfer.auth.opening import admit_sender, prove_to_receiver, transcribe
 from xfer.errors import AuthenticationError, ConnectionLost, LocalError, ProtocolError, XferError
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Challenge, Done, Error, Hello, Message, Proof, Welcome
@@ -25,13 +25,13 @@ End = Callable[[Channel], object]
 
 
 def sender(key: Key = OURS, binding: bytes = BINDING, key_id: str = "default") -> End:
-    return lambda channel: auth.prove_to_receiver(channel, key, binding, key_id)
+    return lambda channel: prove_to_receiver(channel, key, binding, key_id)
 
 
 def receiver(channel: Channel) -> str:
     """As the server does it: what goes wrong is said to the peer."""
     try:
-        return auth.admit_sender(
+        return admit_sender(
             channel, OPENING, BINDING, lambda _, mac: Welcome(mac, ["md5", "blake3"])
         )
     except XferError as error:
@@ -100,7 +100,7 @@ def posing_as_receiver(mac: Callable[[bytes, bytes], bytes]) -> End:
         hello = channel.receive_payload()
         challenge = say(channel, Challenge(1, NONCE))
         proof = bytes.fromhex(channel.expect(Proof).mac)
-        say(channel, Welcome(mac(auth.transcribe(hello, challenge, BINDING), proof).hex(), []))
+        say(channel, Welcome(mac(transcribe(hello, challenge, BINDING), proof).hex(), []))
         return channel.receive()
 
     return pose
@@ -137,7 +137,7 @@ def posing_as_sender(mac: Callable[[bytes], bytes]) -> End:
 
     def pose(channel: Channel) -> object:
         hello = say(channel, Hello(1, "default", NONCE))
-        transcript = auth.transcribe(hello, channel.receive_payload(), BINDING)
+        transcript = transcribe(hello, channel.receive_payload(), BINDING)
         say(channel, Proof(mac(transcript).hex()))
         return channel.receive()
 
@@ -215,27 +215,27 @@ def test_a_passphrase_goes_through_scrypt(text: str) -> None:
         text.encode("utf-8", "surrogateescape"),
         salt=b"xfer/1 passphrase", n=32_768, r=8, p=1, maxmem=2**26, dklen=32,
     )  # fmt: skip
-    assert auth.derive_key(text).secret == wanted
+    assert derive_key(text).secret == wanted
 
 
 def test_a_generated_secret_is_its_32_bytes() -> None:
-    secret = auth.generate_secret()
+    secret = generate_secret()
     assert re.fullmatch("xfer-key-[A-Za-z0-9_-]{43}", secret)
-    spelled = auth.derive_key(secret).secret
+    spelled = derive_key(secret).secret
     assert len(spelled) == 32
     assert base64.urlsafe_b64encode(spelled) == secret.removeprefix("xfer-key-").encode() + b"="
-    assert auth.generate_secret() != secret
+    assert generate_secret() != secret
 
 
 @pytest.mark.parametrize("text", ["", "hush", "x" * 15, "ü" * 15])
 def test_a_short_passphrase_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(LocalError) as caught:
-        auth.derive_key(text)
+        derive_key(text)
     assert text not in caught.value.message.split()
 
 
 def test_a_key_does_not_show_its_secret() -> None:
-    key = auth.derive_key(auth.generate_secret())
+    key = derive_key(generate_secret())
     shown = f"{key!r} {key} {[key]} {[*key.__rich_repr__()]}"  # the last is what rich prints
     for spelling in (
         repr(key.secret)[2:-1],

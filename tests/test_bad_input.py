@@ -26,7 +26,9 @@ from tests.processes import (
     unprivileged,
     wait_until,
 )
-from xfer import auth, tls
+from xfer.auth.identity import load_identity
+from xfer.auth.keys import DEFAULT_KEY_ID
+from xfer.auth.opening import admit_sender
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Challenge, Hello, Proof, Welcome
 
@@ -129,7 +131,7 @@ def test_a_receiver_without_the_secret_learns_no_file_name(
 
     def impostor(channel: Channel) -> None:
         if over_tls:
-            channel.start_tls(tls.load_identity(str(tmp_path)).context, server_side=True)
+            channel.start_tls(load_identity(str(tmp_path)).context, server_side=True)
         channel.expect(Hello)
         channel.send(Challenge(1, 64 * "0"))
         channel.flush()
@@ -311,9 +313,7 @@ def test_a_digest_that_the_receiver_cannot_check_is_not_used(
     tmp_path: Path, document: Path
 ) -> None:
     def without_blake3(channel: Channel) -> None:
-        auth.admit_sender(
-            channel, {auth.DEFAULT_KEY_ID: [KEY]}, b"", lambda _, mac: Welcome(mac, ["md5"])
-        )
+        admit_sender(channel, {DEFAULT_KEY_ID: [KEY]}, b"", lambda _, mac: Welcome(mac, ["md5"]))
         channel.read(1)
 
     with fake_receiver(without_blake3) as host:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from xfer import tls
+from xfer.auth.identity import Identity, certificate_binding, client_context, load_identity
 from xfer.errors import (
     Cancelled,
     Code,
@@ -73,15 +73,15 @@ def joined(sockets: tuple[socket.socket, socket.socket], timeout: float) -> Iter
 
 
 @pytest.fixture(scope="module")
-def identity(tmp_path_factory: pytest.TempPathFactory) -> tls.Identity:
-    return tls.load_identity(str(tmp_path_factory.mktemp("state")))
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return load_identity(str(tmp_path_factory.mktemp("state")))
 
 
 Join = Callable[[float], contextlib.AbstractContextManager[Ends]]
 
 
 @pytest.fixture(params=["socket pair", "loopback", "TLS"])
-def join(request: pytest.FixtureRequest, identity: tls.Identity) -> Join:
+def join(request: pytest.FixtureRequest, identity: Identity) -> Join:
     """Makes two connected ends with a timeout in seconds."""
 
     @contextlib.contextmanager
@@ -90,7 +90,7 @@ def join(request: pytest.FixtureRequest, identity: tls.Identity) -> Join:
         with joined(plain(), timeout) as (ours, theirs):
             if request.param == "TLS":
                 concurrently(
-                    lambda: ours.start_tls(tls.client_context(), server_side=False),
+                    lambda: ours.start_tls(client_context(), server_side=False),
                     lambda: theirs.start_tls(identity.context, server_side=True),
                 )
             yield ours, theirs
@@ -500,11 +500,11 @@ def reset(client: socket.socket, server: socket.socket) -> None:
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
 @pytest.mark.parametrize("server_side", [True, False])
 def test_a_reset_before_the_handshake_is_a_lost_connection(
-    identity: tls.Identity, said: bytes, server_side: bool
+    identity: Identity, said: bytes, server_side: bool
 ) -> None:
     client, server = over_loopback()
     client.sendall(said)
-    context = identity.context if server_side else tls.client_context()
+    context = identity.context if server_side else client_context()
     with contextlib.closing(Channel(server, 5)) as channel:
         reset(client, server)
         with lost():
@@ -521,9 +521,9 @@ def test_a_reset_before_the_handshake_is_a_lost_connection(
     ],
 )
 def test_what_is_no_tls_ends_the_handshake(
-    identity: tls.Identity, said: bytes, kind: type[XferError], server_side: bool
+    identity: Identity, said: bytes, kind: type[XferError], server_side: bool
 ) -> None:
-    context = identity.context if server_side else tls.client_context()
+    context = identity.context if server_side else client_context()
     with joined(over_loopback(), 5) as (ours, theirs):
         ours.send_body(said)
         ours.flush()
@@ -533,17 +533,17 @@ def test_what_is_no_tls_ends_the_handshake(
             theirs.start_tls(context, server_side=server_side)
 
 
-def test_a_handshake_with_a_silent_peer_times_out(identity: tls.Identity) -> None:
+def test_a_handshake_with_a_silent_peer_times_out(identity: Identity) -> None:
     with joined(over_loopback(), 0.2) as (_, theirs), pytest.raises(PeerTimeout):
         theirs.start_tls(identity.context, server_side=True)
 
 
-def test_only_tls_has_a_peer_certificate(identity: tls.Identity) -> None:
+def test_only_tls_has_a_peer_certificate(identity: Identity) -> None:
     with joined(over_loopback(), 5) as (ours, theirs):
         assert ours.peer_certificate() == b""
         concurrently(
-            lambda: ours.start_tls(tls.client_context(), server_side=False),
+            lambda: ours.start_tls(client_context(), server_side=False),
             lambda: theirs.start_tls(identity.context, server_side=True),
         )
-        assert tls.binding(ours.peer_certificate()) == identity.binding
+        assert certificate_binding(ours.peer_certificate()) == identity.binding
         assert theirs.peer_certificate() == b""

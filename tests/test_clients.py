@@ -31,8 +31,10 @@ from tests.processes import (
 from tests.test_channel import concurrently, joined
 from tests.test_cli_output import terminal
 from tests.test_quota import bytes_below
-from xfer import auth, tls
-from xfer.auth import Key, derive_key
+from xfer.auth import opening
+from xfer.auth.identity import certificate_binding, client_context
+from xfer.auth.keys import Key, derive_key
+from xfer.auth.opening import admit_sender, prove_to_receiver
 from xfer.errors import AuthenticationError, XferError
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Welcome
@@ -247,7 +249,7 @@ def test_as_much_is_computed_for_a_key_id_that_nobody_has(
 ) -> None:
     """Computations, not seconds, so that it fails for a reason only."""
     nobodys, one, two = Counting(b"0" * 32), Counting(b"1" * 32), Counting(b"2" * 32)
-    monkeypatch.setattr(auth, "_NOBODYS", nobodys)
+    monkeypatch.setattr(opening, "_NOBODYS", nobodys)
     keys = {"one": (one,), "two": (one, two)}
 
     def computed(key_id: str, proof_of: Key) -> tuple[int, str]:
@@ -256,7 +258,7 @@ def test_as_much_is_computed_for_a_key_id_that_nobody_has(
 
         def receiver(channel: Channel) -> str:
             try:
-                return auth.admit_sender(channel, keys, b"", lambda _, mac: Welcome(mac, []))
+                return admit_sender(channel, keys, b"", lambda _, mac: Welcome(mac, []))
             except XferError as error:
                 channel.end_with(error)
                 return error.message
@@ -265,7 +267,7 @@ def test_as_much_is_computed_for_a_key_id_that_nobody_has(
 
         def sender(channel: Channel) -> None:
             try:
-                auth.prove_to_receiver(channel, proof_of, b"", key_id)
+                prove_to_receiver(channel, proof_of, b"", key_id)
             except AuthenticationError:
                 pass
             finally:
@@ -323,9 +325,9 @@ def proofs_of_a_stranger(site: Site) -> list[str]:
         counting = Counting(key.secret)
         channel = Channel(socket.create_connection(("127.0.0.1", site.port), PATIENCE), PATIENCE)
         try:
-            channel.start_tls(tls.client_context(), server_side=False)
-            binding = tls.binding(channel.peer_certificate())
-            auth.prove_to_receiver(channel, counting, binding, "bob")
+            channel.start_tls(client_context(), server_side=False)
+            binding = certificate_binding(channel.peer_certificate())
+            prove_to_receiver(channel, counting, binding, "bob")
         except AuthenticationError:
             pass
         finally:

@@ -11,17 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from xfer.auth import derive_key
+from xfer.auth.keys import derive_key
+from xfer.auth.secret_files import SECRET_VARIABLE, create_secret, find_secret, read_secret
 from xfer.config import (
     DEFAULT_PORT,
-    SECRET_VARIABLE,
     Address,
-    create_secret,
     default_secret_file,
     default_state_directory,
-    find_secret,
     parse_address,
-    read_secret,
 )
 from xfer.errors import LocalError, UsageError
 
@@ -175,7 +172,7 @@ def test_a_directory_is_no_secret_and_leaks_no_descriptor(home: Path) -> None:
 
 def _run(prefix: list[str], call: str, path: Path) -> str:
     """What `call` of this module says about `path`, run in a process of its own."""
-    script = f"import sys; from xfer.config import *; {call}(sys.argv[1])"
+    script = f"import sys; from xfer.auth import secret_files; secret_files.{call}(sys.argv[1])"
     command = [*prefix, sys.executable, "-c", script, str(path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
     return done.stderr

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from xfer import auth, digests, tls
+from xfer import digests
+from xfer.auth.identity import certificate_binding
+from xfer.auth.keys import derive_key
+from xfer.auth.opening import transcribe
 from xfer.outcomes import Outcome
 from xfer.wire import messages
 from xfer.wire.messages import (
@@ -87,7 +90,7 @@ def test_the_golden_digests_are_those_of_the_body(algorithm: str, golden: str) -
 
 @pytest.mark.parametrize(("text", "key"), [("secret", "key"), ("passphrase", "passphrase_key")])
 def test_a_secret_gives_its_golden_key(text: str, key: str) -> None:
-    assert auth.derive_key(OPENING[text]).secret.hex() == OPENING[key]
+    assert derive_key(OPENING[text]).secret.hex() == OPENING[key]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +100,9 @@ def test_a_secret_gives_its_golden_key(text: str, key: str) -> None:
 )
 def test_the_recorded_opening_comes_out_as_recorded(way: str, certificate: bytes) -> None:
     golden = OPENING[way]
-    key = auth.derive_key(OPENING["secret"])
-    binding = tls.binding(certificate)
-    transcript = auth.transcribe(frame("hello")[4:], frame("challenge")[4:], binding)
+    key = derive_key(OPENING["secret"])
+    binding = certificate_binding(certificate)
+    transcript = transcribe(frame("hello")[4:], frame("challenge")[4:], binding)
     proof = key.client_proof(transcript)
     assert binding.hex() == golden["binding"]
     assert transcript.hex() == golden["T"]

@@ -23,7 +23,7 @@ from tests.fuzzed_receivers import defend
 from tests.fuzzed_sessions import attack, receiving_for_long
 from tests.mutations import EVERY_MESSAGE, PAYLOADS
 from tests.processes import KEY
-from xfer import auth
+from xfer.auth.opening import admit_sender
 from xfer.errors import ProtocolError, XferError
 from xfer.wire import frames, messages
 from xfer.wire.channel import Channel
@@ -81,7 +81,7 @@ def test_no_bytes_open_a_receiver_without_a_proof(pieces: list[bytes]) -> None:
         there.sendall(b"".join(pieces))
         there.shutdown(socket.SHUT_WR)
         with pytest.raises(XferError):
-            auth.admit_sender(channel, {"default": [KEY]}, b"", lambda _, mac: Welcome(mac, []))
+            admit_sender(channel, {"default": [KEY]}, b"", lambda _, mac: Welcome(mac, []))
         channel.close()
 
 

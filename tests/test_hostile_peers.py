@@ -22,7 +22,9 @@ from tests.processes import (
     run,
     wait_until,
 )
-from xfer import auth, tls
+from xfer.auth.identity import load_identity
+from xfer.auth.keys import derive_key
+from xfer.auth.opening import prove_to_receiver
 from xfer.errors import AuthenticationError
 from xfer.outcomes import Outcome
 from xfer.wire.channel import Channel
@@ -222,7 +224,7 @@ def test_what_does_not_open_like_a_receiver_is_code_3(
 ) -> None:
     def script(channel: Channel) -> None:
         if over_tls:
-            channel.start_tls(tls.load_identity(str(tmp_path)).context, server_side=True)
+            channel.start_tls(load_identity(str(tmp_path)).context, server_side=True)
         STRANGERS[stranger](channel)
         channel.flush()
 
@@ -295,11 +297,11 @@ def test_half_a_frame_and_then_silence_ends_in_a_timeout(target: Site, opening: 
 
 def test_an_unknown_key_id_gets_the_answer_of_a_wrong_secret(target: Site) -> None:
     answers = []
-    for key, key_id in ((KEY, "nobody"), (auth.derive_key("another secret!!"), "default")):
+    for key, key_id in ((KEY, "nobody"), (derive_key("another secret!!"), "default")):
         connected = socket.create_connection(("127.0.0.1", target.port))
         channel = Channel(connected, 10)
         with pytest.raises(AuthenticationError) as refused:
-            auth.prove_to_receiver(channel, key, b"", key_id)
+            prove_to_receiver(channel, key, b"", key_id)
         channel.close()
         answers.append((refused.value.code, refused.value.message))
     assert answers[0] == answers[1]

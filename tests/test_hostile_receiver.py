@@ -30,7 +30,7 @@ from tests.hostile import (
 )
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
-from xfer import tls
+from xfer.auth.identity import client_context
 from xfer.batches import InOrder
 from xfer.errors import PeerTimeout
 from xfer.observer import Observer
@@ -214,7 +214,7 @@ def test_a_relay_with_another_certificate_gets_no_further(nas: Site, tmp_path: P
         peer.start_tls(mine)
         with (
             socket.create_connection(("127.0.0.1", nas.port)) as raw,
-            tls.client_context().wrap_socket(raw) as onwards,
+            client_context().wrap_socket(raw) as onwards,
         ):
             for _ in range(2):
                 payload = peer.hear()

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.processes import assert_failed, run
-from xfer import auth, config, keyring
-from xfer.auth import derive_key
+from xfer.auth import keyring, keys_file
+from xfer.auth.keyring import Keyring
+from xfer.auth.keys import Key, derive_key
+from xfer.auth.secret_files import create_secret
 from xfer.errors import AuthenticationError, LocalError
-from xfer.keyring import Keyring
 from xfer.storage.contract import Access, IfExists
 
 ONE, OTHER, THIRD = ("xfer-key-" + 43 * letter for letter in "BCD")
@@ -143,12 +144,12 @@ def test_a_change_is_in_force_at_the_next_look(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_change_of_a_file_that_is_named_is_seen_too(tmp_path: Path) -> None:
     secret = tmp_path / "s"
-    config.create_secret(str(secret))
+    create_secret(str(secret))
     keys = Keyring(written(tmp_path, '[a]\nsecret_file = "s"'))
     before = keys.current()["a"].keys
     secret.unlink()
     assert keys.current()["a"].keys == before
-    after = derive_key(config.create_secret(str(secret)))
+    after = derive_key(create_secret(str(secret)))
     assert keys.current()["a"].keys == (after,)
 
 
@@ -184,11 +185,11 @@ def test_a_mistake_leaves_the_keys_before_in_force_and_is_told_once(
 def test_a_passphrase_is_derived_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     derived = []
 
-    def deriving(text: str) -> auth.Key:
+    def deriving(text: str) -> Key:
         derived.append(text)
         return derive_key(text)
 
-    monkeypatch.setattr(auth, "derive_key", deriving)
+    monkeypatch.setattr(keys_file, "derive_key", deriving)
     text = f'[a]\nsecret = "{PASSPHRASE}"\n'
     keys = Keyring(written(tmp_path, text))
     for line in ("quota = 5", 'previous = "another passphrase"', "qouta = 5", "quota = 6"):
@@ -269,7 +270,7 @@ def test_keys_that_are_added_at_once_are_all_there(tmp_path: Path) -> None:
 
     def add(number: int) -> str:
         barrier.wait()
-        return keyring.add(file, f"client-{number}")
+        return keys_file.add(file, f"client-{number}")
 
     with ThreadPoolExecutor(8) as pool:
         secrets = list(pool.map(add, range(8)))

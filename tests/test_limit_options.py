@@ -26,7 +26,8 @@ from tests.processes import (
 )
 from tests.test_library import serving
 from tests.test_quota import bytes_below
-from xfer import auth, tls
+from xfer.auth.identity import certificate_binding, client_context
+from xfer.auth.opening import prove_to_receiver
 from xfer.config import parse_size
 from xfer.errors import UsageError
 from xfer.wire.channel import Channel
@@ -223,9 +224,9 @@ def test_the_welcome_states_the_largest_size(small: Site, nas: Site) -> None:
     def stated(site: Site) -> int | None:
         channel = Channel(socket.create_connection(("127.0.0.1", site.port), PATIENCE), PATIENCE)
         try:
-            channel.start_tls(tls.client_context(), server_side=False)
-            binding = tls.binding(channel.peer_certificate())
-            return auth.prove_to_receiver(channel, KEY, binding).max_file_size
+            channel.start_tls(client_context(), server_side=False)
+            binding = certificate_binding(channel.peer_certificate())
+            return prove_to_receiver(channel, KEY, binding).max_file_size
         finally:
             channel.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Log, end, environment
-from xfer.keyring import Keyring
+from xfer.auth.keyring import Keyring
 
 README = Path(__file__).parent.parent / "README.md"
 

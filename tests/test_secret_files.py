@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes import assert_failed, run
-from xfer import tls
-from xfer.config import read_secret
+from xfer.auth.identity import load_identity
+from xfer.auth.secret_files import read_secret
 from xfer.errors import LocalError
 from xfer.system import private_files
 
@@ -45,7 +45,9 @@ def test_a_secret_of_somebody_elses_is_refused(secret: Path, owner: int) -> None
 
 
 def test_a_secret_that_a_shell_hands_down_is_taken(secret: Path) -> None:
-    script = "from xfer.config import read_secret; import sys; print(read_secret(sys.argv[1]))"
+    script = (
+        "import sys; from xfer.auth import secret_files as s; print(s.read_secret(sys.argv[1]))"
+    )
     command = f"{sys.executable} -c '{script}' <(cat {secret})"
     done = subprocess.run(
         ["bash", "-c", command], check=True, capture_output=True, text=True, timeout=20
@@ -80,8 +82,8 @@ def test_who_changes_a_file_as_root_does_not_take_it_away(secret: Path) -> None:
 
 
 def test_a_tls_identity_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    binding = tls.load_identity(str(tmp_path)).binding
-    assert tls.load_identity(str(tmp_path)).binding == binding
+    binding = load_identity(str(tmp_path)).binding
+    assert load_identity(str(tmp_path)).binding == binding
     (tmp_path / "identity.pem").chmod(0o640)
     with pytest.raises(LocalError, match="others can read the TLS identity"):
-        tls.load_identity(str(tmp_path))
+        load_identity(str(tmp_path))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.test_channel import concurrently, joined, over_loopback
-from xfer import tls
+from xfer.auth.identity import certificate_binding, client_context, load_identity
 from xfer.errors import LocalError, ProtocolError
 from xfer.wire.channel import Channel
 from xfer.wire.tls_engine import BATCH_BYTES, Records
@@ -50,35 +50,35 @@ def handshakes(client: ssl.SSLContext, server: ssl.SSLContext) -> list[str]:
 
 def test_an_identity_is_made_once_and_used_again(tmp_path: Path) -> None:
     state = tmp_path / "deep" / "state"
-    first = tls.load_identity(str(state))
+    first = load_identity(str(state))
     content = (state / "identity.pem").read_bytes()
-    assert tls.load_identity(str(state)).binding == first.binding
+    assert load_identity(str(state)).binding == first.binding
     assert (state / "identity.pem").read_bytes() == content
 
 
 @pytest.mark.usefixtures("open_umask")
 def test_an_identity_is_for_its_owner_only_and_leaves_no_draft(tmp_path: Path) -> None:
-    tls.load_identity(str(tmp_path / "state"))
+    load_identity(str(tmp_path / "state"))
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "state" / "identity.pem").stat().st_mode) == 0o600
     assert os.listdir(tmp_path / "state") == ["identity.pem"]
 
 
 def test_the_binding_is_the_sha256_of_the_certificate(tmp_path: Path) -> None:
-    identity = tls.load_identity(str(tmp_path))
+    identity = load_identity(str(tmp_path))
     certificate = x509.load_pem_x509_certificate((tmp_path / "identity.pem").read_bytes())
     assert identity.binding == certificate.fingerprint(hashes.SHA256())
-    assert tls.binding(b"") == b""
+    assert certificate_binding(b"") == b""
 
 
 def test_receivers_that_start_at_once_agree_on_one_identity(tmp_path: Path) -> None:
-    made = concurrently(*[lambda: tls.load_identity(str(tmp_path)).binding] * 4)
+    made = concurrently(*[lambda: load_identity(str(tmp_path)).binding] * 4)
     assert len(set(made)) == 1
     assert os.listdir(tmp_path) == ["identity.pem"]
 
 
 def test_every_receiver_has_an_identity_of_its_own(tmp_path: Path) -> None:
-    one, other = (tls.load_identity(str(tmp_path / name)).binding for name in "ab")
+    one, other = (load_identity(str(tmp_path / name)).binding for name in "ab")
     assert one != other
 
 
@@ -92,23 +92,23 @@ def test_an_unusable_identity_is_a_local_error_and_left_alone(
     file = tmp_path / "identity.pem"
     file.write_bytes(content)
     with pytest.raises(LocalError):
-        tls.load_identity(str(tmp_path))
+        load_identity(str(tmp_path))
     assert file.read_bytes() == content
 
 
 def test_a_state_directory_that_cannot_be_made_is_a_local_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LocalError):
-        tls.load_identity(str(tmp_path / "file" / "state"))
+        load_identity(str(tmp_path / "file" / "state"))
 
 
 def test_the_two_contexts_meet_in_tls_1_3(tmp_path: Path) -> None:
-    server = tls.load_identity(str(tmp_path)).context
-    assert handshakes(tls.client_context(), server) == ["done", "done"]
+    server = load_identity(str(tmp_path)).context
+    assert handshakes(client_context(), server) == ["done", "done"]
 
 
 def test_neither_side_speaks_tls_1_2(tmp_path: Path) -> None:
-    server = tls.load_identity(str(tmp_path)).context
+    server = load_identity(str(tmp_path)).context
     old_client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old_client.check_hostname = False
     old_client.verify_mode = ssl.CERT_NONE
@@ -118,7 +118,7 @@ def test_neither_side_speaks_tls_1_2(tmp_path: Path) -> None:
     old_server.load_cert_chain(tmp_path / "identity.pem")
     old_server.maximum_version = ssl.TLSVersion.TLSv1_2
     assert handshakes(old_client, old_server) == ["done", "done"]
-    assert handshakes(tls.client_context(), old_server) == ["refused", "refused"]
+    assert handshakes(client_context(), old_server) == ["refused", "refused"]
 
 
 def expanded(secret: bytes, label: bytes, length: int) -> bytes:
@@ -149,9 +149,9 @@ def take_all(end: Records, records: bytes) -> None:
 
 def test_a_peer_that_asks_for_answers_and_no_more_gets_no_memory(tmp_path: Path) -> None:
     """Nothing is sent meanwhile, so what OpenSSL answers by itself would wait for ever."""
-    context = tls.client_context()
+    context = client_context()
     context.keylog_filename = str(tmp_path / "keys")
-    ours = Records(tls.load_identity(str(tmp_path)).context, server_side=True)
+    ours = Records(load_identity(str(tmp_path)).context, server_side=True)
     theirs = Records(context, server_side=False)
     while not (ours.is_open and theirs.is_open):
         for one, other in ((theirs, ours), (ours, theirs)):
@@ -168,7 +168,7 @@ def test_a_peer_that_asks_for_answers_and_no_more_gets_no_memory(tmp_path: Path)
 
 def test_only_a_first_start_needs_the_cryptography_package(tmp_path: Path) -> None:
     program = (
-        "import sys, xfer.tls; xfer.tls.load_identity(sys.argv[1]); "
+        "import sys, xfer.auth.identity; xfer.auth.identity.load_identity(sys.argv[1]); "
         "print('cryptography' in sys.modules)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

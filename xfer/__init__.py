@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xfer.api import Receiver, send
-    from xfer.auth import generate_secret
+    from xfer.auth.keys import generate_secret
     from xfer.errors import (
         AuthenticationError,
         ConnectionLost,
@@ -47,7 +47,7 @@ __all__ = [
     "send",
 ]
 
-_HOMES = ("api", "auth", "errors", "observer", "storage.contract")
+_HOMES = ("api", "auth.keys", "errors", "observer", "storage.contract")
 
 
 def __getattr__(name: str) -> object:

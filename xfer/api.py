@@ -6,13 +6,15 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from xfer import auth, config, digests, retry, tls
+from xfer import config, digests, retry
 from xfer.admission import Rules
-from xfer.auth import DEFAULT_KEY_ID
+from xfer.auth.grants import Grant, Grants
+from xfer.auth.identity import load_identity
+from xfer.auth.keyring import Keyring
+from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
 from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
-from xfer.keyring import Grant, Grants, Keyring
 from xfer.listening import listen
 from xfer.observer import Observer, Result, only_error
 from xfer.retry import MOST_CONNECTIONS, Job
@@ -59,7 +61,7 @@ def send(
     if not 1 <= connections <= MOST_CONNECTIONS:
         raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
     address = config.parse_address(host)
-    key = auth.derive_key(secret)
+    key = derive_key(secret)
     bandwidth = Bandwidth(bwlimit) if bwlimit else None
     target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
     options = Options(checksum, checksum_all)
@@ -135,7 +137,7 @@ class Receiver:
         grants = _grants(secret, self._keyring)
         identity = None
         if not insecure_plaintext:
-            identity = tls.load_identity(state_directory or config.default_state_directory())
+            identity = load_identity(state_directory or config.default_state_directory())
         with contextlib.ExitStack() as opened:
             store = opened.enter_context(
                 LocalStore(
@@ -225,5 +227,5 @@ def _grants(secret: str | None, keyring: Keyring | None) -> Grants:
         return keyring.current
     if keyring or secret is None:
         raise UsageError("a receiver takes one secret, or a file of keys")
-    grants = {DEFAULT_KEY_ID: Grant((auth.derive_key(secret),))}
+    grants = {DEFAULT_KEY_ID: Grant((derive_key(secret),))}
     return lambda: grants

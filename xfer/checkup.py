@@ -16,10 +16,14 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from xfer import auth, config, listening, tls
+from xfer import config, listening
 from xfer.admission import Rules
+from xfer.auth.grants import Expired
+from xfer.auth.identity import identity_file, load_identity
+from xfer.auth.keyring import Keyring
+from xfer.auth.keys import derive_key
+from xfer.auth.secret_files import find_secret
 from xfer.errors import LocalError, XferError
-from xfer.keyring import Expired, Keyring
 from xfer.names import STATE_DIRECTORY, printable
 from xfer.progress import in_units
 
@@ -69,11 +73,11 @@ def run(plan: Plan) -> int:
 def _check_secret(plan: Plan) -> str:
     if plan.keys is not None:
         return _check_keys(plan.keys, plan.workers)
-    secret = config.find_secret(plan.secret_file)
+    secret = find_secret(plan.secret_file)
     if secret is None:
         file = config.default_secret_file()
         raise LocalError(f"none yet: `xfer keygen` makes one in {file}, as does the first start")
-    auth.derive_key(secret)
+    derive_key(secret)
     return "is there, and nobody else can read it"
 
 
@@ -136,9 +140,9 @@ def _check_identity(plan: Plan) -> str:
     if plan.plaintext:
         return "none is needed: PLAINTEXT"
     state = config.default_state_directory()
-    if os.path.lexists(tls.identity_file(state)):
-        tls.load_identity(state)
-        return f"is in {tls.identity_file(state)}"
+    if os.path.lexists(identity_file(state)):
+        load_identity(state)
+        return f"is in {identity_file(state)}"
     place = state
     while not os.path.lexists(place):
         place = os.path.dirname(place)

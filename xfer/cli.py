@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from xfer import __version__, config, options
+from xfer.auth.secret_files import SECRET_VARIABLE, find_key_id, find_secret
 from xfer.console import is_terminal, say
 from xfer.errors import Cancelled, LocalError, UsageError, XferError
 from xfer.options import Checksum, LogFormat
@@ -130,7 +131,7 @@ def receive(
         secret = None
         if keys is not None:
             serving.hold_hang_ups()
-        elif (secret := config.find_secret(secret_file)) is None:
+        elif (secret := find_secret(secret_file)) is None:
             secret = handover.first_secret(directory, in_log=in_json)
         receiver = Receiver(
             directory,
@@ -181,7 +182,8 @@ def send(
     quiet: options.Quiet = False,
 ) -> None:
     """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
-    from xfer import auth, retry
+    from xfer import retry
+    from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
     from xfer.connection import Target
     from xfer.progress import Bar
     from xfer.report import Report
@@ -190,17 +192,17 @@ def send(
     from xfer.wire.bandwidth import Bandwidth
 
     with _exit_codes():
-        secret = config.find_secret(secret_file)
+        secret = find_secret(secret_file)
         if secret is None:
             raise LocalError(
                 "no secret: copy the receiver's to "
-                f"{config.default_secret_file()} (chmod 600), or set {config.SECRET_VARIABLE}"
+                f"{config.default_secret_file()} (chmod 600), or set {SECRET_VARIABLE}"
             )
         allow_many_descriptors()
         address = config.parse_address(host)
         tree.check(paths, name)
-        key = auth.derive_key(secret)
-        known_as = config.find_key_id(key_id)
+        key = derive_key(secret)
+        known_as = find_key_id(key_id)
         rate = options.rate("--bwlimit", bwlimit)
         target = Target(
             address.host, address.port, key, timeout, insecure_plaintext, known_as,
@@ -210,7 +212,7 @@ def send(
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
-        about = {} if known_as == auth.DEFAULT_KEY_ID else {"key_id": known_as}
+        about = {} if known_as == DEFAULT_KEY_ID else {"key_id": known_as}
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
         error: XferError | None = None
         try:

@@ -6,8 +6,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer import auth, tls
-from xfer.auth import Key
+from xfer.auth.identity import certificate_binding, client_context
+from xfer.auth.keys import DEFAULT_KEY_ID, Key
+from xfer.auth.opening import prove_to_receiver
 from xfer.errors import (
     AuthenticationError,
     Code,
@@ -32,7 +33,7 @@ class Target(Struct, frozen=True):
     key: Key
     timeout: float = 60.0
     plaintext: bool = False
-    key_id: str = auth.DEFAULT_KEY_ID
+    key_id: str = DEFAULT_KEY_ID
     bandwidth: Bandwidth | None = None
     """All connections to it share this."""
 
@@ -71,10 +72,10 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
     certificate = b""
     try:
         if not target.plaintext:
-            channel.start_tls(tls.client_context(), server_side=False)
+            channel.start_tls(client_context(), server_side=False)
             certificate = channel.peer_certificate()
-        binding = tls.binding(certificate)
-        welcome = auth.prove_to_receiver(channel, target.key, binding, target.key_id)
+        binding = certificate_binding(certificate)
+        welcome = prove_to_receiver(channel, target.key, binding, target.key_id)
     except ProtocolError as error:
         no_tls = not target.plaintext and not certificate
         hint = "; was it started with --insecure-plaintext?" if no_tls else ""

@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xfer import auth, config, names, retry
+from xfer import names, retry
+from xfer.auth.keys import derive_key
+from xfer.auth.secret_files import create_secret
 from xfer.connection import Target
 from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
@@ -37,7 +39,7 @@ def run(paths: Sequence[str]) -> None:
         secret_file = os.path.join(directory, "secret")
         stored = os.path.join(directory, "received")
         os.mkdir(stored)
-        key = auth.derive_key(config.create_secret(secret_file))
+        key = derive_key(create_secret(secret_file))
         with _receiver(stored, secret_file, directory) as port:
             print(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
             shown = _Receipts()

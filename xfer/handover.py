@@ -1,6 +1,8 @@
 """New secrets, and what their owner is told about how they get to the other machine."""
 
-from xfer import config, keyring, logs
+from xfer import config, logs
+from xfer.auth import keys_file
+from xfer.auth.secret_files import create_secret
 from xfer.console import is_terminal, say, write
 from xfer.errors import UsageError
 from xfer.storage.local.layout import Layout
@@ -9,7 +11,7 @@ from xfer.storage.local.layout import Layout
 def new_secret(file: str | None) -> None:
     """Make a secret in `file`, or where this user's is."""
     target = file or config.default_secret_file()
-    config.create_secret(target)
+    create_secret(target)
     say(f"a new secret is in {target}; copy that file to the other machine")
 
 
@@ -20,7 +22,7 @@ def first_secret(directory: str, *, in_log: bool) -> str:
     """
     Layout(directory).close()  # fails before a secret is made for nothing
     file = config.default_secret_file()
-    secret = config.create_secret(file)
+    secret = create_secret(file)
     logs.tell(f"there was no secret yet: a new one is in {file}", "secret")
     if is_terminal() and not in_log:
         _show_secret(secret)
@@ -33,7 +35,7 @@ def add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     """Add a key to a receiver's keys file. UsageError for anything but --id with --keys."""
     if file is not None or key_id is None or keys is None:
         raise UsageError("a new key for a keys file takes --id NAME and --keys FILE, and no FILE")
-    secret = keyring.add(keys, key_id)
+    secret = keys_file.add(keys, key_id)
     say(f"a new key is in {keys}, as [{key_id}]")
     if is_terminal():
         _show_secret(secret)

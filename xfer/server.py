@@ -12,17 +12,18 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from xfer import auth, digests, logs
+from xfer import digests, logs
 from xfer.admission import Admission, Rules, Visitor
+from xfer.auth.grants import Expired, Grant, Grants
+from xfer.auth.identity import Identity
+from xfer.auth.opening import admit_sender
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
-from xfer.keyring import Expired, Grant, Grants
 from xfer.logs import Peer, Seldom
 from xfer.names import printable
 from xfer.receiver import Session
 from xfer.storage.contract import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal
-from xfer.tls import Identity
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Welcome
@@ -210,7 +211,7 @@ class Server(socketserver.ThreadingTCPServer):
             return Welcome(mac, list(digests.available()), self.store.durable, most)
 
         try:
-            key_id = auth.admit_sender(channel, keys, binding, welcome)
+            key_id = admit_sender(channel, keys, binding, welcome)
         except Expired:  # nobody guesses with a right proof
             raise
         except AuthenticationError:

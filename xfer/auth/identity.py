@@ -52,7 +52,7 @@ def load_identity(state_directory: str) -> Identity:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.num_tickets = 0  # nobody resumes, and an unread ticket would reset a connection
         context.load_cert_chain(file)
-        return Identity(context, binding(certificate))
+        return Identity(context, certificate_binding(certificate))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise LocalError(f"the TLS identity in {file} cannot be used: {error}") from error
 
@@ -64,7 +64,7 @@ def _certificate(file: str) -> bytes:
     return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :])
 
 
-def binding(certificate: bytes) -> bytes:
+def certificate_binding(certificate: bytes) -> bytes:
     """What ties the opening to a DER certificate; empty without TLS."""
     return hashlib.sha256(certificate).digest() if certificate else b""
 

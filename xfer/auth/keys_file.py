@@ -1,134 +1,40 @@
 """The keys file of `xfer receive --keys`: one table for each client, and what its key opens.
 
-    [alice]
-    secret = "xfer-key-…"     or secret_file = "alice.secret"
-    previous = "…"            or previous_file: opens too, while it is being replaced
-    directory = "alice"       everything of hers is below DIR/alice
-    quota = "20G"
-    if_exists = "version"
-    expires = 2027-01-01
-
-`Keyring` reads the file again when it has changed, and stays with what it has
-when there is a mistake in it.
+[alice]
+secret = "xfer-key-…"     or secret_file = "alice.secret"
+previous = "…"            or previous_file: opens too, while it is being replaced
+directory = "alice"       everything of hers is below DIR/alice
+quota = "20G"
+if_exists = "version"
+expires = 2027-01-01
 """
 
 import hashlib
-import logging
 import os
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from msgspec import Struct, field
-
-from xfer import auth, config, logs, names
-from xfer.auth import Key
-from xfer.errors import AuthenticationError, LocalError, UsageError, XferError
-from xfer.names import printable
+from xfer import config, names
+from xfer.auth.grants import Grant
+from xfer.auth.keys import Key, derive_key, generate_secret
+from xfer.auth.secret_files import read_secret
+from xfer.errors import LocalError, UsageError, XferError
 from xfer.storage.contract import Access, IfExists
 from xfer.system import private_files
-
-log = logging.getLogger("xfer.receiver")
 
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KNOWN: Final = (
     "secret", "secret_file", "previous", "previous_file", "directory", "quota", "if_exists",
     "expires",
 )  # fmt: skip
-_CHECK_SECONDS: Final = 1.0
 _MAX_CHARACTERS: Final = 16 * 1024 * 1024
 
 Signature = tuple[int, int, int, int]
 
 
-class Expired(AuthenticationError):
-    """The proof was right, and came too late."""
-
-
-class Grant(Struct, frozen=True):
-    """What one key id opens, and with which keys; no more from `expires` on (None: always)."""
-
-    keys: tuple[Key, ...]
-    access: Access = field(default_factory=Access)
-    expires: datetime | None = None
-
-    def require_valid(self) -> None:
-        """Expired, once it has."""
-        if self.expires and datetime.now(UTC) >= self.expires:
-            raise Expired(f"this key expired at {self.expires:%Y-%m-%d %H:%M} UTC")
-
-
-Grants = Callable[[], Mapping[str, Grant]]
-
-
-class Keyring:
-    """The grants of a keys file, by key id. Used by many threads at once.
-
-    LocalError when the file cannot be used at the start.
-    """
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._may_count = True
-        self._keys: dict[bytes, Key] = {}
-        self._reading = threading.Lock()
-        self._checked_at = time.monotonic()
-        reader = _Reader(file, self._keys)
-        self._grants = reader.grants()
-        self._keys = reader.derived
-        self._signatures = reader.signatures
-
-    def current(self) -> Mapping[str, Grant]:
-        """The grants in force, after a look at the file if the last one was not just now."""
-        if time.monotonic() - self._checked_at >= _CHECK_SECONDS and self._reading.acquire(False):
-            try:
-                self._checked_at = time.monotonic()
-                if any(_signature(file) != seen for file, seen in self._signatures.items()):
-                    self._read()
-            finally:
-                self._reading.release()
-        return self._grants
-
-    def refuse_quotas(self) -> None:
-        """From here on a quota is a mistake. UsageError if there is one."""
-        self._may_count = False
-        self._require_countless(self._grants)
-
-    def _require_countless(self, grants: Mapping[str, Grant]) -> None:
-        for key_id, grant in grants.items():
-            if grant.access.quota is not None and not self._may_count:
-                raise UsageError(
-                    f"{self._file}: [{key_id}] has a quota, which is for a receiver with one worker"
-                )
-
-    def reload(self) -> None:
-        """Read the file again, now. A mistake in it is logged, and changes nothing."""
-        with self._reading:
-            self._read()
-
-    def _read(self) -> None:
-        reader = _Reader(self._file, self._keys)
-        try:
-            grants = reader.grants()
-            self._require_countless(grants)
-            self._grants, self._keys = grants, reader.derived
-            log.info(
-                "%s: %d key(s) in force", printable(self._file), len(self._grants),
-                extra=logs.about("keys", keys=len(self._grants)),
-            )  # fmt: skip
-        except XferError as error:
-            log.warning(
-                "%s; the keys before stay in force", printable(error.message),
-                extra=logs.about("keys_refused", code=error.code),
-            )  # fmt: skip
-        # A mistake is told once, not at each connection.
-        self._signatures = reader.signatures
-
-
-class _Reader:
+class KeysFileReader:
     """One reading of a keys file and of the files that it names.
 
     `signatures` tell when to read again, and `derived` are the keys that were
@@ -137,7 +43,7 @@ class _Reader:
 
     def __init__(self, file: str, known: Mapping[bytes, Key]) -> None:
         self.derived: dict[bytes, Key] = {}
-        self.signatures: dict[str, Signature | None] = {file: _signature(file)}
+        self.signatures: dict[str, Signature | None] = {file: signature_of(file)}
         self._file = file
         self._known = known
 
@@ -183,15 +89,15 @@ class _Reader:
         try:
             if file is not None:
                 path = os.path.join(os.path.dirname(self._file), file)
-                self.signatures[path] = _signature(path)
-                text = config.read_secret(path)
+                self.signatures[path] = signature_of(path)
+                text = read_secret(path)
             return None if text is None else self._derive(text)
         except LocalError as error:
             raise self._fault(key_id, f"has an unusable {name}: {error.message}") from None
 
     def _derive(self, text: str) -> Key:
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-        key = self._known.get(digest) or self.derived.get(digest) or auth.derive_key(text)
+        key = self._known.get(digest) or self.derived.get(digest) or derive_key(text)
         self.derived[digest] = key
         return key
 
@@ -223,7 +129,7 @@ def add(file: str, key_id: str) -> str:
     """
     if not _KEY_ID.fullmatch(key_id):
         raise UsageError("a key id has 1 to 64 letters, digits, _ and -")
-    secret = auth.generate_secret()
+    secret = generate_secret()
 
     def with_table(text: str) -> str:
         if key_id in parse(text, file):
@@ -273,7 +179,8 @@ def _expires(table: Mapping[str, Any]) -> datetime | None:
     return moment.replace(tzinfo=UTC)
 
 
-def _signature(file: str) -> Signature | None:
+def signature_of(file: str) -> Signature | None:
+    """What differs once a file has changed; None where there is none."""
     try:
         status = os.lstat(file)
     except OSError:

@@ -14,77 +14,20 @@ passphrases on it at the price of one scrypt each; a generated secret cannot be
 guessed at any price.
 """
 
-import base64
 import hashlib
 import hmac
-import re
 import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
-
-from xfer.errors import AuthenticationError, LocalError, ProtocolError
+from xfer.auth.keys import DEFAULT_KEY_ID, Key
+from xfer.errors import AuthenticationError, ProtocolError
 from xfer.wire.channel import Channel, expected
 from xfer.wire.messages import VERSION, Challenge, Hello, Proof, Welcome, parse
 
-DEFAULT_KEY_ID: Final = "default"
-MIN_PASSPHRASE: Final = 16
-"""Characters."""
 MOST_KEYS: Final = 2
 """So many keys may open one key id: a new one, and the one that it takes the place of."""
-_GENERATED: Final = re.compile(r"xfer-key-([A-Za-z0-9_-]{43})")
-
-
-class Key(Struct, frozen=True):
-    """32 bytes that both sides hold; kept out of every printed form."""
-
-    secret: bytes
-
-    def __repr__(self) -> str:
-        return "Key()"
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        """A struct has one that shows every field."""
-        return []
-
-    def client_proof(self, transcript: bytes) -> bytes:
-        return _mac(_mac(self.secret, b"xfer/1 client proof"), transcript)
-
-    def server_proof(self, transcript: bytes, client_proof: bytes) -> bytes:
-        return _mac(_mac(self.secret, b"xfer/1 server proof"), transcript + client_proof)
-
-
-def generate_secret() -> str:
-    """A new secret of 32 random bytes, in the form that people copy."""
-    return "xfer-key-" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-
-
-def derive_key(text: str) -> Key:
-    """The key for a secret as somebody typed or stored it.
-
-    Raises LocalError for a passphrase under 16 characters. A passphrase takes
-    scrypt (RFC 7914) some 0.1 s and 32 MiB, so derive once per process.
-    """
-    if generated := _GENERATED.fullmatch(text):
-        return Key(base64.urlsafe_b64decode(generated[1] + "="))
-    if len(text) < MIN_PASSPHRASE:
-        raise LocalError(
-            f"the secret is too short: at least {MIN_PASSPHRASE} characters, "
-            "or let `xfer keygen` make one"
-        )
-    return Key(
-        hashlib.scrypt(
-            text.encode("utf-8", "surrogateescape"),
-            salt=b"xfer/1 passphrase",
-            n=2**15,
-            r=8,
-            p=1,
-            maxmem=2**26,
-            dklen=32,
-        )
-    )
 
 
 def prove_to_receiver(
@@ -153,10 +96,6 @@ def _require_version(version: int) -> None:
 
 def _same(shown: str, wanted: bytes) -> bool:
     return hmac.compare_digest(bytes.fromhex(shown), wanted)
-
-
-def _mac(key: bytes, data: bytes) -> bytes:
-    return hmac.digest(key, data, "sha256")
 
 
 _NOBODYS: Final = Key(secrets.token_bytes(32))

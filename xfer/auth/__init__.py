@@ -1,0 +1,1 @@
+"""Who may come in: keys, the opening in which both sides prove theirs, and where keys are kept."""

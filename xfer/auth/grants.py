@@ -1,0 +1,30 @@
+"""What a key opens, and until when."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct, field
+
+from xfer.auth.keys import Key
+from xfer.errors import AuthenticationError
+from xfer.storage.contract import Access
+
+
+class Expired(AuthenticationError):
+    """The proof was right, and came too late."""
+
+
+class Grant(Struct, frozen=True):
+    """What one key id opens, and with which keys; no more from `expires` on (None: always)."""
+
+    keys: tuple[Key, ...]
+    access: Access = field(default_factory=Access)
+    expires: datetime | None = None
+
+    def require_valid(self) -> None:
+        """Expired, once it has."""
+        if self.expires and datetime.now(UTC) >= self.expires:
+            raise Expired(f"this key expired at {self.expires:%Y-%m-%d %H:%M} UTC")
+
+
+Grants = Callable[[], Mapping[str, Grant]]
