@@ -13,13 +13,9 @@ import pytest
 
 from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import SECRET_VARIABLE, create_secret, find_secret, read_secret
-from xfer.config import (
-    DEFAULT_PORT,
-    Address,
-    default_secret_file,
-    default_state_directory,
-    parse_address,
-)
+from xfer.config.addresses import Address, parse_address
+from xfer.config.defaults import DEFAULT_PORT
+from xfer.config.locations import default_secret_file, default_state_directory
 from xfer.errors import LocalError, UsageError
 
 

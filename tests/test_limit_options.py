@@ -28,7 +28,7 @@ from tests.test_library import serving
 from tests.test_quota import bytes_below
 from xfer.auth.identity import certificate_binding, client_context
 from xfer.auth.opening import prove_to_receiver
-from xfer.config import parse_size
+from xfer.config.sizes import parse_size
 from xfer.errors import UsageError
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Plan

@@ -27,7 +27,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED
+from xfer.config.defaults import MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.errors import Code, Refused
 
 OPENING_SECONDS: Final = 30.0

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from xfer import config, digests, retry
+from xfer import digests, retry
 from xfer.admission import Rules
 from xfer.auth.grants import Grant, Grants
 from xfer.auth.identity import load_identity
 from xfer.auth.keyring import Keyring
 from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
-from xfer.config import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
+from xfer.config.addresses import parse_address
+from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
+from xfer.config.locations import default_state_directory
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
 from xfer.listening import listen
@@ -60,7 +62,7 @@ def send(
     """
     if not 1 <= connections <= MOST_CONNECTIONS:
         raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
-    address = config.parse_address(host)
+    address = parse_address(host)
     key = derive_key(secret)
     bandwidth = Bandwidth(bwlimit) if bwlimit else None
     target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
@@ -119,7 +121,7 @@ class Receiver:
         secret: str | None = None,
         keys: str | None = None,
         bind: str = "",
-        port: int = config.DEFAULT_PORT,
+        port: int = DEFAULT_PORT,
         if_exists: str = IfExists.VERSION,
         timeout: float = 60.0,
         insecure_plaintext: bool = False,
@@ -137,7 +139,7 @@ class Receiver:
         grants = _grants(secret, self._keyring)
         identity = None
         if not insecure_plaintext:
-            identity = load_identity(state_directory or config.default_state_directory())
+            identity = load_identity(state_directory or default_state_directory())
         with contextlib.ExitStack() as opened:
             store = opened.enter_context(
                 LocalStore(

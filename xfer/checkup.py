@@ -16,16 +16,17 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from xfer import config, listening
+from xfer import listening
 from xfer.admission import Rules
 from xfer.auth.grants import Expired
 from xfer.auth.identity import identity_file, load_identity
 from xfer.auth.keyring import Keyring
 from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import find_secret
+from xfer.config.locations import default_secret_file, default_state_directory
+from xfer.config.sizes import in_units
 from xfer.errors import LocalError, XferError
 from xfer.names import STATE_DIRECTORY, printable
-from xfer.progress import in_units
 
 _RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 _MOST_CLOCK_SKEW = 10.0
@@ -75,7 +76,7 @@ def _check_secret(plan: Plan) -> str:
         return _check_keys(plan.keys, plan.workers)
     secret = find_secret(plan.secret_file)
     if secret is None:
-        file = config.default_secret_file()
+        file = default_secret_file()
         raise LocalError(f"none yet: `xfer keygen` makes one in {file}, as does the first start")
     derive_key(secret)
     return "is there, and nobody else can read it"
@@ -139,7 +140,7 @@ def _check_port(plan: Plan) -> str:
 def _check_identity(plan: Plan) -> str:
     if plan.plaintext:
         return "none is needed: PLAINTEXT"
-    state = config.default_state_directory()
+    state = default_state_directory()
     if os.path.lexists(identity_file(state)):
         load_identity(state)
         return f"is in {identity_file(state)}"

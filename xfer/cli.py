@@ -12,8 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xfer import __version__, config, options
+from xfer import __version__, options
 from xfer.auth.secret_files import SECRET_VARIABLE, find_key_id, find_secret
+from xfer.config.addresses import parse_address
+from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
+from xfer.config.locations import default_secret_file
 from xfer.console import is_terminal, say
 from xfer.errors import Cancelled, LocalError, UsageError, XferError
 from xfer.options import Checksum, LogFormat
@@ -74,7 +77,7 @@ def receive(
     context: typer.Context,
     directory: options.Directory,
     bind: options.Bind = "",
-    port: options.Port = config.DEFAULT_PORT,
+    port: options.Port = DEFAULT_PORT,
     secret_file: options.SecretFile = None,
     keys: options.KeysFile = None,
     if_exists: options.WhatExists = IfExists.VERSION,
@@ -85,8 +88,8 @@ def receive(
     quota: options.Quota = None,
     min_free: options.MinFree = None,
     timeout: options.Timeout = 60.0,
-    max_unauthenticated: options.MaxUnauthenticated = config.MAX_UNAUTHENTICATED,
-    max_connections: options.MaxConnections = config.MAX_CONNECTIONS,
+    max_unauthenticated: options.MaxUnauthenticated = MAX_UNAUTHENTICATED,
+    max_connections: options.MaxConnections = MAX_CONNECTIONS,
     min_rate: options.MinRate = None,
     bwlimit: options.BandwidthLimit = None,
     workers: options.Workers = 1,
@@ -116,7 +119,7 @@ def receive(
         if print_unit:
             words = options.for_a_unit(context)
             if keys is None and secret_file is None:
-                words += ["--secret-file", config.default_secret_file()]
+                words += ["--secret-file", default_secret_file()]
             place = units.Place(directory, words, bind, port, reloads=keys is not None)
             print(units.text_of(print_unit, place), end="")
             return
@@ -173,7 +176,7 @@ def send(
     key_id: options.KeyId = None,
     checksum: options.Digest = Checksum.MD5,
     checksum_all: options.ChecksumAll = False,
-    retry_for: options.RetryFor = config.RETRY_SECONDS,
+    retry_for: options.RetryFor = RETRY_SECONDS,
     timeout: options.Timeout = 60.0,
     bwlimit: options.BandwidthLimit = None,
     connections: options.Connections = 1,
@@ -196,10 +199,10 @@ def send(
         if secret is None:
             raise LocalError(
                 "no secret: copy the receiver's to "
-                f"{config.default_secret_file()} (chmod 600), or set {SECRET_VARIABLE}"
+                f"{default_secret_file()} (chmod 600), or set {SECRET_VARIABLE}"
             )
         allow_many_descriptors()
-        address = config.parse_address(host)
+        address = parse_address(host)
         tree.check(paths, name)
         key = derive_key(secret)
         known_as = find_key_id(key_id)

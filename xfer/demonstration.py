@@ -12,10 +12,10 @@ from typing import Final
 from xfer import names, retry
 from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import create_secret
+from xfer.config.sizes import in_units
 from xfer.connection import Target
 from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result
-from xfer.progress import in_units
 from xfer.retry import Job
 from xfer.source import tree
 from xfer.source.tree import Entry, Kind

@@ -1,8 +1,9 @@
 """New secrets, and what their owner is told about how they get to the other machine."""
 
-from xfer import config, logs
+from xfer import logs
 from xfer.auth import keys_file
 from xfer.auth.secret_files import create_secret
+from xfer.config.locations import default_secret_file
 from xfer.console import is_terminal, say, write
 from xfer.errors import UsageError
 from xfer.storage.local.layout import Layout
@@ -10,7 +11,7 @@ from xfer.storage.local.layout import Layout
 
 def new_secret(file: str | None) -> None:
     """Make a secret in `file`, or where this user's is."""
-    target = file or config.default_secret_file()
+    target = file or default_secret_file()
     create_secret(target)
     say(f"a new secret is in {target}; copy that file to the other machine")
 
@@ -21,7 +22,7 @@ def first_secret(directory: str, *, in_log: bool) -> str:
     Nobody may read it `in_log`, if that is where this ends up.
     """
     Layout(directory).close()  # fails before a secret is made for nothing
-    file = config.default_secret_file()
+    file = default_secret_file()
     secret = create_secret(file)
     logs.tell(f"there was no secret yet: a new one is in {file}", "secret")
     if is_terminal() and not in_log:

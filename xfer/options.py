@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from xfer import config
+from xfer.config.sizes import parse_size
 from xfer.errors import UsageError
 from xfer.storage.contract import IfExists, Limits
 from xfer.units import Unit
@@ -244,6 +244,6 @@ def _size(option: str, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return config.parse_size(text)
+        return parse_size(text)
     except UsageError as error:
         raise UsageError(f"{option}: {error.message}") from error

@@ -49,14 +49,5 @@ class Bar:
         self._bar.close()
 
 
-def in_units(size: float) -> str:
-    """`size` bytes as a person reads them: 512 B, 1.5 KiB, 3.2 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-
-
 def _shortened(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from xfer import console
+from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.observer import Observer, Result, only_error
 from xfer.outcomes import Outcome
-from xfer.progress import Bar, in_units
+from xfer.progress import Bar
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 

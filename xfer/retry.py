@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from xfer.batches import InOrder
-from xfer.config import RETRY_SECONDS
+from xfer.config.defaults import RETRY_SECONDS
 from xfer.connection import Target, connect
 from xfer.errors import LocalError, XferError
 from xfer.observer import Observer, Result

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from xfer import config, logs
+from xfer import logs
 from xfer.api import Receiver
+from xfer.config.defaults import DEFAULT_PORT
 from xfer.service import READY, STOPPING, ServiceManager
 
 
@@ -45,7 +46,7 @@ def announce(receiver: Receiver, directory: str, *, insecure_plaintext: bool) ->
         "listening", directory=directory, host=host, port=port, tls=not insecure_plaintext,
     )  # fmt: skip
     reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
-    at_port = "" if port == config.DEFAULT_PORT else f":{port}"
+    at_port = "" if port == DEFAULT_PORT else f":{port}"
     option = " --insecure-plaintext" if insecure_plaintext else ""
     logs.tell(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}", "advice")
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer.config import DEFAULT_PORT
+from xfer.config.defaults import DEFAULT_PORT
 from xfer.errors import LocalError
 
 _COMMAND: Final = (sys.executable, "-m", "xfer", "receive")

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from xfer import config, names
+from xfer import names
 from xfer.auth.grants import Grant
 from xfer.auth.keys import Key, derive_key, generate_secret
 from xfer.auth.secret_files import read_secret
+from xfer.config.sizes import parse_size
 from xfer.errors import LocalError, UsageError, XferError
 from xfer.storage.contract import Access, IfExists
 from xfer.system import private_files
@@ -159,7 +160,7 @@ def _quota(table: Mapping[str, Any]) -> int | None:
     quota = table.get("quota")
     if isinstance(quota, str):
         try:
-            return config.parse_size(quota)
+            return parse_size(quota)
         except XferError as error:
             raise ValueError(f"has an unusable quota: {error.message}") from None
     if quota is not None and (type(quota) is not int or quota < 0):

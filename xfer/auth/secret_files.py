@@ -4,7 +4,7 @@ import os
 from typing import Final
 
 from xfer.auth.keys import DEFAULT_KEY_ID, generate_secret
-from xfer.config import default_secret_file
+from xfer.config.locations import default_secret_file
 from xfer.errors import UsageError
 from xfer.system import private_files
 

@@ -1,0 +1,1 @@
+"""Plain values: addresses, sizes, defaults, and where this user's files are."""

@@ -1,0 +1,30 @@
+"""Addresses, as people write them."""
+
+import re
+from typing import Final
+
+from msgspec import Struct
+
+from xfer.config.defaults import DEFAULT_PORT
+from xfer.errors import UsageError
+
+_ADDRESS: Final = re.compile(
+    r"(?:\[(?P<bracketed>[^\[\]\s]+)\]|(?P<host>[^\[\]:\s]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"|(?P<ipv6>[^\[\]\s]*:[^\[\]\s]*:[^\[\]\s]*)"
+)
+
+
+class Address(Struct, frozen=True):
+    """A host and a port, as in `HOST[:PORT]`."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+
+def parse_address(text: str) -> Address:
+    """`nas`, `nas:9000`, `192.0.2.7:9000`, `2001:db8::1` or `[2001:db8::1]:9000`."""
+    found = _ADDRESS.fullmatch(text)
+    port = int(found["port"] or DEFAULT_PORT) if found else 0
+    if not found or not 0 < port < 65536:
+        raise UsageError(f"{text} is not HOST or HOST:PORT")
+    return Address(found["bracketed"] or found["host"] or found["ipv6"], port)

@@ -1,0 +1,8 @@
+"""What holds where nothing else was said."""
+
+from typing import Final
+
+DEFAULT_PORT: Final = 9337
+RETRY_SECONDS: Final = 60.0
+MAX_UNAUTHENTICATED: Final = 100
+MAX_CONNECTIONS: Final = 256
