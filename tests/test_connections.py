@@ -25,7 +25,7 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, link
 from xfer.errors import ConnectionLost
-from xfer.observer import Observer, Result
+from xfer.sending.observer import Observer, Result
 from xfer.sharing import Pool
 from xfer.source.tree import Entry, Kind
 from xfer.window import Directories

@@ -31,11 +31,11 @@ from tests.hostile import (
 from tests.hostile import strange_context as context
 from tests.processes import KEY, Site
 from xfer.auth.identity import client_context
-from xfer.batches import InOrder
 from xfer.errors import PeerTimeout
-from xfer.observer import Observer
 from xfer.outcomes import Outcome
-from xfer.sender import Options, SendSession
+from xfer.sending.batches import InOrder
+from xfer.sending.observer import Observer
+from xfer.sending.session import Options, SendSession
 from xfer.source import tree
 from xfer.wire import keepalive, messages
 from xfer.wire.channel import Channel

@@ -27,7 +27,7 @@ from tests.processes import (
 )
 from tests.proxy import Proxy, exit_code, link
 from tests.test_limits import descriptors
-from xfer.observer import Result
+from xfer.sending.observer import Result
 from xfer.wire.messages import Plan, Refusal
 
 LITTLE = 64 * 1024

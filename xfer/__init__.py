@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         UsageError,
         XferError,
     )
-    from xfer.observer import Result
+    from xfer.sending.observer import Result
     from xfer.storage.contract import Limits
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ __all__ = [
     "send",
 ]
 
-_HOMES = ("api", "auth.keys", "errors", "observer", "storage.contract")
+_HOMES = ("api", "auth.keys", "errors", "sending.observer", "storage.contract")
 
 
 def __getattr__(name: str) -> object:

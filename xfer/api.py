@@ -18,9 +18,9 @@ from xfer.config.locations import default_state_directory
 from xfer.connection import Target
 from xfer.errors import Incomplete, UsageError
 from xfer.listening import listen
-from xfer.observer import Observer, Result, only_error
 from xfer.retry import MOST_CONNECTIONS, Job
-from xfer.sender import Options
+from xfer.sending.observer import Observer, Result, only_error
+from xfer.sending.session import Options
 from xfer.server import Server, Terms
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local.store import LocalStore

@@ -190,7 +190,7 @@ def send(
     from xfer.connection import Target
     from xfer.progress import Bar
     from xfer.report import Report
-    from xfer.sender import Options
+    from xfer.sending.session import Options
     from xfer.source import tree
     from xfer.wire.bandwidth import Bandwidth
 

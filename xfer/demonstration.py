@@ -15,8 +15,8 @@ from xfer.auth.secret_files import create_secret
 from xfer.config.sizes import in_units
 from xfer.connection import Target
 from xfer.errors import LocalError, XferError
-from xfer.observer import Observer, Result
 from xfer.retry import Job
+from xfer.sending.observer import Observer, Result
 from xfer.source import tree
 from xfer.source.tree import Entry, Kind
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from xfer.errors import XferError
-from xfer.sender import Options, SendSession
+from xfer.sending.session import Options, SendSession
 from xfer.sharing import Pool, Share
 from xfer.wire.channel import Channel
 

@@ -13,9 +13,9 @@ from xfer import console
 from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
-from xfer.observer import Observer, Result, only_error
 from xfer.outcomes import Outcome
 from xfer.progress import Bar
+from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 

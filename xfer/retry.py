@@ -13,12 +13,12 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from xfer.batches import InOrder
 from xfer.config.defaults import RETRY_SECONDS
 from xfer.connection import Target, connect
 from xfer.errors import LocalError, XferError
-from xfer.observer import Observer, Result
-from xfer.sender import Options, SendSession
+from xfer.sending.batches import InOrder
+from xfer.sending.observer import Observer, Result
+from xfer.sending.session import Options, SendSession
 from xfer.settled import Settled
 from xfer.source import tree
 from xfer.source.tree import Entry, Kind, Unsendable

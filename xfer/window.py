@@ -13,7 +13,7 @@ from typing import Final, TypeGuard
 from msgspec import Struct
 from msgspec.structs import replace
 
-from xfer.batches import OPEN_DIRECTORIES
+from xfer.sending.batches import OPEN_DIRECTORIES
 from xfer.source.tree import Entry, Kind, Unsendable
 
 Item = Entry | Unsendable

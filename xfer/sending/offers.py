@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from typing import TypeGuard
 
-from xfer.batches import Batch
 from xfer.errors import CorruptData, XferError
-from xfer.parts import PART_BYTES
+from xfer.sending.batches import Batch
+from xfer.sending.parts import PART_BYTES
 from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.wire.messages import Plan, PlannedFile
 

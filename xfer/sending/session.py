@@ -12,7 +12,6 @@ from collections import deque
 from msgspec import Struct
 
 from xfer import digests
-from xfer.batches import Batch, Batches
 from xfer.errors import (
     ConnectionLost,
     CorruptData,
@@ -21,10 +20,11 @@ from xfer.errors import (
     XferError,
     from_peer,
 )
-from xfer.observer import Observer, Result
-from xfer.offering import Offering
 from xfer.outcomes import Outcome
-from xfer.parts import Beginning, Part, PartReader
+from xfer.sending.batches import Batch, Batches
+from xfer.sending.observer import Observer, Result
+from xfer.sending.offers import Offering
+from xfer.sending.parts import Beginning, Part, PartReader
 from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.system.background import Beside

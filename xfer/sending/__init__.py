@@ -1,0 +1,1 @@
+"""The sender's side of a session. Knows no terminal, no store and no address."""
