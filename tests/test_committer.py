@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xfer.committer import EMPTY, Arrived, Committer, Settled
 from xfer.outcomes import Outcome
+from xfer.receiving.committer import EMPTY, Arrived, Committer, Settled
 from xfer.storage.contract import Metadata, NewDirectory
 from xfer.storage.local.store import LocalStore
 from xfer.wire import keepalive

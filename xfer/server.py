@@ -20,7 +20,7 @@ from xfer.auth.opening import admit_sender
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
 from xfer.logs import Peer, Seldom
 from xfer.names import printable
-from xfer.receiver import Session
+from xfer.receiving.session import Session
 from xfer.storage.contract import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal

@@ -6,11 +6,11 @@ import time
 from typing import Final
 
 from xfer import logs, names
-from xfer.committer import Arrived, Settled
 from xfer.errors import Refused
 from xfer.logs import Line, Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
+from xfer.receiving.committer import Arrived, Settled
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 

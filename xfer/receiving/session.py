@@ -13,15 +13,15 @@ from functools import cached_property
 from typing import Final
 
 from xfer import logs, names
-from xfer.answers import ECHOED_NAME, Answers
-from xfer.committer import EMPTY, FULL, Arrived, Committer
 from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
+from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
+from xfer.receiving.receipts import ECHOED_NAME, Answers
+from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.storage.contract import Held, Intake, Metadata, NewDirectory, NewFile, NewSymlink, Partial
 from xfer.system.background import Beside
 from xfer.system.stop import Interrupted, StopSignal
-from xfer.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.wire.channel import Body, Channel
 from xfer.wire.keepalive import SIGN_SECONDS, Patience, Progress
 from xfer.wire.messages import (
