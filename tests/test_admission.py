@@ -30,14 +30,14 @@ from tests.processes import (
     wait_until,
 )
 from tests.test_limits import FEW, crowd, limited, memory
-from xfer.admission import Admission, Rules, Visitor, network_of
 from xfer.auth.grants import Grant
 from xfer.auth.identity import client_context, load_identity
 from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
 from xfer.auth.opening import prove_to_receiver
 from xfer.errors import AuthenticationError, PeerTimeout, Refused, XferError
-from xfer.listening import listen
-from xfer.server import Server, Terms
+from xfer.server.admission import Admission, Rules, Visitor, network_of
+from xfer.server.listen import listen
+from xfer.server.server import Server, Terms
 from xfer.storage.local.store import LocalStore
 from xfer.system.stop import StopSignal
 from xfer.wire import min_rate

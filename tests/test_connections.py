@@ -24,11 +24,11 @@ from tests.processes import (
     wait_until,
 )
 from tests.proxy import Proxy, link
+from xfer.client.parallel.lookahead import Directories
+from xfer.client.parallel.work_queue import Pool
 from xfer.errors import ConnectionLost
 from xfer.sending.observer import Observer, Result
-from xfer.sharing import Pool
 from xfer.source.tree import Entry, Kind
-from xfer.window import Directories
 
 FOUR = ["--connections", "4"]
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from xfer.admission import Admission, Rules, Visitor
 from xfer.errors import Refused
-from xfer.house import House
+from xfer.server.admission import Admission, Rules, Visitor
+from xfer.server.shared_admission import House
 from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 from xfer.system.shared_memory import SharedMemory
 

@@ -2,7 +2,7 @@
 
 import tracemalloc
 
-from xfer.settled import Settled
+from xfer.client.completed import Settled
 
 
 def test_what_was_settled_is_and_nothing_else() -> None:

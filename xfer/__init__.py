@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xfer.api import Receiver, send
     from xfer.auth.keys import generate_secret
+    from xfer.client.send import send
     from xfer.errors import (
         AuthenticationError,
         ConnectionLost,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         XferError,
     )
     from xfer.sending.observer import Result
+    from xfer.server.receiver import Receiver
     from xfer.storage.contract import Limits
 
 __version__ = "0.1.0"
@@ -47,14 +48,19 @@ __all__ = [
     "send",
 ]
 
-_HOMES = ("api", "auth.keys", "errors", "sending.observer", "storage.contract")
+_HOMES = {
+    "Limits": "storage.contract",
+    "Receiver": "server.receiver",
+    "Result": "sending.observer",
+    "generate_secret": "auth.keys",
+    "send": "client.send",
+}
+"""The modules of what is no error."""
 
 
 def __getattr__(name: str) -> object:
     """Load what is asked for, when it is: a sender needs no store, and starts sooner."""
-    if name in __all__:
-        for home in _HOMES:
-            module = importlib.import_module(f"xfer.{home}")
-            if name in vars(module):
-                return vars(module)[name]
-    raise AttributeError(f"module 'xfer' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'xfer' has no attribute {name!r}")
+    home = importlib.import_module(f"xfer.{_HOMES.get(name, 'errors')}")
+    return getattr(home, name)

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from xfer import listening
-from xfer.admission import Rules
 from xfer.auth.grants import Expired
 from xfer.auth.identity import identity_file, load_identity
 from xfer.auth.keyring import Keyring
@@ -27,6 +25,8 @@ from xfer.config.locations import default_secret_file, default_state_directory
 from xfer.config.sizes import in_units
 from xfer.errors import LocalError, XferError
 from xfer.names import STATE_DIRECTORY, printable
+from xfer.server.admission import Rules
+from xfer.server.listen import listen
 
 _RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 _MOST_CLOCK_SKEW = 10.0
@@ -133,7 +133,7 @@ def _check_disk(plan: Plan) -> str:
 
 
 def _check_port(plan: Plan) -> str:
-    with listening.listen(plan.bind, plan.port) as free:
+    with listen(plan.bind, plan.port) as free:
         return f"{free.getsockname()[1]} is free"
 
 

@@ -103,9 +103,9 @@ def receive(
     import logging
 
     from xfer import checkup, handover, logs, serving, units
-    from xfer.admission import Rules
-    from xfer.api import Receiver
-    from xfer.listening import inherited
+    from xfer.server.admission import Rules
+    from xfer.server.listen import inherited
+    from xfer.server.receiver import Receiver
     from xfer.service import ServiceManager
 
     with _exit_codes(logs.tell_failure):
@@ -185,9 +185,9 @@ def send(
     quiet: options.Quiet = False,
 ) -> None:
     """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
-    from xfer import retry
     from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
-    from xfer.connection import Target
+    from xfer.client.connect import Target
+    from xfer.client.job import Job, send_job
     from xfer.progress import Bar
     from xfer.report import Report
     from xfer.sending.session import Options
@@ -211,7 +211,7 @@ def send(
             address.host, address.port, key, timeout, insecure_plaintext, known_as,
             Bandwidth(rate) if rate else None,
         )  # fmt: skip
-        job = retry.Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
+        job = Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
@@ -219,7 +219,7 @@ def send(
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
         error: XferError | None = None
         try:
-            retry.send(target, job, report)
+            send_job(target, job, report)
         except XferError as ended_by:
             error = ended_by
         except KeyboardInterrupt:

@@ -24,9 +24,9 @@ from typing import Final, NoReturn
 from msgspec import Struct
 
 from xfer import logs, serving
-from xfer.api import Receiver
 from xfer.errors import LocalError, XferError
-from xfer.server import STOPPING_SECONDS
+from xfer.server.receiver import Receiver
+from xfer.server.server import STOPPING_SECONDS
 from xfer.service import READY, STOPPING, ServiceManager
 
 log = logging.getLogger("xfer.receiver")

@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from xfer import names, retry
+from xfer import names
 from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import create_secret
+from xfer.client.connect import Target
+from xfer.client.job import Job, send_job
 from xfer.config.sizes import in_units
-from xfer.connection import Target
 from xfer.errors import LocalError, XferError
-from xfer.retry import Job
 from xfer.sending.observer import Observer, Result
 from xfer.source import tree
 from xfer.source.tree import Entry, Kind
@@ -43,7 +43,7 @@ def run(paths: Sequence[str]) -> None:
         with _receiver(stored, secret_file, directory) as port:
             print(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
             shown = _Receipts()
-            retry.send(Target("127.0.0.1", port, key), Job(list(paths)), shown)
+            send_job(Target("127.0.0.1", port, key), Job(list(paths)), shown)
         compared = _compare(paths, stored)
     if shown.failures:
         raise shown.failures[0]

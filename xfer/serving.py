@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from xfer import logs
-from xfer.api import Receiver
 from xfer.config.defaults import DEFAULT_PORT
+from xfer.server.receiver import Receiver
 from xfer.service import READY, STOPPING, ServiceManager
 
 

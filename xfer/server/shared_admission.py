@@ -15,8 +15,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from xfer.admission import Admission, Penalties, Places, Rules
 from xfer.errors import UsageError
+from xfer.server.admission import Admission, Penalties, Places, Rules
 from xfer.system.shared_memory import SharedMemory
 
 _COUNT: Final = struct.Struct("=q")

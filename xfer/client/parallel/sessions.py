@@ -8,9 +8,9 @@ long as trying again could help and somebody else can go on.
 import threading
 from collections.abc import Callable
 
+from xfer.client.parallel.work_queue import Pool, Share
 from xfer.errors import XferError
 from xfer.sending.session import Options, SendSession
-from xfer.sharing import Pool, Share
 from xfer.wire.channel import Channel
 
 _FAREWELL_SECONDS = 2.0

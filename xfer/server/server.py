@@ -13,7 +13,6 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from xfer import digests, logs
-from xfer.admission import Admission, Rules, Visitor
 from xfer.auth.grants import Expired, Grant, Grants
 from xfer.auth.identity import Identity
 from xfer.auth.opening import admit_sender
@@ -21,6 +20,7 @@ from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferE
 from xfer.logs import Peer, Seldom
 from xfer.names import printable
 from xfer.receiving.session import Session
+from xfer.server.admission import Admission, Rules, Visitor
 from xfer.storage.contract import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal

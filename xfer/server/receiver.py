@@ -1,91 +1,25 @@
-"""The package as a library: what `import xfer` gives."""
+"""A receiver as a library offers it: a store, keys and a server in one."""
 
 import contextlib
 import socket
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from xfer import digests, retry
-from xfer.admission import Rules
 from xfer.auth.grants import Grant, Grants
 from xfer.auth.identity import load_identity
 from xfer.auth.keyring import Keyring
 from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
-from xfer.config.addresses import parse_address
-from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED, RETRY_SECONDS
+from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.config.locations import default_state_directory
-from xfer.connection import Target
-from xfer.errors import Incomplete, UsageError
-from xfer.listening import listen
-from xfer.retry import MOST_CONNECTIONS, Job
-from xfer.sending.observer import Observer, Result, only_error
-from xfer.sending.session import Options
-from xfer.server import Server, Terms
+from xfer.errors import UsageError
+from xfer.server.admission import Rules
+from xfer.server.listen import listen
+from xfer.server.server import Server, Terms
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local.store import LocalStore
-from xfer.wire.bandwidth import Bandwidth
 
 if TYPE_CHECKING:
-    from xfer.house import House
-
-
-def send(
-    paths: Sequence[str],
-    host: str,
-    *,
-    secret: str,
-    key_id: str = DEFAULT_KEY_ID,
-    name: str | None = None,
-    checksum: str = digests.DEFAULT,
-    checksum_all: bool = False,
-    timeout: float = 60.0,
-    retry_for: float = RETRY_SECONDS,
-    bwlimit: int = 0,
-    insecure_plaintext: bool = False,
-    connections: int = 1,
-) -> list[Result]:
-    """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
-
-    Returns one receipt for each file, directory and link: verified, and on the
-    receiver's stable storage. `key_id` says whose secret it is, where the
-    receiver has keys for several clients. `-` among `paths` is standard input, stored as
-    `name`. Files of which the receiver has one of equal size and time are
-    skipped; `checksum_all` compares contents instead. A session in which
-    nothing moves for `timeout` seconds ends, and what can be tried again is,
-    until nothing has got further for `retry_for` seconds. No more than
-    `bwlimit` bytes a second are sent, 0 for no limit. Up to so many
-    `connections` (1 to 64) share the files.
-
-    Raises `Incomplete` (with `receipts` and `failures`) when some went and
-    some did not, and another `XferError` when nothing did.
-    """
-    if not 1 <= connections <= MOST_CONNECTIONS:
-        raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
-    address = parse_address(host)
-    key = derive_key(secret)
-    bandwidth = Bandwidth(bwlimit) if bwlimit else None
-    target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
-    options = Options(checksum, checksum_all)
-    collector = _Collector()
-    retry.send(target, Job(list(paths), name, options, retry_for, connections), collector)
-    receipts, failures = collector.receipts, collector.failures
-    if not failures:
-        return receipts
-    errors = [failure.error for failure in failures if failure.error]
-    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
-    raise only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)
-
-
-class _Collector(Observer):
-    """Keeps every result."""
-
-    def __init__(self) -> None:
-        self.receipts: list[Result] = []
-        self.failures: list[Result] = []
-
-    def settled(self, result: Result) -> None:
-        (self.failures if result.error else self.receipts).append(result)
+    from xfer.server.shared_admission import House
 
 
 class Receiver:
@@ -201,7 +135,7 @@ class Receiver:
         UsageError when a quota would have to be counted for all, or there are
         fewer places for senders than workers.
         """
-        from xfer.house import House  # noqa: PLC0415
+        from xfer.server.shared_admission import House  # noqa: PLC0415
         from xfer.wire.bandwidth import SharedBandwidth  # noqa: PLC0415 (only several need these)
 
         if self._keyring:

@@ -13,13 +13,13 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from xfer.client.completed import Settled
+from xfer.client.connect import Target, connect
 from xfer.config.defaults import RETRY_SECONDS
-from xfer.connection import Target, connect
 from xfer.errors import LocalError, XferError
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer, Result
 from xfer.sending.session import Options, SendSession
-from xfer.settled import Settled
 from xfer.source import tree
 from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.wire.keepalive import Progress
@@ -43,7 +43,7 @@ class Job(Struct, frozen=True):
     connections: int = 1
 
 
-def send(target: Target, job: Job, observer: Observer) -> None:
+def send_job(target: Target, job: Job, observer: Observer) -> None:
     """Send `job` to `target`, telling `observer` once how each thing ends.
 
     Raises what can be known before connecting (UsageError, LocalError), and
@@ -101,8 +101,8 @@ class _Attempts(Observer):
             SendSession(open_channel(), options, self).run(InOrder(self._left()))
         else:
             # Few need these, and a start should be quick.
-            from xfer.parallel import ParallelSessions  # noqa: PLC0415
-            from xfer.sharing import Pool  # noqa: PLC0415
+            from xfer.client.parallel.sessions import ParallelSessions  # noqa: PLC0415
+            from xfer.client.parallel.work_queue import Pool  # noqa: PLC0415
 
             ParallelSessions(open_channel, options, Pool(self._left(), connections, self)).run()
 

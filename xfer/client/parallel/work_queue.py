@@ -11,11 +11,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from xfer.client.parallel.lookahead import Item, Window, weight
 from xfer.errors import XferError
 from xfer.outcomes import Outcome
 from xfer.sending.batches import OPEN_DIRECTORIES, Batch, directories
 from xfer.sending.observer import Observer, Result
-from xfer.window import Item, Window, weight
 from xfer.wire.keepalive import SIGN_SECONDS, Progress
 from xfer.wire.messages.offers import in_frames
 

@@ -1,0 +1,1 @@
+"""Whoever dials: connecting, a job with its attempts, and sending as a library offers it."""

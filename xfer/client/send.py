@@ -1,0 +1,72 @@
+"""The package as a library: what `import xfer` gives."""
+
+from collections.abc import Sequence
+
+from xfer import digests
+from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
+from xfer.client.connect import Target
+from xfer.client.job import MOST_CONNECTIONS, Job, send_job
+from xfer.config.addresses import parse_address
+from xfer.config.defaults import RETRY_SECONDS
+from xfer.errors import Incomplete, UsageError
+from xfer.sending.observer import Observer, Result, only_error
+from xfer.sending.session import Options
+from xfer.wire.bandwidth import Bandwidth
+
+
+def send(
+    paths: Sequence[str],
+    host: str,
+    *,
+    secret: str,
+    key_id: str = DEFAULT_KEY_ID,
+    name: str | None = None,
+    checksum: str = digests.DEFAULT,
+    checksum_all: bool = False,
+    timeout: float = 60.0,
+    retry_for: float = RETRY_SECONDS,
+    bwlimit: int = 0,
+    insecure_plaintext: bool = False,
+    connections: int = 1,
+) -> list[Result]:
+    """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
+
+    Returns one receipt for each file, directory and link: verified, and on the
+    receiver's stable storage. `key_id` says whose secret it is, where the
+    receiver has keys for several clients. `-` among `paths` is standard input, stored as
+    `name`. Files of which the receiver has one of equal size and time are
+    skipped; `checksum_all` compares contents instead. A session in which
+    nothing moves for `timeout` seconds ends, and what can be tried again is,
+    until nothing has got further for `retry_for` seconds. No more than
+    `bwlimit` bytes a second are sent, 0 for no limit. Up to so many
+    `connections` (1 to 64) share the files.
+
+    Raises `Incomplete` (with `receipts` and `failures`) when some went and
+    some did not, and another `XferError` when nothing did.
+    """
+    if not 1 <= connections <= MOST_CONNECTIONS:
+        raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
+    address = parse_address(host)
+    key = derive_key(secret)
+    bandwidth = Bandwidth(bwlimit) if bwlimit else None
+    target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
+    options = Options(checksum, checksum_all)
+    collector = _Collector()
+    send_job(target, Job(list(paths), name, options, retry_for, connections), collector)
+    receipts, failures = collector.receipts, collector.failures
+    if not failures:
+        return receipts
+    errors = [failure.error for failure in failures if failure.error]
+    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
+    raise only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)
+
+
+class _Collector(Observer):
+    """Keeps every result."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Result] = []
+        self.failures: list[Result] = []
+
+    def settled(self, result: Result) -> None:
+        (self.failures if result.error else self.receipts).append(result)

@@ -1,0 +1,1 @@
+"""Whoever answers: listening, admission, connections, and a receiver made of them."""
