@@ -87,8 +87,7 @@ def test_a_socket_that_is_meant_for_another_process_is_left_alone(tmp_path: Path
 def test_no_child_inherits_the_socket_or_what_says_so(tmp_path: Path) -> None:
     script = """
 import os, subprocess, sys
-from xfer.server.listen import inherited
-from xfer.service import ServiceManager
+from xfer.daemon.systemd import ServiceManager, inherited
 os.environ["LISTEN_PID"] = str(os.getpid())
 ServiceManager()
 assert inherited().getsockname()[1] == int(sys.argv[1])

@@ -102,11 +102,12 @@ def receive(
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
     import logging
 
-    from xfer import checkup, handover, logs, serving, units
+    from xfer import handover, logs
+    from xfer.daemon import check as checkup
+    from xfer.daemon import foreground, units
+    from xfer.daemon.systemd import ServiceManager, inherited
     from xfer.server.admission import Rules
-    from xfer.server.listen import inherited
     from xfer.server.receiver import Receiver
-    from xfer.service import ServiceManager
 
     with _exit_codes(logs.tell_failure):
         in_json = log_format is LogFormat.JSON
@@ -133,7 +134,7 @@ def receive(
         allow_many_descriptors()
         secret = None
         if keys is not None:
-            serving.hold_hang_ups()
+            foreground.hold_hang_ups()
         elif (secret := find_secret(secret_file)) is None:
             secret = handover.first_secret(directory, in_log=in_json)
         receiver = Receiver(
@@ -156,15 +157,15 @@ def receive(
         )
         with receiver:
             if workers > 1:
-                from xfer.crew import Crew
+                from xfer.daemon.workers import Crew
 
                 crew = Crew(receiver, workers, reloads=keys is not None)
-                serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
+                foreground.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
                 crew.run(manager)
                 return
-            serving.heed_signals(receiver, reloads=keys is not None)
-            serving.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
-            serving.until_stopped(receiver, manager)
+            foreground.heed_signals(receiver, reloads=keys is not None)
+            foreground.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
+            foreground.until_stopped(receiver, manager)
 
 
 @app.command(epilog="Example: xfer send report.pdf photos/ nas")

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from xfer.config.sizes import parse_size
+from xfer.daemon.units import Unit
 from xfer.errors import UsageError
 from xfer.storage.contract import IfExists, Limits
-from xfer.units import Unit
 
 
 class Checksum(StrEnum):

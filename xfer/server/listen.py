@@ -1,7 +1,6 @@
-"""The listening socket: made here, or inherited from a service manager."""
+"""The listening socket."""
 
 import errno
-import os
 import socket
 from typing import Final
 
@@ -9,9 +8,7 @@ from xfer.errors import LocalError
 
 _ANY: Final = ("::", "0.0.0.0")  # noqa: S104 (a receiver is there to be reached)
 _BACKLOG: Final = 128
-_FIRST_INHERITED: Final = 3
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-_VARIABLES: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def listen(bind: str, port: int) -> socket.socket:
@@ -29,33 +26,6 @@ def listen(bind: str, port: int) -> socket.socket:
         return _listen_at_first(_ANY[1], port)
     except OSError as error:
         raise _cannot_listen(bind, port, error) from error
-
-
-def inherited() -> socket.socket | None:
-    """The socket that a service manager has opened for this process; None if there is none.
-
-    By systemd's protocol, sd_listen_fds(3): the first one is descriptor 3. The
-    variables that say so are removed, so that no child takes them for its own.
-    LocalError when what is there is no listening TCP socket.
-    """
-    pid, count, _ = (os.environ.pop(variable, "") for variable in _VARIABLES)
-    if pid != str(os.getpid()) or not count:
-        return None
-    if count != "1":
-        raise LocalError(f"the service manager gave {count} sockets: one is enough")
-    try:
-        os.set_inheritable(_FIRST_INHERITED, False)
-        given = socket.socket(fileno=_FIRST_INHERITED)
-    except OSError as error:
-        raise LocalError(
-            f"the service manager's socket cannot be used: {error.strerror}"
-        ) from error
-    is_tcp = given.family in (socket.AF_INET, socket.AF_INET6) and given.type == socket.SOCK_STREAM
-    if not is_tcp or not given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        given.close()
-        raise LocalError("what the service manager gave is no listening TCP socket")
-    given.setblocking(True)
-    return given
 
 
 def _listen_at_first(address: str, port: int) -> socket.socket:

@@ -38,7 +38,7 @@ def text_of(unit: Unit, place: Place) -> str:
     """The text of a unit for systemd's system manager; the service runs as who asks for it."""
     from importlib import resources  # slow to load, and every start would
 
-    text = resources.files("xfer").joinpath("systemd", f"xfer.{unit}").read_text("ascii")
+    text = resources.files("xfer.daemon").joinpath("templates", f"xfer.{unit}").read_text("ascii")
     directory = _quoted(os.path.abspath(place.directory))
     filled_in = {
         "@DIRECTORY@": directory,

@@ -23,11 +23,12 @@ from typing import Final, NoReturn
 
 from msgspec import Struct
 
-from xfer import logs, serving
+from xfer import logs
+from xfer.daemon import foreground
+from xfer.daemon.systemd import READY, STOPPING, ServiceManager
 from xfer.errors import LocalError, XferError
 from xfer.server.receiver import Receiver
 from xfer.server.server import STOPPING_SECONDS
-from xfer.service import READY, STOPPING, ServiceManager
 
 log = logging.getLogger("xfer.receiver")
 
@@ -174,7 +175,7 @@ class Crew:
             self._receiver.join(worker.number, worker.predecessor)
             threading.Thread(target=self._obey, daemon=True).start()
             if self._reloads:
-                serving.reload_on_hang_up(self._receiver)
+                foreground.reload_on_hang_up(self._receiver)
             with self._receiver:
                 self._receiver.serve_forever()
             code = 0

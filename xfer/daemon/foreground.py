@@ -8,8 +8,8 @@ from types import FrameType
 
 from xfer import logs
 from xfer.config.defaults import DEFAULT_PORT
+from xfer.daemon.systemd import READY, STOPPING, ServiceManager
 from xfer.server.receiver import Receiver
-from xfer.service import READY, STOPPING, ServiceManager
 
 
 def hold_hang_ups() -> None:
