@@ -253,7 +253,7 @@ def test_a_demo_compares_what_was_stored(tmp_path: Path, paths: list[str]) -> No
     done = run(tmp_path, "demo", *(tmp_path / path for path in paths), secret=None)
     assert done.code == 0, done
     assert "every stored byte compared with its original: equal." in done.out
-    assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli.py") in done.out
+    assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli/app.py") in done.out
     assert not (tmp_path / "config").exists()
 
 

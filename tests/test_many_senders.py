@@ -18,7 +18,7 @@ SENDERS: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 _CROWD: Final = f"""
 import contextlib, ctypes, json, os, signal, sys
-from xfer.cli import main
+from xfer.cli.app import main
 
 sys.argv = ["xfer", "--version"]
 with contextlib.suppress(SystemExit):

@@ -1,6 +1,6 @@
 """`python -m xfer`."""
 
-from xfer.cli import main
+from xfer.cli.app import main
 
 if __name__ == "__main__":
     main()

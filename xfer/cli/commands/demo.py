@@ -9,9 +9,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import typer
+
+import xfer
 from xfer import names
 from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import create_secret
+from xfer.cli import options
+from xfer.cli.exits import exit_codes
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
 from xfer.config.sizes import in_units
@@ -24,12 +29,24 @@ _STOPPING_SECONDS: Final = 10.0
 _COMPARED_BYTES: Final = 1024 * 1024
 
 
-def own_source() -> str:
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog="Example: xfer demo README.md photos/")
+def demo(
+    paths: options.DemoPaths = None,
+) -> None:
+    """Both sides on this machine: a receiver on loopback, a send, the receipts."""
+    with exit_codes():
+        _run(paths or [_own_source()])
+
+
+def _own_source() -> str:
     """The directory of this package: a source tree that is there for sure."""
-    return os.path.dirname(os.path.abspath(__file__))
+    return os.path.dirname(os.path.abspath(xfer.__file__))
 
 
-def run(paths: Sequence[str]) -> None:
+def _run(paths: Sequence[str]) -> None:
     """Send `paths` to a receiver of its own, show receipts, compare what was stored.
 
     Raises the error of the first thing that did not arrive as it was.

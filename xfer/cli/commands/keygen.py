@@ -1,15 +1,38 @@
-"""New secrets, and what their owner is told about how they get to the other machine."""
+"""`xfer keygen`: new secrets, and what their owner is told of how they get to the other machine."""
+
+import typer
 
 from xfer import logs
 from xfer.auth import keys_file
 from xfer.auth.secret_files import create_secret
+from xfer.cli import options
+from xfer.cli.exits import exit_codes
+from xfer.cli.output.console import is_terminal, say, write
 from xfer.config.locations import default_secret_file
-from xfer.console import is_terminal, say, write
 from xfer.errors import UsageError
 from xfer.storage.local.layout import Layout
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-def new_secret(file: str | None) -> None:
+
+@app.command(epilog="Example: xfer keygen ~/.config/xfer/secret")
+def keygen(
+    file: options.NewSecretFile = None,
+    key_id: options.NewKeyId = None,
+    keys: options.NewKeysFile = None,
+) -> None:
+    """Make a new secret in FILE, which must not exist. Give the other machine a copy.
+
+    With --id NAME --keys FILE: add a key for one more client to a receiver's keys.
+    """
+    with exit_codes():
+        if key_id is not None or keys is not None:
+            _add_key(file, key_id, keys)
+        else:
+            _new_secret(file)
+
+
+def _new_secret(file: str | None) -> None:
     """Make a secret in `file`, or where this user's is."""
     target = file or default_secret_file()
     create_secret(target)
@@ -32,7 +55,7 @@ def first_secret(directory: str, *, in_log: bool) -> str:
     return secret
 
 
-def add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
+def _add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     """Add a key to a receiver's keys file. UsageError for anything but --id with --keys."""
     if file is not None or key_id is None or keys is None:
         raise UsageError("a new key for a keys file takes --id NAME and --keys FILE, and no FILE")

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from xfer import console
+from xfer.cli.output.console import say, write
+from xfer.cli.output.progress import Bar
 from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.progress import Bar
 from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
@@ -173,13 +173,13 @@ class Report(Observer):
         if self._bar:
             self._bar.say(f"xfer: {printable(message)}")
         else:
-            console.say(message)
+            say(message)
 
     def _write(self, line: str) -> None:
         if self._bar:
             self._bar.say(line)
         else:
-            console.write(line)
+            write(line)
 
 
 def _described(result: Result) -> dict[str, object]:

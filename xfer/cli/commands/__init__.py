@@ -1,0 +1,1 @@
+"""The commands, one a module. Each is loaded when it is asked for."""

@@ -1,0 +1,77 @@
+"""`xfer send`: a job, and what its user is told of it."""
+
+import sys
+
+import typer
+
+from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
+from xfer.auth.secret_files import SECRET_VARIABLE, find_key_id, find_secret
+from xfer.cli import options
+from xfer.cli.exits import end_process, exit_codes
+from xfer.cli.options import Checksum
+from xfer.cli.output.console import is_terminal
+from xfer.cli.output.progress import Bar
+from xfer.cli.output.report import Report
+from xfer.client.connect import Target
+from xfer.client.job import Job, send_job
+from xfer.config.addresses import parse_address
+from xfer.config.defaults import RETRY_SECONDS
+from xfer.config.locations import default_secret_file
+from xfer.errors import Cancelled, LocalError, XferError
+from xfer.sending.session import Options
+from xfer.source import tree
+from xfer.system.process import allow_many_descriptors
+from xfer.wire.bandwidth import Bandwidth
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog="Example: xfer send report.pdf photos/ nas")
+def send(
+    paths: options.Paths,
+    host: options.Host,
+    name: options.StreamName = None,
+    secret_file: options.SecretFile = None,
+    key_id: options.KeyId = None,
+    checksum: options.Digest = Checksum.MD5,
+    checksum_all: options.ChecksumAll = False,
+    retry_for: options.RetryFor = RETRY_SECONDS,
+    timeout: options.Timeout = 60.0,
+    bwlimit: options.BandwidthLimit = None,
+    connections: options.Connections = 1,
+    insecure_plaintext: options.Plaintext = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Send files and directories. Exit code 0 means: verified, and on the receiver's disk."""
+    with exit_codes():
+        secret = find_secret(secret_file)
+        if secret is None:
+            raise LocalError(
+                "no secret: copy the receiver's to "
+                f"{default_secret_file()} (chmod 600), or set {SECRET_VARIABLE}"
+            )
+        allow_many_descriptors()
+        address = parse_address(host)
+        tree.check(paths, name)
+        key = derive_key(secret)
+        known_as = find_key_id(key_id)
+        rate = options.rate("--bwlimit", bwlimit)
+        target = Target(
+            address.host, address.port, key, timeout, insecure_plaintext, known_as,
+            Bandwidth(rate) if rate else None,
+        )  # fmt: skip
+        job = Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
+        bar = None
+        if is_terminal() and not quiet:
+            bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
+        about = {} if known_as == DEFAULT_KEY_ID else {"key_id": known_as}
+        report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
+        error: XferError | None = None
+        try:
+            send_job(target, job, report)
+        except XferError as ended_by:
+            error = ended_by
+        except KeyboardInterrupt:
+            error = Cancelled("interrupted: what has no receipt is not stored")
+        end_process(report.finish(error, str(target)))

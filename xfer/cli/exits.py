@@ -1,0 +1,36 @@
+"""How a command ends: what it raises becomes a sentence and an exit code."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import typer
+
+from xfer.cli.output.console import say
+from xfer.errors import Cancelled, XferError
+
+
+@contextlib.contextmanager
+def exit_codes(tell: Callable[[XferError], None] | None = None) -> Iterator[None]:
+    """Turn what a command raises into a sentence and the exit code of the design."""
+    try:
+        yield
+    except XferError as error:
+        (tell or _say_error)(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(Cancelled.exit_code) from error
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End at once: to take the interpreter down in good order takes longer than to send a file."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or full
+            stream.flush()
+    os._exit(exit_code)
+
+
+def _say_error(error: XferError) -> None:
+    say(error.message)

@@ -1,0 +1,1 @@
+"""What `xfer send` says, to a terminal or to a script."""
