@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Site, receiving
+from tests.support.processes import Site, receiving
 
 
 def pytest_xdist_auto_num_workers() -> int:

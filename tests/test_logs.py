@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults import PLAINTEXT
-from tests.processes import (
+from tests.support.faults import PLAINTEXT
+from tests.support.processes import (
     HandSender,
     Log,
     Site,
@@ -28,7 +28,7 @@ from tests.processes import (
     run,
     start,
 )
-from tests.test_cli_output import terminal
+from tests.support.terminals import terminal
 from xfer import logs
 from xfer.errors import ConnectionLost
 from xfer.names import printable

@@ -1,0 +1,298 @@
+"""What xfer says: receipts as JSON, the summary, the bar on a terminal, help, keys, addresses."""
+
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import xfer
+from tests.support.processes import (
+    MIB,
+    Finished,
+    Site,
+    assert_failed,
+    end,
+    environment,
+    finish,
+    receiving,
+    run,
+    start,
+)
+from tests.support.terminals import terminal
+
+SUMMARY = re.compile(
+    r"1 file, 13 B in \d+\.\d s \([\d.]+ [KMG]?i?B/s\): verified and on disk at (\S+)\n"
+)
+
+# Receipts
+
+
+def test_json_has_one_line_for_each_thing_and_the_summary_last(nas: Site, tmp_path: Path) -> None:
+    (tmp_path / "file\udcff").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("file")
+    sent = nas.send("--json", tmp_path)
+    *things, summary = sent.records
+    name = tmp_path.name
+    md5 = "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321, A.5
+    assert things == [
+        {
+            "type": "file", "file_name": f"{name}/file\udcff", "outcome": "stored",
+            "file_size": 3, "md5": md5,
+        },
+        {"type": "symlink", "file_name": f"{name}/link", "outcome": "stored"},
+        {"type": "directory", "file_name": name, "outcome": "stored"},
+    ]  # fmt: skip
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        "type": "summary", "files": 1, "bytes": 3, "failed": 0, "exit_code": 0,
+        "retryable": False,
+    }  # fmt: skip
+    assert (sent.code, sent.err) == (0, "")
+
+
+def test_a_send_says_one_line_and_no_bar_where_there_is_no_terminal(
+    nas: Site, document: Path
+) -> None:
+    sent = nas.send(document)
+    said = SUMMARY.fullmatch(sent.err)
+    assert (sent.code, sent.out) == (0, "")
+    assert said
+    assert said[1] == nas.host
+
+
+def test_quiet_says_nothing_but_errors(nas: Site, tmp_path: Path, document: Path) -> None:
+    assert nas.send("--quiet", document) == Finished(0, "", "")
+    failed = nas.send("-q", tmp_path / "missing", document)
+    assert failed == Finished(7, "", f"xfer: missing: {tmp_path / 'missing'} is not there\n")
+
+
+def test_a_summary_of_failures_alone_claims_nothing_on_disk(nas: Site, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    failed = nas.send(tmp_path / "fifo")
+    assert failed.code == 1
+    assert "on disk" not in failed.err
+
+
+def test_receipts_that_cannot_be_written_down_are_no_success(nas: Site, document: Path) -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        command = nas.command("--json", document)
+        done = finish(start(command, environment(nas.home), stdout=full.fileno()))
+    assert_failed(done, 1, "xfer: ")
+
+
+def test_a_closed_standard_input_is_a_local_problem(nas: Site) -> None:
+    closing = ["sh", "-c", 'exec "$@" <&-', "sh"]
+    command = nas.command("-", "--name", "closed")
+    done = finish(start(command, environment(nas.home), prefix=closing))
+    assert_failed(done, 1, "xfer: ")
+    assert not nas.stored("closed").exists()
+
+
+@pytest.mark.parametrize("seconds", ["1e10", "inf"])
+def test_a_timeout_without_end_changes_nothing_else(
+    nas: Site, document: Path, seconds: str
+) -> None:
+    done = nas.send("--json", "--timeout", seconds, document)
+    assert_failed(done, 0, "")
+    assert [record.get("outcome") for record in done.records] == ["stored", None]
+
+
+# A terminal
+
+
+def screen(written: str) -> list[str]:
+    """The lines that are left of `written` once every carriage return is obeyed."""
+    lines = []
+    for line in written.split("\n"):
+        shown = ""
+        for text in line.split("\r"):
+            shown = text + shown[len(text) :]
+        lines.append(shown.rstrip())
+    return [line for line in lines if line]
+
+
+def test_a_bar_shows_the_file_and_then_leaves_only_the_summary(
+    nas: Site, tmp_path: Path, document: Path
+) -> None:
+    with terminal() as (tty, seen):
+        command = nas.command("-", "--name", tmp_path.name)
+        process = start(command, environment(nas.home), stderr=tty)
+        assert process.stdin
+        for _ in range(4):
+            process.stdin.write(bytes(MIB))
+            process.stdin.flush()
+            time.sleep(0.15)
+        assert finish(process).code == 0
+    assert re.search(rf"\r[\d.]+M .*{tmp_path.name}\r", seen.text)
+    assert [line[:15] for line in screen(seen.text)] == ["1 file, 4.0 MiB"]
+
+
+def test_a_bar_knows_how_much_there_is(nas: Site, document: Path) -> None:
+    with terminal() as (tty, seen):
+        assert finish(start(nas.command(document), environment(nas.home), stderr=tty)).code == 0
+    assert re.search(r"\r *0%\|.*/13\.0", seen.text)
+    assert [line[:13] for line in screen(seen.text)] == ["1 file, 13 B "]
+
+
+def test_a_quiet_send_draws_no_bar(nas: Site, document: Path) -> None:
+    with terminal() as (tty, seen):
+        command = nas.command("--quiet", document)
+        assert finish(start(command, environment(nas.home), stderr=tty)).code == 0
+    assert seen.text == ""
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("where", [[], ["elsewhere/secret"]])
+def test_keygen_makes_a_private_file_and_never_overwrites_it(
+    tmp_path: Path, where: list[str]
+) -> None:
+    file = tmp_path / (where[0] if where else "config/xfer/secret")
+    arguments = ["keygen", *(str(tmp_path / name) for name in where)]
+    made = run(tmp_path, *arguments, secret=None)
+    assert (made.code, made.out, str(file) in made.err) == (0, "", True)
+    secret = file.read_text()
+    assert re.fullmatch(r"xfer-key-[\w-]{43}\n", secret)
+    assert secret.strip() not in made.err
+    assert stat.filemode(file.stat().st_mode) == "-rw-------"
+    again = run(tmp_path, *arguments, secret=None)
+    assert (again.code, f"{file} exists and is not overwritten" in again.err) == (1, True)
+    assert file.read_text() == secret
+
+
+def test_a_secret_file_serves_both_sides(tmp_path: Path, document: Path) -> None:
+    assert run(tmp_path, "keygen", secret=None).code == 0
+    with receiving(tmp_path, secret=None) as site:
+        assert site.send(document, secret=None).code == 0
+        file = str(tmp_path / "config" / "xfer" / "secret")
+        assert (
+            site.send("--secret-file", file, document, secret="ignored: a file is named").code == 0
+        )
+
+
+def test_a_first_receive_makes_a_secret_and_keeps_it_out_of_logs(
+    tmp_path: Path, document: Path
+) -> None:
+    with receiving(tmp_path, secret=None) as site:
+        assert site.send(document, secret=None).code == 0
+    file = tmp_path / "config" / "xfer" / "secret"
+    assert f"there was no secret yet: a new one is in {file}" in site.log.text
+    assert "copy that file to" in site.log.text
+    assert file.read_text().strip() not in site.log.text
+
+
+def test_what_a_first_receive_tells_a_person_to_type_works(tmp_path: Path, document: Path) -> None:
+    other = tmp_path / "other machine"
+    other.mkdir()
+    with terminal() as (tty, seen):
+        command = ["receive", "--dir", str(tmp_path), "--bind", "127.0.0.1", "--port", "0"]
+        process = start(command, environment(tmp_path, None), stderr=tty)
+        try:
+            seen.wait_for("xfer send FILE")
+            typed = seen.wait_for(r"(?s)once:\s+(\(.*?\)|mkdir.*?)\r\n")[1]
+            home = {"HOME": str(other), "PATH": os.environ["PATH"]}
+            subprocess.run(["sh", "-euc", typed.replace("\r", "")], env=home, check=True)
+            advice = seen.wait_for(r"other machine: xfer (send FILE) (\S+:\d+)")
+            sent = finish(start(["send", document, advice[2]], home))
+        finally:
+            end(process)
+            finish(process)
+    assert sent.code == 0, sent
+    file = other / ".config" / "xfer" / "secret"
+    assert stat.filemode(file.stat().st_mode) == "-rw-------"
+
+
+# Help and demo
+
+
+def test_the_version_is_the_packages_own(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").out == f"xfer {xfer.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["keygen", "receive", "send", "demo"])
+def test_each_help_has_an_example(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, command, "--help")
+    assert done.code == 0
+    assert re.search(rf"Example: xfer {command} \S", done.out)
+
+
+def test_the_console_script_is_the_same_program(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "xfer"
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == run(tmp_path, "--version").out
+
+
+@pytest.mark.parametrize("paths", [[], ["tree", "file"]])
+def test_a_demo_compares_what_was_stored(tmp_path: Path, paths: list[str]) -> None:
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "tree" / "deep" / "inside").write_bytes(b"abc")
+    (tmp_path / "file").write_bytes(b"")
+    done = run(tmp_path, "demo", *(tmp_path / path for path in paths), secret=None)
+    assert done.code == 0, done
+    assert "every stored byte compared with its original: equal." in done.out
+    assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli/app.py") in done.out
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_demo_of_what_cannot_be_sent_fails(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    done = run(tmp_path, "demo", tmp_path / "fifo")
+    assert (done.code, "is a FIFO: not sent" in done.err, "equal" in done.out) == (1, True, False)
+
+
+# Addresses and usage
+
+
+def test_nobody_listening_is_said_as_such(tmp_path: Path, document: Path) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{bound.getsockname()[1]}"
+        done = run(tmp_path, "send", "--json", document, host)
+    sentence = f"no receiver answers at {host}: is `xfer receive` running there?"
+    assert_failed(done, 4, sentence)
+    assert done.records[-1]["retryable"] is True
+
+
+@pytest.mark.parametrize("host", ["host.invalid", "nas..local", 64 * "n", "f:f:f"])
+def test_a_host_that_does_not_exist_is_said_as_such(
+    tmp_path: Path, document: Path, host: str
+) -> None:
+    done = run(tmp_path, "send", document, host)
+    assert_failed(done, 4, f"xfer: unknown host {host}\n")
+
+
+WRONG_USAGE = {
+    "nothing": [],
+    "no command": ["sned", "a", "b"],
+    "no path": ["send", "host"],
+    "port 0": ["send", "file", "host:0"],
+    "receive at a port too high": ["receive", "--dir", ".", "--port", "65536"],
+    "receive without a directory": ["receive"],
+    "name without -": ["send", "--name", "x", "file", "host"],
+    "- without a name": ["send", "-", "host"],
+    "- with an empty name": ["send", "-", "--name", "", "host"],
+    "one name twice": ["send", "a/x", "b/x", "host"],
+    "- under a path's name": ["send", "x", "-", "--name", "x", "host"],
+    "the root": ["send", "/", "host"],
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_USAGE.values(), ids=WRONG_USAGE.keys())
+def test_wrong_usage_is_code_2_and_explained(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(tmp_path, *arguments)
+    assert_failed(done, 2, "")
+    assert done.err
+    assert done.out == ""
+
+
+def test_a_rate_is_of_what_travelled_and_nothing_else(nas: Site, document: Path) -> None:
+    first, second = nas.send(document), nas.send(document)
+    assert re.search(r"13 B in [\d.]+ s \([\d.]+ \w+/s\): verified", first.err), first
+    assert re.search(r"\(1 unchanged\), 13 B in [\d.]+ s: verified", second.err), second

@@ -1,0 +1,269 @@
+"""What every kind of store promises, whatever it is made of.
+
+To hold a new kind of store to the contract, write its `Keeper` and list it.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.stores import commit, new_file, put, words
+from xfer.errors import Code
+from xfer.storage.contract import Intake, Item, Metadata, NewDirectory, NewFile, NewSymlink, Store
+from xfer.storage.local.store import LocalStore
+
+Content = bytes | str | None
+"""Of a file, of a symbolic link, of a directory."""
+
+
+class Keeper(Protocol):
+    """A place for a store, and a look at it from outside."""
+
+    def open(self) -> AbstractContextManager[Store]: ...
+
+    def visible(self) -> Mapping[str, Content]:
+        """What anybody sees, by name."""
+
+    def older(self, name: str) -> list[bytes]:
+        """What a name held before, oldest first."""
+
+    def hidden(self) -> list[str]:
+        """What takes room but is neither visible nor an older version."""
+
+
+class LocalKeeper:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def open(self) -> AbstractContextManager[Store]:
+        return LocalStore(str(self.directory))
+
+    def visible(self) -> Mapping[str, Content]:
+        found: dict[str, Content] = {}
+        for path, directories, files in os.walk(self.directory):
+            for name in directories + files:
+                below = Path(path, name)
+                found[str(below.relative_to(self.directory))] = _content(below)
+        return {name: content for name, content in found.items() if name.split("/")[0] != ".xfer"}
+
+    def older(self, name: str) -> list[bytes]:
+        kept = self.directory / ".xfer" / "versions" / name
+        return [path.read_bytes() for path in sorted(kept.glob("*"))]
+
+    def hidden(self) -> list[str]:
+        return os.listdir(self.directory / ".xfer" / "partials")
+
+
+def _content(path: Path) -> Content:
+    if path.is_symlink():
+        return os.readlink(path)
+    return None if path.is_dir() else path.read_bytes()
+
+
+KEEPERS: list[Callable[[Path], Keeper]] = [LocalKeeper]
+
+
+@pytest.fixture(params=KEEPERS)
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Keeper:
+    make: Callable[[Path], Keeper] = request.param
+    return make(tmp_path)
+
+
+@pytest.fixture
+def store(keeper: Keeper) -> Iterator[Store]:
+    with keeper.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def intake(store: Store) -> Iterator[Intake]:
+    opened = store.open_intake("default")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        pytest.param([], id="empty"),
+        pytest.param([b""], id="empty write"),
+        pytest.param([b"\0"], id="one byte"),
+        pytest.param([b"a", b"", memoryview(b"bcd")[1:]], id="several writes"),
+        pytest.param([bytes(range(256)) * 4096, b"tail"], id="over a megabyte"),
+    ],
+)
+def test_a_committed_file_has_exactly_its_bytes(
+    keeper: Keeper, intake: Intake, writes: list[bytes | memoryview]
+) -> None:
+    partial = intake.create_partial()
+    for data in writes:
+        partial.write(data)
+    partial.finish(Metadata())
+    assert words(commit(intake, [NewFile("f", partial)])) == ["stored"]
+    assert keeper.visible() == {"f": b"".join(writes)}
+    assert keeper.hidden() == []
+
+
+def test_nothing_is_visible_before_the_commit(keeper: Keeper, intake: Intake) -> None:
+    put(intake, "f", b"old")
+    finished = new_file(intake, "f", b"new")
+    unfinished = intake.create_partial()
+    unfinished.write(b"half")
+    assert keeper.visible() == {"f": b"old"}
+    for partial in (finished.partial, unfinished):
+        partial.discard()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_discard_leaves_nothing_and_may_be_repeated(
+    keeper: Keeper, intake: Intake, finished: bool
+) -> None:
+    partial = intake.create_partial()
+    partial.write(b"data")
+    if finished:
+        partial.finish(Metadata())
+    partial.discard()
+    partial.discard()
+    assert keeper.visible() == {}
+    assert keeper.hidden() == []
+
+
+def test_discard_after_the_commit_takes_nothing_away(keeper: Keeper, intake: Intake) -> None:
+    item = new_file(intake, "f", b"data")
+    commit(intake, [item])
+    item.partial.discard()
+    assert keeper.visible() == {"f": b"data"}
+
+
+@pytest.mark.parametrize("make", KEEPERS)
+@settings(max_examples=20, deadline=None)
+@given(contents=st.lists(st.sampled_from([b"", b"a", b"b", b"aa"]), min_size=1, max_size=6))
+def test_no_content_is_lost_to_a_later_one(
+    make: Callable[[Path], Keeper], contents: list[bytes]
+) -> None:
+    with TemporaryDirectory() as directory:
+        keeper = make(Path(directory))
+        with keeper.open() as store:
+            intake = store.open_intake("default")
+            outcomes = [put(intake, "d/f", content) for content in contents]
+            intake.close()
+        changes = [i for i in range(1, len(contents)) if contents[i] != contents[i - 1]]
+        told = {0: "stored"} | dict.fromkeys(changes, "versioned")
+        assert outcomes == [told.get(i, "unchanged") for i in range(len(contents))]
+        assert keeper.visible() == {"d": None, "d/f": contents[-1]}
+        assert keeper.older("d/f") == [contents[i - 1] for i in changes]
+
+
+def test_results_come_in_the_order_of_the_batch(keeper: Keeper, intake: Intake) -> None:
+    put(intake, "same", b"1")
+    put(intake, "other", b"1")
+    commit(intake, [NewDirectory("taken", Metadata())])
+    batch: list[Item] = [
+        new_file(intake, "taken", b"2"),
+        new_file(intake, "new", b"2"),
+        new_file(intake, "same", b"1"),
+        NewSymlink("link", "new"),
+        new_file(intake, "same/below", b"2"),
+        new_file(intake, "other", b"2"),
+        NewDirectory("empty", Metadata()),
+    ]
+    expected = ["exists", "stored", "unchanged", "stored", "exists", "versioned", "stored"]
+    assert words(commit(intake, batch)) == expected
+    assert keeper.visible() == {
+        "taken": None,
+        "new": b"2",
+        "same": b"1",
+        "link": "new",
+        "other": b"2",
+        "empty": None,
+    }
+
+
+def test_an_empty_batch_has_no_results(intake: Intake) -> None:
+    assert commit(intake, []) == []
+
+
+@pytest.mark.parametrize("name", ["taken", "file/below", "file/far/below"])
+def test_a_failed_store_leaves_nothing(keeper: Keeper, intake: Intake, name: str) -> None:
+    put(intake, "file", b"1")
+    commit(intake, [NewDirectory("taken", Metadata())])
+    before = keeper.visible()
+    assert put(intake, name, b"2") == Code.EXISTS
+    assert words(commit(intake, [NewSymlink(name, "file")])) == [Code.EXISTS]
+    assert keeper.visible() == before
+    assert keeper.hidden() == []
+    assert keeper.older("file") == []
+
+
+def test_a_directory_is_made_with_its_parents_and_then_unchanged(
+    keeper: Keeper, intake: Intake
+) -> None:
+    item = NewDirectory("a/b", Metadata(0o755, 10**18))
+    assert words(commit(intake, [item])) == ["stored"]
+    assert words(commit(intake, [item])) == ["unchanged"]
+    assert keeper.visible() == {"a": None, "a/b": None}
+
+
+def test_only_what_is_not_there_in_any_form_is_absent(intake: Intake) -> None:
+    put(intake, "d/file", b"1")
+    commit(intake, [NewSymlink("link", "nowhere"), NewSymlink("up", "d")])
+    there = ["d", "d/file", "link", "link/x", "up/x", "d/file/below"]
+    absent = ["x", "d/x", "x/y", "dd"]
+    assert intake.absent([*there, *absent]) == absent
+
+
+@pytest.mark.parametrize("target", ["f", "nowhere", "../..", "/", "caf\udce9", "t" * 4095])
+def test_a_symlink_is_stored_as_it_is(keeper: Keeper, intake: Intake, target: str) -> None:
+    put(intake, "f", b"data")
+    outcomes = [words(commit(intake, [NewSymlink("d/link", target)])) for _ in range(2)]
+    assert outcomes == [["stored"], ["unchanged"]]
+    assert keeper.visible() == {"d": None, "d/link": target, "f": b"data"}
+
+
+def test_many_files_in_one_batch_all_arrive(keeper: Keeper, intake: Intake) -> None:
+    contents = {f"d{n % 7}/{n}": b"%d" % n for n in range(100)}
+    items = [new_file(intake, name, content) for name, content in contents.items()]
+    assert set(words(commit(intake, items))) == {"stored"}
+    assert {n: c for n, c in keeper.visible().items() if c is not None} == contents
+
+
+def test_every_content_with_a_receipt_survives_senders_at_once(
+    keeper: Keeper, store: Store
+) -> None:
+    senders, rounds = 6, 5
+    start = threading.Barrier(senders)
+
+    def send(sender: int) -> set[str]:
+        intake = store.open_intake("default")
+        told: set[str] = set()
+        for turn in range(rounds):
+            content = b"%d %d" % (sender, turn)
+            below = f"new{turn}/{'d/' * 60}{sender}"  # all make the same directories at once
+            shared = ["all", "d/all", f"own/{sender}"]
+            batch = [new_file(intake, name, content) for name in (below, *shared)]
+            start.wait(10)
+            told.update(words(commit(intake, batch)))
+        intake.close()
+        return told
+
+    with ThreadPoolExecutor(senders) as threads:
+        told = set().union(*threads.map(send, range(senders)))
+    assert told == {"stored", "versioned"}
+    sent = {b"%d %d" % (s, t) for s in range(senders) for t in range(rounds)}
+    visible = keeper.visible()
+    for name in ("all", "d/all"):
+        kept = [visible[name], *keeper.older(name)]
+        assert sorted(map(str, kept)) == sorted(map(str, sent))
+    assert [visible[f"own/{s}"] for s in range(senders)] == [
+        b"%d %d" % (s, rounds - 1) for s in range(senders)
+    ]
+    assert keeper.hidden() == []

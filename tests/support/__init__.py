@@ -1,0 +1,1 @@
+"""What tests share: processes, networks, disks, peers that misbehave, and how to look at them."""

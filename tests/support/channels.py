@@ -1,0 +1,31 @@
+"""Two ends of a connection in one process."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from xfer.wire.channel import Channel
+
+Ends = tuple[Channel, Channel]
+Result = TypeVar("Result")
+
+
+def concurrently(*jobs: Callable[[], Result]) -> list[Result]:
+    """What the jobs return, each run in a thread of its own."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return [future.result(30) for future in [pool.submit(job) for job in jobs]]
+
+
+def over_loopback() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        return client, listener.accept()[0]
+
+
+@contextlib.contextmanager
+def joined(sockets: tuple[socket.socket, socket.socket], timeout: float) -> Iterator[Ends]:
+    ours, theirs = (Channel(end, timeout) for end in sockets)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        yield ours, theirs
