@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from xfer import digests
 from xfer.errors import Code, Refused
-from xfer.system.background import Beside
+from xfer.system.background import BackgroundThread
 
 ONE_SHOT: dict[str, Callable[[bytes], str]] = {
     "md5": lambda data: hashlib.md5(data).hexdigest(),
@@ -49,8 +49,8 @@ def test_an_unknown_algorithm_is_refused(algorithm: str) -> None:
 def test_a_digest_fed_beside_is_the_same(algorithm: str) -> None:
     data = bytes(range(256)) * 4096
     digest = digests.new(algorithm)
-    with Beside() as beside:
-        fed = [beside.update(digest, data), beside.update(digest, bytearray(data))]
+    with BackgroundThread() as background:
+        fed = [background.update(digest, data), background.update(digest, bytearray(data))]
         for future in fed:
             future.result(timeout=10)
     assert digest.hexdigest() == ONE_SHOT[algorithm](data + data)
@@ -58,9 +58,9 @@ def test_a_digest_fed_beside_is_the_same(algorithm: str) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 100])
 def test_items_made_ahead_come_in_order(count: int) -> None:
-    with Beside() as beside:
-        assert list(beside.ahead(iter(range(count)))) == list(range(count))
-        assert list(beside.ahead(iter(range(count)))) == list(range(count))
+    with BackgroundThread() as background:
+        assert list(background.prefetch(iter(range(count)))) == list(range(count))
+        assert list(background.prefetch(iter(range(count)))) == list(range(count))
 
 
 def test_the_next_item_is_made_while_the_one_before_is_worked_on() -> None:
@@ -72,8 +72,8 @@ def test_the_next_item_is_made_while_the_one_before_is_worked_on() -> None:
         second_begun.set()
         yield 2
 
-    with Beside() as beside:
-        items = beside.ahead(make())
+    with BackgroundThread() as background:
+        items = background.prefetch(make())
         assert next(items) == 1
         assert second_begun.wait(10)
         assert list(items) == [2]
@@ -85,8 +85,8 @@ def test_what_fails_ahead_fails_where_the_item_is_wanted() -> None:
         yield 1
         raise BadNews
 
-    with Beside() as beside:
-        items = beside.ahead(make())
+    with BackgroundThread() as background:
+        items = background.prefetch(make())
         assert next(items) == 1
         with pytest.raises(BadNews):
             next(items)
@@ -102,8 +102,8 @@ def test_closing_early_waits_until_nothing_is_being_made() -> None:
         finished.set()
         yield 2
 
-    with Beside() as beside:
-        items = beside.ahead(make())
+    with BackgroundThread() as background:
+        items = background.prefetch(make())
         assert next(items) == 1
         assert begun.wait(10)
         threading.Timer(0.1, may_finish.set).start()
@@ -113,8 +113,8 @@ def test_closing_early_waits_until_nothing_is_being_made() -> None:
 
 def test_closing_early_makes_no_more_than_one_item_ahead() -> None:
     source = itertools.count()
-    with Beside() as beside:
-        items = beside.ahead(source)
+    with BackgroundThread() as background:
+        items = background.prefetch(source)
         assert next(items) == 0
         items.close()
     assert next(source) == 2

@@ -25,7 +25,7 @@ from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
 from xfer.storage.contract import Intake, Item, NewFile, Steps
 from xfer.storage.os_errors import refusal
-from xfer.system.background import Beside, wait_for
+from xfer.system.background import BackgroundThread, wait_for
 from xfer.wire.keepalive import Vigil
 
 _ITEM_WEIGHT: Final = 64 * 1024
@@ -81,8 +81,8 @@ class Committer:
         self.weight = 0
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
-        self._beside = Beside()
-        self._vigil = Vigil(self._beside, sign)
+        self._background = BackgroundThread()
+        self._vigil = Vigil(self._background, sign)
         try:
             self.descriptor, self._wake = os.pipe()
         except OSError as error:
@@ -142,7 +142,7 @@ class Committer:
                 if isinstance(arrived.item, NewFile):
                     arrived.item.partial.keep()
             self._vigil.end()
-            self._beside.close()
+            self._background.close()
             os.close(self.descriptor)
             os.close(self._wake)
 
@@ -169,7 +169,7 @@ class Committer:
             while self._waits_hardly:
                 self._vigil.over(functools.partial(self._wait_for, next(steps)))
             self._vigil.end()
-            self._awaited = self._beside.submit(self._wait_for, next(steps))
+            self._awaited = self._background.submit(self._wait_for, next(steps))
             self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
         except StopIteration as end:
             settled = list(zip(self._ended(), end.value, strict=True))

@@ -20,7 +20,7 @@ from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
 from xfer.receiving.receipts import ECHOED_NAME, Answers
 from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.storage.contract import Held, Intake, Metadata, NewDirectory, NewFile, NewSymlink, Partial
-from xfer.system.background import Beside
+from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.channel import Body, Channel
 from xfer.wire.keepalive import SIGN_SECONDS, Patience, Progress
@@ -65,8 +65,8 @@ class Session:
         self._answers = Answers(channel, peer, durable=intake.durable)
         self._signs_are_known = False
         self._signed_at = time.monotonic()
-        self._beside = Beside()
-        self._uploads = Uploads(intake, Patience(self._beside, self._give_sign))
+        self._background = BackgroundThread()
+        self._uploads = Uploads(intake, Patience(self._background, self._give_sign))
         self._committer = Committer(intake, self._answers.settle, self._give_sign)
 
     @cached_property
@@ -91,7 +91,7 @@ class Session:
         finally:
             self._channel.accompany(None)
             self._committer.close()
-            self._beside.close()
+            self._background.close()
             self._keep_the_rest()
             del self._committer, self._uploads  # they know this session: a circle is freed late
 
@@ -235,7 +235,7 @@ class Session:
                 hashing.result()
             if not chunk:
                 return
-            hashing = self._beside.update(upload.digest, chunk)
+            hashing = self._background.update(upload.digest, chunk)
             upload.partial.write(chunk)
 
     def _verify(self, upload: Upload, header: FileHeader) -> None:

@@ -14,7 +14,7 @@ from xfer.digests import Digest
 from xfer.errors import LocalError
 from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry
-from xfer.system.background import Beside
+from xfer.system.background import BackgroundThread
 from xfer.wire.keepalive import Patience, Progress
 from xfer.wire.messages import PlannedFile
 
@@ -42,9 +42,9 @@ class Part(Struct, frozen=True):
 class PartReader:
     """Reads one source at a time, into buffers that it uses again."""
 
-    def __init__(self, algorithm: str, beside: Beside, patience: Patience) -> None:
+    def __init__(self, algorithm: str, background: BackgroundThread, patience: Patience) -> None:
         self._algorithm = algorithm
-        self._beside = beside
+        self._background = background
         self._patience = patience
         self._buffers = [_buffer()]
 
@@ -76,7 +76,7 @@ class PartReader:
         """
         parts = self._read(source, beginning)
         if source.size is None or source.size - beginning.offset > PART_BYTES:
-            parts = self._beside.ahead(parts)
+            parts = self._background.prefetch(parts)
         try:
             yield from parts
         finally:

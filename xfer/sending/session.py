@@ -27,7 +27,7 @@ from xfer.sending.offers import Offering
 from xfer.sending.parts import Beginning, Part, PartReader
 from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry, Kind, Unsendable
-from xfer.system.background import Beside
+from xfer.system.background import BackgroundThread
 from xfer.wire.channel import Channel, expected
 from xfer.wire.keepalive import Patience, Progress, Trust
 from xfer.wire.messages import (
@@ -75,9 +75,9 @@ class SendSession:
         self._trust = Trust()
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
-        self._beside = Beside()
-        patience = Patience(self._beside, self._give_sign)
-        self._reader = PartReader(options.algorithm, self._beside, patience)
+        self._background = BackgroundThread()
+        patience = Patience(self._background, self._give_sign)
+        self._reader = PartReader(options.algorithm, self._background, patience)
 
     def run(self, batches: Batches) -> None:
         """Send `batches` and wait for every receipt.
@@ -87,7 +87,7 @@ class SendSession:
         """
         self._answers.start()
         try:
-            with self._beside:
+            with self._background:
                 self._send_all(batches)
             self._answers.join()
         except XferError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-class Beside:
+class BackgroundThread:
     """One helper thread, started on first use, for work beside the caller's own."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Beside:
         """Do `work(*arguments)` in the helper thread."""
         return self._started().submit(work, *arguments)
 
-    def ahead(self, items: Iterator[Item]) -> Generator[Item, None, None]:
+    def prefetch(self, items: Iterator[Item]) -> Generator[Item, None, None]:
         """`items`, each made while the consumer still works on the one before.
 
         Closing the generator waits until none is being made any more.
@@ -60,7 +60,7 @@ class Beside:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (slow, see above)
 
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="background")
         return self._pool
 
 

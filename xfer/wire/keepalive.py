@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from xfer.errors import PeerTimeout, XferError
-from xfer.system.background import Beside, wait_for
+from xfer.system.background import BackgroundThread, wait_for
 
 Outcome = TypeVar("Outcome")
 
@@ -35,9 +35,9 @@ class Progress(Struct):
 class Patience:
     """Does long work in the helper thread while the caller's own gives signs of life."""
 
-    def __init__(self, beside: Beside, sign: Callable[[Progress], None]) -> None:
+    def __init__(self, background: BackgroundThread, sign: Callable[[Progress], None]) -> None:
         """`sign` is called once in a while, with how far the work is."""
-        self._beside = beside
+        self._background = background
         self._sign = sign
 
     def during(self, progress: Progress, work: Callable[[Progress], Outcome]) -> Outcome:
@@ -45,7 +45,7 @@ class Patience:
 
         Either way, the work has ended when this returns.
         """
-        future = self._beside.submit(work, progress)
+        future = self._background.submit(work, progress)
         try:
             while not wait_for(future, SIGN_SECONDS):
                 self._sign(progress)
@@ -61,8 +61,8 @@ class Vigil:
     piece of work after the other, and leaves when there was none for a while.
     """
 
-    def __init__(self, beside: Beside, sign: Callable[[], None]) -> None:
-        self._beside = beside
+    def __init__(self, background: BackgroundThread, sign: Callable[[], None]) -> None:
+        self._background = background
         self._sign = sign
         self._changed = threading.Condition()
         self._works = 0
@@ -77,7 +77,7 @@ class Vigil:
             self._is_at_work, self._ends = True, False
             if not self._is_kept:
                 self._is_kept = True
-                self._beside.submit(self._keep)
+                self._background.submit(self._keep)
         try:
             work()
         finally:
