@@ -13,7 +13,7 @@ from xfer.storage.contract import Metadata, NewDirectory
 from xfer.storage.local.store import LocalStore
 from xfer.wire import keepalive
 
-SIGN_SECONDS = 0.02
+HEARTBEAT_SECONDS = 0.02
 
 
 def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life(
@@ -26,7 +26,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
     def sign() -> None:
         signs.append(time.monotonic())
 
-    monkeypatch.setattr(keepalive, "SIGN_SECONDS", SIGN_SECONDS)
+    monkeypatch.setattr(keepalive, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(seconds[0]))
     with LocalStore(str(tmp_path)) as store:
         intake = store.open_intake("default")
@@ -35,7 +35,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
             seconds[0] = 0.3 if number % 4 == 3 else 0.0
             signs.clear()
             committer.add(Arrived(NewDirectory(str(number), Metadata()), time.monotonic()))
-            while not committer.wait_below(EMPTY, SIGN_SECONDS):
+            while not committer.wait_below(EMPTY, HEARTBEAT_SECONDS):
                 sign()
             if seconds[0]:
                 assert len(signs) >= 3, "a session that says nothing while it waits"

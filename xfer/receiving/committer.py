@@ -4,7 +4,7 @@ So one file is committed at once, ten thousand share as many flushes as the
 disk makes in the time they take to arrive, and whoever receives never waits
 for a disk. Whatever of a commit does wait, for a disk or for another session,
 is done in a second thread, unless the last time there was hardly any waiting;
-then that thread only looks after the caller's, and gives signs of life should
+then that thread only looks after the caller's, and sends heartbeats should
 it take long after all. The rest stays in the caller's: two threads that both
 make many short system calls only take the interpreter from each other.
 """
@@ -60,14 +60,14 @@ Settled = Sequence[tuple[Arrived, Outcome | Refused]]
 class Committer:
     """The commits of one session, one after the other.
 
-    `settle` is called after each batch with what became of its items, and `sign`,
+    `settle` is called after each batch with what became of its items, and `beat`,
     from any thread, when whoever called has to wait for long in here. Once a
     commit can go on, something can be read from `descriptor`; whoever waits for
     more to arrive waits for that, too, and calls `go_on`.
     """
 
     def __init__(
-        self, intake: Intake, settle: Callable[[Settled], None], sign: Callable[[], None]
+        self, intake: Intake, settle: Callable[[Settled], None], beat: Callable[[], None]
     ) -> None:
         self._intake = intake
         self._settle = settle
@@ -82,7 +82,7 @@ class Committer:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
         self._background = BackgroundThread()
-        self._vigil = Vigil(self._background, sign)
+        self._vigil = Vigil(self._background, beat)
         try:
             self.descriptor, self._wake = os.pipe()
         except OSError as error:

@@ -23,7 +23,7 @@ from xfer.storage.contract import Held, Intake, Metadata, NewDirectory, NewFile,
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.channel import Body, Channel
-from xfer.wire.keepalive import SIGN_SECONDS, Patience, Progress
+from xfer.wire.keepalive import HEARTBEAT_SECONDS, Heartbeat, Progress
 from xfer.wire.messages import (
     DirectoryHeader,
     Done,
@@ -63,11 +63,11 @@ class Session:
         self._stop = stop
         self._peer = peer
         self._answers = Answers(channel, peer, durable=intake.durable)
-        self._signs_are_known = False
-        self._signed_at = time.monotonic()
+        self._heartbeats_are_known = False
+        self._heartbeat_at = time.monotonic()
         self._background = BackgroundThread()
-        self._uploads = Uploads(intake, Patience(self._background, self._give_sign))
-        self._committer = Committer(intake, self._answers.settle, self._give_sign)
+        self._uploads = Uploads(intake, Heartbeat(self._background, self._send_heartbeat))
+        self._committer = Committer(intake, self._answers.settle, self._send_heartbeat)
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -106,7 +106,7 @@ class Session:
         # A file of which parts are missing may finish, even when the receiver stops.
         stop = None if self._uploads.are_arriving else self._stop
         try:
-            while not self._channel.wait_for_message(stop, SIGN_SECONDS):
+            while not self._channel.wait_for_message(stop, HEARTBEAT_SECONDS):
                 pass
         except Interrupted:
             self._settle_below(EMPTY)
@@ -117,18 +117,18 @@ class Session:
         """There is nothing to receive for the moment: commit what there is."""
         self._committer.hurry()
         if has_come or self._committer.is_busy:
-            self._give_sign()
+            self._send_heartbeat()
 
     def _settle_below(self, weight: int) -> None:
         """Wait for commits, however long the disk takes, and keep the sender patient."""
-        while not self._committer.wait_below(weight, SIGN_SECONDS):
-            self._give_sign()
+        while not self._committer.wait_below(weight, HEARTBEAT_SECONDS):
+            self._send_heartbeat()
 
-    def _give_sign(self, progress: Progress = _ALIVE) -> None:
+    def _send_heartbeat(self, progress: Progress = _ALIVE) -> None:
         """Only a sender that makes offers need know what this is."""
         now = time.monotonic()
-        if self._signs_are_known and now - self._signed_at >= SIGN_SECONDS / 2:
-            self._signed_at = now
+        if self._heartbeats_are_known and now - self._heartbeat_at >= HEARTBEAT_SECONDS / 2:
+            self._heartbeat_at = now
             self._channel.send(Working(progress.name, progress.done, progress.size))
             self._channel.flush()
 
@@ -164,7 +164,7 @@ class Session:
     # An offer
 
     def _take_offer(self, offer: Offer) -> None:
-        self._signs_are_known = True
+        self._heartbeats_are_known = True
         if offer.directories:
             self._tell_absent(offer.directories)
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]

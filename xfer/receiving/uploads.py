@@ -14,7 +14,7 @@ from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
 from xfer.storage.contract import Held, Intake, Metadata, Partial, Readable
-from xfer.wire.keepalive import Patience, Progress
+from xfer.wire.keepalive import Heartbeat, Progress
 from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
 
 _MAX_OPEN: Final = 16
@@ -47,9 +47,9 @@ class Upload(Struct):
 class Uploads:
     """What one session has open. Everything is `Refused` that the store refuses."""
 
-    def __init__(self, intake: Intake, patience: Patience) -> None:
+    def __init__(self, intake: Intake, heartbeat: Heartbeat) -> None:
         self._intake = intake
-        self._patience = patience
+        self._heartbeat = heartbeat
         self._arriving: dict[str, Upload] = {}
         self._resumable: dict[str, Upload] = {}
 
@@ -248,7 +248,7 @@ class Uploads:
                     copy.write(block[:size])
                 progress.done += size
 
-        self._patience.during(progress, work)
+        self._heartbeat.during(progress, work)
 
     def _keep(self, name: str) -> None:
         self._arriving.pop(name).partial.keep()

@@ -15,7 +15,7 @@ from xfer.errors import LocalError
 from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry
 from xfer.system.background import BackgroundThread
-from xfer.wire.keepalive import Patience, Progress
+from xfer.wire.keepalive import Heartbeat, Progress
 from xfer.wire.messages import PlannedFile
 
 PART_BYTES: Final = 1024 * 1024
@@ -42,10 +42,10 @@ class Part(Struct, frozen=True):
 class PartReader:
     """Reads one source at a time, into buffers that it uses again."""
 
-    def __init__(self, algorithm: str, background: BackgroundThread, patience: Patience) -> None:
+    def __init__(self, algorithm: str, background: BackgroundThread, heartbeat: Heartbeat) -> None:
         self._algorithm = algorithm
         self._background = background
-        self._patience = patience
+        self._heartbeat = heartbeat
         self._buffers = [_buffer()]
 
     def begin(self, source: Source, plan: PlannedFile | None) -> Beginning:
@@ -114,7 +114,7 @@ class PartReader:
                 digest.update(block[:filled])
                 progress.done += filled
 
-        self._patience.during(progress, work)
+        self._heartbeat.during(progress, work)
 
 
 def _buffer() -> memoryview:

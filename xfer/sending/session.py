@@ -29,7 +29,7 @@ from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.system.background import BackgroundThread
 from xfer.wire.channel import Channel, expected
-from xfer.wire.keepalive import Patience, Progress, Trust
+from xfer.wire.keepalive import Heartbeat, Progress, Trust
 from xfer.wire.messages import (
     DirectoryHeader,
     Done,
@@ -76,8 +76,8 @@ class SendSession:
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._background = BackgroundThread()
-        patience = Patience(self._background, self._give_sign)
-        self._reader = PartReader(options.algorithm, self._background, patience)
+        heartbeat = Heartbeat(self._background, self._tell_checking)
+        self._reader = PartReader(options.algorithm, self._background, heartbeat)
 
     def run(self, batches: Batches) -> None:
         """Send `batches` and wait for every receipt.
@@ -110,11 +110,11 @@ class SendSession:
 
     # This thread: what goes out
 
-    def _give_sign(self, progress: Progress) -> None:
-        self._send_sign(progress)
+    def _tell_checking(self, progress: Progress) -> None:
+        self._send_heartbeat(progress)
         self._observer.checking(progress)
 
-    def _send_sign(self, progress: Progress) -> None:
+    def _send_heartbeat(self, progress: Progress) -> None:
         self._trust.renew()
         self._channel.send(Working(progress.name, progress.done, progress.size))
         self._channel.flush()
@@ -122,7 +122,7 @@ class SendSession:
     def _send_all(self, batches: Batches) -> None:
         """Offer batch after batch, and send those for which the plan has come meanwhile."""
         offered: deque[Batch] = deque()
-        self._channel.send(Offer((), self._options.algorithm))  # it may send signs of life
+        self._channel.send(Offer((), self._options.algorithm))  # it may send heartbeats
         self._channel.flush()  # a receiver waits for a first message less long than for others
         for batch in batches:
             if self._ended:
@@ -133,7 +133,7 @@ class SendSession:
             while offered and (not batch or batches.suffice(offered)):
                 self._send_batch(offered.popleft())
             if not batch:
-                self._send_sign(Progress(""))
+                self._send_heartbeat(Progress(""))
         while offered:
             self._send_batch(offered.popleft())
         if not self._ended:

@@ -16,7 +16,7 @@ from xfer.system.background import BackgroundThread, wait_for
 
 Outcome = TypeVar("Outcome")
 
-SIGN_SECONDS: Final = 1.0
+HEARTBEAT_SECONDS: Final = 1.0
 """How often a `working` message goes out; far below any sensible timeout."""
 _LONGEST_WORK: Final = 3600.0
 """Seconds that a peer may be at work with nothing to show for it, and beside them"""
@@ -32,13 +32,13 @@ class Progress(Struct):
     done: int = 0
 
 
-class Patience:
-    """Does long work in the helper thread while the caller's own gives signs of life."""
+class Heartbeat:
+    """Does long work in the helper thread while the caller's own sends heartbeats."""
 
-    def __init__(self, background: BackgroundThread, sign: Callable[[Progress], None]) -> None:
-        """`sign` is called once in a while, with how far the work is."""
+    def __init__(self, background: BackgroundThread, beat: Callable[[Progress], None]) -> None:
+        """`beat` is called once in a while, with how far the work is."""
         self._background = background
-        self._sign = sign
+        self._beat = beat
 
     def during(self, progress: Progress, work: Callable[[Progress], Outcome]) -> Outcome:
         """What `work(progress)` returns or raises. Raises ConnectionLost if the peer went away.
@@ -47,8 +47,8 @@ class Patience:
         """
         future = self._background.submit(work, progress)
         try:
-            while not wait_for(future, SIGN_SECONDS):
-                self._sign(progress)
+            while not wait_for(future, HEARTBEAT_SECONDS):
+                self._beat(progress)
         finally:
             wait_for(future)
         return future.result()
@@ -57,13 +57,13 @@ class Patience:
 class Vigil:
     """Over work in the caller's own thread that is hardly ever long.
 
-    Whenever it is, the helper thread gives signs of life; it looks after one
+    Whenever it is, the helper thread sends heartbeats; it looks after one
     piece of work after the other, and leaves when there was none for a while.
     """
 
-    def __init__(self, background: BackgroundThread, sign: Callable[[], None]) -> None:
+    def __init__(self, background: BackgroundThread, beat: Callable[[], None]) -> None:
         self._background = background
-        self._sign = sign
+        self._beat = beat
         self._changed = threading.Condition()
         self._works = 0
         self._is_at_work = False
@@ -71,7 +71,7 @@ class Vigil:
         self._ends = False
 
     def over(self, work: Callable[[], None]) -> None:
-        """Do `work`. There is no sign any more once this returns."""
+        """Do `work`. There is no heartbeat any more once this returns."""
         with self._changed:
             self._works += 1
             self._is_at_work, self._ends = True, False
@@ -96,9 +96,9 @@ class Vigil:
             while not self._ends and (self._is_at_work or self._works != works):
                 if self._works == works:
                     with contextlib.suppress(XferError):  # whoever works comes across it, too
-                        self._sign()
+                        self._beat()
                 works = self._works
-                self._changed.wait(SIGN_SECONDS)
+                self._changed.wait(HEARTBEAT_SECONDS)
             self._is_kept = False
 
 

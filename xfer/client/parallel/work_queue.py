@@ -16,7 +16,7 @@ from xfer.errors import XferError
 from xfer.outcomes import Outcome
 from xfer.sending.batches import OPEN_DIRECTORIES, Batch, directories
 from xfer.sending.observer import Observer, Result
-from xfer.wire.keepalive import SIGN_SECONDS, Progress
+from xfer.wire.keepalive import HEARTBEAT_SECONDS, Progress
 from xfer.wire.messages.offers import in_frames
 
 _LEAST: Final = 1024 * 1024
@@ -211,9 +211,11 @@ class Share(Observer):
             return taken
 
     def _wait(self) -> None:
-        """Until there may be something to do, or until a sign of life is due."""
+        """Until there may be something to do, or until a heartbeat is due."""
         with self._pool.changed:
-            if not self._pool.changed.wait_for(lambda: self._pool.has_news(self), SIGN_SECONDS):
+            if not self._pool.changed.wait_for(
+                lambda: self._pool.has_news(self), HEARTBEAT_SECONDS
+            ):
                 self.is_accepted = True  # else it would have been said by now
 
     def _stop_taking(self) -> None:

@@ -57,7 +57,7 @@ def start_writeback(descriptor: int, offset: int, size: int) -> None:
     """Let the disk start on bytes that a flush will ask for later.
 
     Without it the kernel hoards gigabytes of them, and the flush before the
-    receipt takes longer than a sender waits for a sign of life. A hint: what
+    receipt takes longer than a sender waits for a heartbeat. A hint: what
     fails here fails in the flush.
     """
     if _SYNC_FILE_RANGE:

@@ -1,4 +1,4 @@
-"""What comes back: receipts, refusals, signs of life, and how a session ends."""
+"""What comes back: receipts, refusals, heartbeats, and how a session ends."""
 
 from xfer.outcomes import Outcome
 from xfer.wire.messages.base import Message
