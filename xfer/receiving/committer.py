@@ -26,7 +26,7 @@ from xfer.outcomes import Outcome
 from xfer.storage.contract import Intake, Item, NewFile, Steps
 from xfer.storage.os_errors import refusal
 from xfer.system.background import BackgroundThread, wait_for
-from xfer.wire.keepalive import Vigil
+from xfer.wire.keepalive import Watchdog
 
 _ITEM_WEIGHT: Final = 64 * 1024
 """What an item counts at least beside its bytes; it has a place in memory."""
@@ -82,7 +82,7 @@ class Committer:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
         self._background = BackgroundThread()
-        self._vigil = Vigil(self._background, beat)
+        self._watchdog = Watchdog(self._background, beat)
         try:
             self.descriptor, self._wake = os.pipe()
         except OSError as error:
@@ -141,7 +141,7 @@ class Committer:
             for arrived, _ in self._pending:  # a commit has failed in a way that nobody foresaw
                 if isinstance(arrived.item, NewFile):
                     arrived.item.partial.keep()
-            self._vigil.end()
+            self._watchdog.end()
             self._background.close()
             os.close(self.descriptor)
             os.close(self._wake)
@@ -167,8 +167,8 @@ class Committer:
                 os.read(self.descriptor, 1)
                 self._awaited.result()
             while self._waits_hardly:
-                self._vigil.over(functools.partial(self._wait_for, next(steps)))
-            self._vigil.end()
+                self._watchdog.watch(functools.partial(self._wait_for, next(steps)))
+            self._watchdog.end()
             self._awaited = self._background.submit(self._wait_for, next(steps))
             self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
         except StopIteration as end:

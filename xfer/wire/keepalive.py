@@ -54,7 +54,7 @@ class Heartbeat:
         return future.result()
 
 
-class Vigil:
+class Watchdog:
     """Over work in the caller's own thread that is hardly ever long.
 
     Whenever it is, the helper thread sends heartbeats; it looks after one
@@ -70,7 +70,7 @@ class Vigil:
         self._is_kept = False
         self._ends = False
 
-    def over(self, work: Callable[[], None]) -> None:
+    def watch(self, work: Callable[[], None]) -> None:
         """Do `work`. There is no heartbeat any more once this returns."""
         with self._changed:
             self._works += 1
