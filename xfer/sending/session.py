@@ -29,7 +29,7 @@ from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.system.background import BackgroundThread
 from xfer.wire.channel import Channel, expected
-from xfer.wire.keepalive import Heartbeat, Progress, Trust
+from xfer.wire.keepalive import Heartbeat, Progress, StallLimit
 from xfer.wire.messages import (
     DirectoryHeader,
     Done,
@@ -72,7 +72,7 @@ class SendSession:
         self._unsettled: dict[str, _Unsettled] = {}
         self._offering = Offering()
         self._is_done = False
-        self._trust = Trust()
+        self._stall_limit = StallLimit()
         self._ended: XferError | None = None
         self._answers = threading.Thread(target=self._take_answers, daemon=True)
         self._background = BackgroundThread()
@@ -115,7 +115,7 @@ class SendSession:
         self._observer.checking(progress)
 
     def _send_heartbeat(self, progress: Progress) -> None:
-        self._trust.renew()
+        self._stall_limit.renew()
         self._channel.send(Working(progress.name, progress.done, progress.size))
         self._channel.flush()
 
@@ -160,7 +160,7 @@ class SendSession:
 
     def _expect_answer(self, entry: Entry) -> None:
         self._unsettled[entry.name] = _Unsettled(entry.kind)
-        self._trust.is_for(entry.size)
+        self._stall_limit.expect_size(entry.size)
 
     def _send_batch(self, batch: Batch) -> None:
         for entry in batch:
@@ -223,7 +223,7 @@ class SendSession:
             **{algorithm: part.digest},
         )
         self._channel.send(header, part.data)
-        self._trust.renew()
+        self._stall_limit.renew()
         self._observer.sent(len(part.data))
 
     # The other thread: what comes back
@@ -244,9 +244,9 @@ class SendSession:
 
     def _take(self, message: Message) -> None:
         if self._moves_on(message):
-            self._trust.renew()
+            self._stall_limit.renew()
         else:
-            self._trust.require()
+            self._stall_limit.check()
         match message:
             case Plan():
                 self._offering.take(message)

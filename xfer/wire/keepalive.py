@@ -102,14 +102,14 @@ class Watchdog:
             self._is_kept = False
 
 
-class Trust:
+class StallLimit:
     """In a peer that says that it is at work; nothing else may come of that for a while."""
 
     def __init__(self) -> None:
         self._largest = 0
         self._renewed_at = time.monotonic()
 
-    def is_for(self, size: int) -> None:
+    def expect_size(self, size: int) -> None:
         """The peer may be at work on a file of so many bytes."""
         self._largest = max(self._largest, size)
 
@@ -117,7 +117,7 @@ class Trust:
         """Something was sent, or answered."""
         self._renewed_at = time.monotonic()
 
-    def require(self) -> None:
+    def check(self) -> None:
         """PeerTimeout when the peer has been at work for too long."""
         if time.monotonic() - self._renewed_at > _LONGEST_WORK + self._largest / _SLOWEST_WORK:
             raise PeerTimeout("the other side is at work all the time, and nothing comes of it")
