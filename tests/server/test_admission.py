@@ -43,7 +43,7 @@ from xfer.system.stop import StopSignal
 from xfer.wire import min_rate
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Error
-from xfer.wire.min_rate import Pace
+from xfer.wire.min_rate import MinimumRate
 from xfer.wire.transport import Meanwhile
 
 
@@ -229,7 +229,7 @@ def test_only_so_many_networks_are_remembered_and_the_latest_of_them() -> None:
 
 
 def test_a_body_has_to_flow_at_the_rate_on_average() -> None:
-    judge = Pace(1000)
+    judge = MinimumRate(1000)
 
     def arrives_in(seconds: float, size: int) -> None:
         def read(piece: memoryview) -> None:
@@ -248,7 +248,7 @@ def test_a_body_has_to_flow_at_the_rate_on_average() -> None:
 
 def test_what_drips_is_noticed_before_it_is_complete() -> None:
     seconds = itertools.count(1)
-    judge = Pace(10_000)
+    judge = MinimumRate(10_000)
 
     def drip(piece: memoryview) -> None:
         for _ in piece:

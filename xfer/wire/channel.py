@@ -15,7 +15,7 @@ from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire import frames, messages
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.messages import Error, Message, type_of
-from xfer.wire.min_rate import Pace
+from xfer.wire.min_rate import MinimumRate
 from xfer.wire.transport import Meanwhile, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
@@ -42,7 +42,7 @@ class Channel:
         self.most_to_drain = _DRAIN_BYTES
         self.peer_flushes = True
         """Whether the other side, if it receives, has what it stores on stable storage."""
-        self._pace: Pace | None = None
+        self._min_rate: MinimumRate | None = None
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
@@ -66,7 +66,7 @@ class Channel:
         Bodies must flow at `min_rate` bytes a second, unless it is 0.
         """
         self._transport.expect_much()
-        self._transport.pace = self._pace = Pace(min_rate) if min_rate else None
+        self._transport.min_rate = self._min_rate = MinimumRate(min_rate) if min_rate else None
         self.most_to_drain = _DRAIN_BYTES
         inbox = memoryview(bytearray(_INBOX_BYTES))
         rest = self._end - self._start
@@ -172,7 +172,9 @@ class Channel:
 
     def body(self, length: int) -> "Body":
         """The raw bytes that follow the header just received."""
-        return PacedBody(self, length, self._pace) if self._pace else Body(self, length)
+        return (
+            MinimumRateBody(self, length, self._min_rate) if self._min_rate else Body(self, length)
+        )
 
     # Ending
 
@@ -239,12 +241,12 @@ class Body:
             self.read_into(scratch[: self.remaining])
 
 
-class PacedBody(Body):
+class MinimumRateBody(Body):
     """A body that must not come too slowly."""
 
-    def __init__(self, channel: Channel, length: int, pace: Pace) -> None:
+    def __init__(self, channel: Channel, length: int, min_rate: MinimumRate) -> None:
         super().__init__(channel, length)
-        self._pace = pace
+        self._min_rate = min_rate
 
     def view(self) -> memoryview:
         """All that remains."""
@@ -253,8 +255,8 @@ class PacedBody(Body):
         return content
 
     def read_into(self, view: memoryview) -> None:
-        """Raises PeerTimeout, too, see `Pace`."""
-        self._pace.read_into(self._channel.read_into, view)
+        """Raises PeerTimeout, too, see `MinimumRate`."""
+        self._min_rate.read_into(self._channel.read_into, view)
         self.remaining -= len(view)
 
 

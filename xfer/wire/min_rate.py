@@ -14,7 +14,7 @@ _TWO_TLS_RECORDS: Final = 32 * 1024
 _STEPS: Final = 4
 
 
-class Pace:
+class MinimumRate:
     """At least `rate` bytes a second (1 or more) of the bodies, on average.
 
     The average is over 10 seconds, or over 32 KiB if these take longer, because

@@ -21,7 +21,7 @@ from msgspec import Struct
 from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.bandwidth import Bandwidth
-from xfer.wire.min_rate import Pace
+from xfer.wire.min_rate import MinimumRate
 from xfer.wire.tls_engine import BATCH_BYTES, Records, closed, own_errors
 
 Result = TypeVar("Result")
@@ -62,7 +62,7 @@ class Transport:
         self._moved_at = time.monotonic()
         self._silent_since: float | None = None
         self.meanwhile: Meanwhile | None = None
-        self.pace: Pace | None = None
+        self.min_rate: MinimumRate | None = None
         self._has_come = False
         self.incoming_limit: Bandwidth | None = None
         self.outgoing_limit: Bandwidth | None = None
@@ -235,7 +235,7 @@ class Transport:
         queued = self._queued()
         is_receiving = events == select.POLLIN
         meanwhile = self.meanwhile if is_receiving else None
-        pace = self.pace if is_receiving else None
+        min_rate = self.min_rate if is_receiving else None
         while True:
             if meanwhile:
                 has_come, self._has_come = self._has_come, False
@@ -249,8 +249,8 @@ class Transport:
             others = [other.descriptor for other in (stop, meanwhile) if other]
             began = time.monotonic()
             ready = self._poll(events, max(0.0, min(remaining / 2, patience)), others)
-            if pace:
-                pace.waited(time.monotonic() - began)
+            if min_rate:
+                min_rate.waited(time.monotonic() - began)
             if self._socket.fileno() in ready:
                 self._moved_at = time.monotonic()  # even if it is no whole TLS record yet
                 self._has_come = True
