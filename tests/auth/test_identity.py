@@ -20,7 +20,7 @@ from tests.support.channels import concurrently, joined, over_loopback
 from xfer.auth.identity import certificate_binding, client_context, load_identity
 from xfer.errors import LocalError, ProtocolError
 from xfer.wire.channel import Channel
-from xfer.wire.tls_engine import BATCH_BYTES, Records
+from xfer.wire.tls_engine import BATCH_BYTES, TLSEngine
 
 
 @pytest.fixture
@@ -140,10 +140,10 @@ def key_updates(secret: bytes, count: int) -> bytes:
     return records
 
 
-def take_all(end: Records, records: bytes) -> None:
+def feed_all(end: TLSEngine, records: bytes) -> None:
     """Have it take records that carry no plain bytes."""
     for begin in range(0, len(records), BATCH_BYTES):
-        end.take(memoryview(records)[begin : begin + BATCH_BYTES])
+        end.feed(memoryview(records)[begin : begin + BATCH_BYTES])
         assert not end.is_open or end.decrypt_into(memoryview(bytearray(1))) == 0
 
 
@@ -151,18 +151,18 @@ def test_a_peer_that_asks_for_answers_and_no_more_gets_no_memory(tmp_path: Path)
     """Nothing is sent meanwhile, so what OpenSSL answers by itself would wait for ever."""
     context = client_context()
     context.keylog_filename = str(tmp_path / "keys")
-    ours = Records(load_identity(str(tmp_path)).context, server_side=True)
-    theirs = Records(context, server_side=False)
+    ours = TLSEngine(load_identity(str(tmp_path)).context, server_side=True)
+    theirs = TLSEngine(context, server_side=False)
     while not (ours.is_open and theirs.is_open):
         for one, other in ((theirs, ours), (ours, theirs)):
-            one.shake_hands()
+            one.handshake()
             if records := one.outgoing():
-                take_all(other, records)
+                feed_all(other, records)
     logged = re.search(r"CLIENT_TRAFFIC_SECRET_0 \S+ (\w+)", (tmp_path / "keys").read_text())
     assert logged
     updates = key_updates(bytes.fromhex(logged[1]), 15_000)
     with pytest.raises(ProtocolError, match="requests for new keys"):
-        take_all(ours, updates)
+        feed_all(ours, updates)
     assert len(ours.outgoing()) < 400_000
 
 

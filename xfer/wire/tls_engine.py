@@ -19,8 +19,8 @@ _MOST_ANSWERS: Final = 16 * 1024
 """Bytes that the other side may have this one queue, by asking for new keys again and again."""
 
 
-class Records:
-    """One end of a TLS connection. Its errors are our own, see `own_errors`."""
+class TLSEngine:
+    """One end of a TLS connection. Its errors are our own, see `map_errors`."""
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -32,10 +32,10 @@ class Records:
         self.has_more = False
         """Whether there may be plain bytes that `decrypt_into` had no room for."""
 
-    def shake_hands(self) -> bool:
+    def handshake(self) -> bool:
         """One step of the handshake; whether it was the last. Send `outgoing` either way."""
         try:
-            with self._lock, own_errors():
+            with self._lock, map_errors():
                 self._tls.do_handshake()
         except BlockingIOError:
             return False
@@ -46,7 +46,7 @@ class Records:
         """The other side's certificate in DER, empty when it showed none."""
         return self._tls.getpeercert(binary_form=True) or b""
 
-    def take(self, records: memoryview) -> None:
+    def feed(self, records: memoryview) -> None:
         """What the other side sent; empty when it has closed the connection."""
         with self._lock:
             if records:
@@ -61,7 +61,7 @@ class Records:
         with self._lock:
             queued = self._outgoing.pending
             try:
-                with own_errors():
+                with map_errors():
                     while filled < len(view):
                         size = int(self._tls.read(len(view) - filled, view[filled:]))
                         if not size:
@@ -80,7 +80,7 @@ class Records:
     def encrypt(self, data: memoryview) -> memoryview:
         """Make records of some of `data`; what remains of it. Send `outgoing` then."""
         try:
-            with self._lock, own_errors():
+            with self._lock, map_errors():
                 while data and self._outgoing.pending < BATCH_BYTES:
                     data = data[self._tls.write(data) :]
         except BlockingIOError as error:
@@ -101,7 +101,7 @@ class Records:
 
 
 @contextlib.contextmanager
-def own_errors() -> Iterator[None]:
+def map_errors() -> Iterator[None]:
     """The system's and OpenSSL's errors as our own; BlockingIOError where it can't go on."""
     try:
         yield

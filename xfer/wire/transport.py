@@ -22,7 +22,7 @@ from xfer.errors import ConnectionLost, PeerTimeout, ProtocolError
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.min_rate import MinimumRate
-from xfer.wire.tls_engine import BATCH_BYTES, Records, closed, own_errors
+from xfer.wire.tls_engine import BATCH_BYTES, TLSEngine, closed, map_errors
 
 Result = TypeVar("Result")
 
@@ -56,7 +56,7 @@ class Transport:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
         self._timeout = timeout
-        self._tls: Records | None = None
+        self._tls: TLSEngine | None = None
         self._received = memoryview(bytearray(_STRANGERS_BYTES))
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
@@ -77,11 +77,11 @@ class Transport:
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
-        self._tls = tls = Records(context, server_side=server_side)
+        self._tls = tls = TLSEngine(context, server_side=server_side)
         is_over = False
         while not is_over:
             try:
-                is_over = tls.shake_hands()
+                is_over = tls.handshake()
             finally:
                 self._send_all(tls.outgoing())  # an alert, if it failed
             if not is_over:
@@ -120,13 +120,13 @@ class Transport:
         if tls and (size := self._decrypt_into(view, tls)):
             return size
         try:
-            with own_errors():
+            with map_errors():
                 size = self._receive(self._received if tls else view)
         except BlockingIOError:
             return 0
         self._moved_at = time.monotonic()
         if tls:
-            tls.take(self._received[:size])
+            tls.feed(self._received[:size])
             return self._decrypt_into(view, tls)
         if not size:
             raise closed()
@@ -161,7 +161,7 @@ class Transport:
             limit.pay(size)
         return size
 
-    def _decrypt_into(self, view: memoryview, tls: Records) -> int:
+    def _decrypt_into(self, view: memoryview, tls: TLSEngine) -> int:
         try:
             return tls.decrypt_into(view)
         except ProtocolError:
@@ -169,9 +169,9 @@ class Transport:
                 self._send_all(tls.outgoing())  # the alert that says why
             raise
 
-    def _take_records(self, tls: Records) -> None:
+    def _take_records(self, tls: TLSEngine) -> None:
         receive = partial(self._receive, self._received)
-        tls.take(self._received[: self._retry(receive, select.POLLIN)])
+        tls.feed(self._received[: self._retry(receive, select.POLLIN)])
 
     def wait_readable(self, stop: StopSignal | None, seconds: float) -> bool:
         """Wait until there is something to receive; False if that takes longer.
@@ -211,7 +211,7 @@ class Transport:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 raise PeerTimeout("the other side took too long")
             try:
-                with own_errors():
+                with map_errors():
                     result = attempt()
             except BlockingIOError:
                 blocked_at = blocked_at or time.monotonic()
