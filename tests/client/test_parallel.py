@@ -25,7 +25,7 @@ from tests.support.processes import (
 )
 from tests.support.proxy import Proxy, link
 from xfer.client.parallel.lookahead import Directories
-from xfer.client.parallel.work_queue import Pool
+from xfer.client.parallel.work_queue import WorkQueue
 from xfer.errors import ConnectionLost
 from xfer.sending.observer import Observer, Result
 from xfer.source.tree import Entry, Kind
@@ -262,9 +262,9 @@ def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     told: list[Result] = []
     observer = Observer()
     observer.settled = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
-    pool = Pool([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
-    pool.expect_connections()
-    first, second = pool.share(is_first=True), pool.share()
+    queue = WorkQueue([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
+    queue.expect_connections()
+    first, second = queue.share(is_first=True), queue.share()
     assert first
     assert second
     (batch,) = next(iter(second))
@@ -276,5 +276,5 @@ def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     assert next(iter(first)) == [batch]
     first.settled(Result(batch.name, Kind.FILE, outcome="stored"))
     assert [result.outcome for result in told] == ["stored"]
-    assert pool.take(first) is None
-    assert pool.is_done()
+    assert queue.take(first) is None
+    assert queue.is_done()

@@ -102,9 +102,11 @@ class _Attempts(Observer):
         else:
             # Few need these, and a start should be quick.
             from xfer.client.parallel.sessions import ParallelSessions  # noqa: PLC0415
-            from xfer.client.parallel.work_queue import Pool  # noqa: PLC0415
+            from xfer.client.parallel.work_queue import WorkQueue  # noqa: PLC0415
 
-            ParallelSessions(open_channel, options, Pool(self._left(), connections, self)).run()
+            ParallelSessions(
+                open_channel, options, WorkQueue(self._left(), connections, self)
+            ).run()
 
     def give_up(self) -> None:
         """Tell what failed. Raises what ended the last session early."""

@@ -8,7 +8,7 @@ long as trying again could help and somebody else can go on.
 import threading
 from collections.abc import Callable
 
-from xfer.client.parallel.work_queue import Pool, Share
+from xfer.client.parallel.work_queue import Share, WorkQueue
 from xfer.errors import XferError
 from xfer.sending.session import Options, SendSession
 from xfer.wire.channel import Channel
@@ -18,12 +18,12 @@ _FAREWELL_SECONDS = 2.0
 
 
 class ParallelSessions:
-    """Opens connections with `connect`, and has them send what is in `pool`. Use `run` once."""
+    """Opens connections with `connect`, and has them send what is in `queue`. Use `run` once."""
 
-    def __init__(self, connect: Callable[[], Channel], options: Options, pool: Pool) -> None:
+    def __init__(self, connect: Callable[[], Channel], options: Options, queue: WorkQueue) -> None:
         self._connect = connect
         self._options = options
-        self._pool = pool
+        self._queue = queue
         self._working = threading.Lock()
         self._channels: set[Channel] = set()
         self._error: XferError | None = None
@@ -33,19 +33,19 @@ class ParallelSessions:
         channel = self._connect()
         threads: list[threading.Thread] = []
         try:
-            for _ in range(self._pool.expect_connections() - 1):
+            for _ in range(self._queue.expect_connections() - 1):
                 threads.append(threading.Thread(target=self._join_in, daemon=True))
                 threads[-1].start()
-            self._work(channel, self._pool.share(is_first=True))
-            self._pool.wait_until_all_left()
+            self._work(channel, self._queue.share(is_first=True))
+            self._queue.wait_until_all_left()
         except BaseException:
             self._end_all(None)
             for thread in threads:
                 thread.join(_FAREWELL_SECONDS)
             raise
-        is_done = self._pool.is_done()
-        if self._pool.ended_by:
-            raise self._pool.ended_by
+        is_done = self._queue.is_done()
+        if self._queue.ended_by:
+            raise self._queue.ended_by
         if not is_done and self._error:
             raise self._error
 
@@ -54,9 +54,9 @@ class ParallelSessions:
             channel = self._connect()
         except XferError as error:
             self._failed(error)
-            self._pool.not_coming()
+            self._queue.not_coming()
         else:
-            self._work(channel, self._pool.share())
+            self._work(channel, self._queue.share())
 
     def _work(self, channel: Channel, share: Share | None) -> None:
         if share is None:
@@ -81,6 +81,6 @@ class ParallelSessions:
             self._end_all(error)
 
     def _end_all(self, error: XferError | None) -> None:
-        self._pool.end(error)
+        self._queue.end(error)
         for channel in list(self._channels):
             channel.abort()

@@ -29,7 +29,7 @@ Doubled without end, a float is infinite some day, and an integer too large to d
 _OFFERS_AHEAD: Final = 8
 
 
-class Pool:
+class WorkQueue:
     """The work of one job, and whether it is over."""
 
     def __init__(self, entries: Iterable[Item], connections: int, observer: Observer) -> None:
@@ -180,14 +180,14 @@ class Pool:
 
 
 class Share(Observer):
-    """What one connection takes of the pool: its `Batches`, and its observer."""
+    """What one connection takes of the queue: its `Batches`, and its observer."""
 
-    def __init__(self, pool: Pool, *, is_first: bool) -> None:
+    def __init__(self, queue: WorkQueue, *, is_first: bool) -> None:
         self.is_first = is_first
         self.is_accepted = is_first
         """Whether the receiver has not only opened, but has not turned it away since."""
         self.allowance: float = _MOST
-        self._pool = pool
+        self._queue = queue
         self._is_taking = True
         self._unsettled: dict[str, Item | None] = {}
         """By name what was taken; None for what was begun, and cannot be given back."""
@@ -202,8 +202,8 @@ class Share(Observer):
                 self._wait()
 
     def _take(self) -> list[Item] | None:
-        with self._pool.changed:
-            taken = self._pool.take(self)
+        with self._queue.changed:
+            taken = self._queue.take(self)
             for item in taken or ():
                 self._unsettled[item.name] = item
             if taken is None:
@@ -212,68 +212,68 @@ class Share(Observer):
 
     def _wait(self) -> None:
         """Until there may be something to do, or until a heartbeat is due."""
-        with self._pool.changed:
-            if not self._pool.changed.wait_for(
-                lambda: self._pool.has_news(self), HEARTBEAT_SECONDS
+        with self._queue.changed:
+            if not self._queue.changed.wait_for(
+                lambda: self._queue.has_news(self), HEARTBEAT_SECONDS
             ):
                 self.is_accepted = True  # else it would have been said by now
 
     def _stop_taking(self) -> None:
         if self._is_taking:
             self._is_taking = False
-            self._pool.stops_taking()
+            self._queue.stops_taking()
 
     def suffice(self, offered: Collection[Batch]) -> bool:
         waiting = sum(weight(item) for batch in offered for item in batch)
-        left = self._pool.window.weight / self._pool.connections
+        left = self._queue.window.weight / self._queue.connections
         return (
             len(offered) > _OFFERS_AHEAD
             or waiting > max(_LEAST, min(left, self.allowance))
-            or directories(offered) > self._pool.most_directories
+            or directories(offered) > self._queue.most_directories
         )
 
     def close(self) -> None:
         """The connection has gone: what it took and did not begin is for the others."""
-        with self._pool.changed:
+        with self._queue.changed:
             self._stop_taking()
             unsettled, self._unsettled = self._unsettled, {}
-            self._pool.leave(self, unsettled.values())
+            self._queue.leave(self, unsettled.values())
 
     # What the session tells
 
     def sending(self, name: str) -> None:
-        with self._pool.changed:
+        with self._queue.changed:
             self.is_accepted = True
             if name in self._unsettled:
                 self._unsettled[name] = None
-            self._pool.observer.sending(name)
+            self._queue.observer.sending(name)
 
     def sent(self, size: int) -> None:
-        with self._pool.changed:
+        with self._queue.changed:
             self.allowance = _MOST
-            self._pool.observer.sent(size)
+            self._queue.observer.sent(size)
 
     def skipped(self, size: int) -> None:
-        with self._pool.changed:
-            self._pool.observer.skipped(size)
+        with self._queue.changed:
+            self._queue.observer.skipped(size)
 
     def resuming(self, name: str, offset: int) -> None:
-        with self._pool.changed:
-            self._pool.observer.resuming(name, offset)
+        with self._queue.changed:
+            self._queue.observer.resuming(name, offset)
 
     def waiting(self, name: str, done: int, size: int) -> None:
-        with self._pool.changed:
-            self._pool.observer.waiting(name, done, size)
+        with self._queue.changed:
+            self._queue.observer.waiting(name, done, size)
 
     def checking(self, progress: Progress) -> None:
-        with self._pool.changed:
-            self._pool.observer.checking(progress)
+        with self._queue.changed:
+            self._queue.observer.checking(progress)
 
     def settled(self, result: Result) -> None:
-        with self._pool.changed:
-            if self._unsettled.get(result.name) and self._pool.put_off(result):
+        with self._queue.changed:
+            if self._unsettled.get(result.name) and self._queue.put_off(result):
                 return
             if result.outcome == Outcome.UNCHANGED and not result.digest:
                 self.allowance *= 2  # it cost no more than the question
             self._unsettled.pop(result.name, None)
-            self._pool.settled(result)
+            self._queue.settled(result)
