@@ -264,7 +264,7 @@ def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     observer.settled = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
     queue = WorkQueue([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
     queue.expect_connections()
-    first, second = queue.share(is_first=True), queue.share()
+    first, second = queue.consumer(is_first=True), queue.consumer()
     assert first
     assert second
     (batch,) = next(iter(second))

@@ -8,7 +8,7 @@ long as trying again could help and somebody else can go on.
 import threading
 from collections.abc import Callable
 
-from xfer.client.parallel.work_queue import Share, WorkQueue
+from xfer.client.parallel.work_queue import Consumer, WorkQueue
 from xfer.errors import XferError
 from xfer.sending.session import Options, SendSession
 from xfer.wire.channel import Channel
@@ -36,7 +36,7 @@ class ParallelSessions:
             for _ in range(self._queue.expect_connections() - 1):
                 threads.append(threading.Thread(target=self._join_in, daemon=True))
                 threads[-1].start()
-            self._work(channel, self._queue.share(is_first=True))
+            self._work(channel, self._queue.consumer(is_first=True))
             self._queue.wait_until_all_left()
         except BaseException:
             self._end_all(None)
@@ -56,22 +56,22 @@ class ParallelSessions:
             self._failed(error)
             self._queue.not_coming()
         else:
-            self._work(channel, self._queue.share())
+            self._work(channel, self._queue.consumer())
 
-    def _work(self, channel: Channel, share: Share | None) -> None:
-        if share is None:
+    def _work(self, channel: Channel, consumer: Consumer | None) -> None:
+        if consumer is None:
             channel.close()
             return
         self._channels.add(channel)
         try:
-            SendSession(channel, self._options, share).run(share)
+            SendSession(channel, self._options, consumer).run(consumer)
         except XferError as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 (raised where somebody can catch it)
             self._failed(XferError(f"internal error: {error!r}"))
         finally:
             self._channels.discard(channel)
-            share.close()
+            consumer.close()
 
     def _failed(self, error: XferError) -> None:
         with self._working:

@@ -1,6 +1,6 @@
 """One job over several connections: who sends what, and what becomes of it.
 
-Each connection has a share, and takes more work when it has little left. One
+Each connection is a consumer, and takes more work when it has little left. One
 lock is around all of it, the observer's calls too: an observer need not know
 that there are several threads.
 """
@@ -58,7 +58,7 @@ class WorkQueue:
                 self._expected = max(1, min(self.connections, self.window.files, worth))
             return self._expected
 
-    def share(self, *, is_first: bool = False) -> "Share | None":
+    def consumer(self, *, is_first: bool = False) -> "Consumer | None":
         """For a connection that was expected; None when there is nothing left to do."""
         with self.changed:
             self._expected -= 1
@@ -66,7 +66,7 @@ class WorkQueue:
                 return None
             self._taking += 1
             self._present += 1
-            return Share(self, is_first=is_first)
+            return Consumer(self, is_first=is_first)
 
     def not_coming(self) -> None:
         """One that was expected is not."""
@@ -96,22 +96,22 @@ class WorkQueue:
             left = len(self.window) or not self.window.is_all
             return not (left or self._was_lost or self._unsettled)
 
-    # What the shares do, with the lock held
+    # What consumers do, with the lock held
 
-    def take(self, share: "Share") -> list[Item] | None:
-        """Work for `share`; none for the moment, or (None) never again."""
+    def take(self, consumer: "Consumer") -> list[Item] | None:
+        """Work for `consumer`; none for the moment, or (None) never again."""
         if self._is_over:
             return None
         self.window.fill()
         if self.window.stream and not self._has_first:
             self.window.stream, self._was_lost = None, True
-        if share.is_first and (stream := self.window.stream):
+        if consumer.is_first and (stream := self.window.stream):
             self.window.stream = None
             taken: list[Item] = [stream]
         else:
-            most = min(self.window.weight / (2 * self.connections), share.allowance / 2)
+            most = min(self.window.weight / (2 * self.connections), consumer.allowance / 2)
             taken = self.window.take(
-                max(_LEAST, most), self.most_directories, files_only=not share.is_accepted
+                max(_LEAST, most), self.most_directories, files_only=not consumer.is_accepted
             )
         for item in taken:
             self._put_off.pop(item.name, None)
@@ -120,21 +120,21 @@ class WorkQueue:
             return taken
         if self.window.is_all and not self._unsettled and not len(self.window):
             self.end()
-        return None if self._is_superfluous(share) else []
+        return None if self._is_superfluous(consumer) else []
 
-    def has_news(self, share: "Share") -> bool:
-        """Whether `take` would give `share` something, or send it away."""
-        files_only = not share.is_accepted
+    def has_news(self, consumer: "Consumer") -> bool:
+        """Whether `take` would give `consumer` something, or send it away."""
+        files_only = not consumer.is_accepted
         return (
             self.window.has_more(files_only=files_only)
-            or (share.is_first and self.window.stream is not None)
+            or (consumer.is_first and self.window.stream is not None)
             or not self._unsettled
-            or self._is_superfluous(share)
+            or self._is_superfluous(consumer)
         )
 
-    def _is_superfluous(self, share: "Share") -> bool:
+    def _is_superfluous(self, consumer: "Consumer") -> bool:
         """For what others have taken, and the directories after that, one is enough to wait."""
-        waits_for_others = self.window.is_all and self._taking > 1 and not share.is_first
+        waits_for_others = self.window.is_all and self._taking > 1 and not consumer.is_first
         return self._is_over or waits_for_others
 
     @property
@@ -162,8 +162,8 @@ class WorkQueue:
         self._put_off[result.name] = result
         return True
 
-    def leave(self, share: "Share", unsettled: Iterable[Item | None]) -> None:
-        """`share` takes nothing more; what it had not begun is for the others."""
+    def leave(self, consumer: "Consumer", unsettled: Iterable[Item | None]) -> None:
+        """`consumer` takes nothing more; what it had not begun is for the others."""
         for item in unsettled:
             self._unsettled -= 1
             if item:
@@ -171,7 +171,7 @@ class WorkQueue:
             else:
                 self._was_lost = True
         self._present -= 1
-        self._has_first &= not share.is_first
+        self._has_first &= not consumer.is_first
         self.changed.notify_all()
 
     def stops_taking(self) -> None:
@@ -179,7 +179,7 @@ class WorkQueue:
         self.changed.notify_all()
 
 
-class Share(Observer):
+class Consumer(Observer):
     """What one connection takes of the queue: its `Batches`, and its observer."""
 
     def __init__(self, queue: WorkQueue, *, is_first: bool) -> None:
