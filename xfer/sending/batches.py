@@ -23,7 +23,7 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[Batch]:
         """An empty batch says that more may come, and that there is nothing for the moment."""
 
-    def suffice(self, offered: Collection[Batch]) -> bool:
+    def is_full(self, offered: Collection[Batch]) -> bool:
         """Whether some of what was offered should be sent before more is."""
 
 
@@ -36,7 +36,7 @@ class InOrder:
     def __iter__(self) -> Iterator[Batch]:
         return in_frames(self._entries, operator.attrgetter("name"))
 
-    def suffice(self, offered: Collection[Batch]) -> bool:
+    def is_full(self, offered: Collection[Batch]) -> bool:
         return len(offered) > _OFFERS_AHEAD or directories(offered) > OPEN_DIRECTORIES
 
 

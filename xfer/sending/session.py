@@ -130,7 +130,7 @@ class SendSession:
             if batch:
                 self._offer(batch)
                 offered.append(batch)
-            while offered and (not batch or batches.suffice(offered)):
+            while offered and (not batch or batches.is_full(offered)):
                 self._send_batch(offered.popleft())
             if not batch:
                 self._send_heartbeat(Progress(""))

@@ -30,7 +30,7 @@ def weight(item: Item) -> int:
     return ITEM_WEIGHT + (item.size if isinstance(item, Entry) and _is_file(item) else 0)
 
 
-class Window:
+class Lookahead:
     """Pulls from `walk` as far as it may. A directory is in it once `Directories` says so."""
 
     def __init__(self, walk: Iterable[Item]) -> None:

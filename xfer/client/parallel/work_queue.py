@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from xfer.client.parallel.lookahead import Item, Window, weight
+from xfer.client.parallel.lookahead import Item, Lookahead, weight
 from xfer.errors import XferError
 from xfer.outcomes import Outcome
 from xfer.sending.batches import OPEN_DIRECTORIES, Batch, directories
@@ -34,7 +34,7 @@ class WorkQueue:
 
     def __init__(self, entries: Iterable[Item], connections: int, observer: Observer) -> None:
         self.changed = threading.Condition()
-        self.window = Window(entries)
+        self.lookahead = Lookahead(entries)
         self.observer = observer
         self.connections = connections
         self.ended_by: XferError | None = None
@@ -51,11 +51,11 @@ class WorkQueue:
     def expect_connections(self) -> int:
         """For how many there is work, as far as can be seen; each comes, or is `not_coming`."""
         with self.changed:
-            self.window.fill()
+            self.lookahead.fill()
             self._expected = self.connections
-            if self.window.is_all:
-                worth = self.window.weight // _LEAST
-                self._expected = max(1, min(self.connections, self.window.files, worth))
+            if self.lookahead.is_all:
+                worth = self.lookahead.weight // _LEAST
+                self._expected = max(1, min(self.connections, self.lookahead.files, worth))
             return self._expected
 
     def consumer(self, *, is_first: bool = False) -> "Consumer | None":
@@ -93,7 +93,7 @@ class WorkQueue:
         with self.changed:
             for result in self._put_off.values():
                 self.observer.settled(result)
-            left = len(self.window) or not self.window.is_all
+            left = len(self.lookahead) or not self.lookahead.is_all
             return not (left or self._was_lost or self._unsettled)
 
     # What consumers do, with the lock held
@@ -102,15 +102,15 @@ class WorkQueue:
         """Work for `consumer`; none for the moment, or (None) never again."""
         if self._is_over:
             return None
-        self.window.fill()
-        if self.window.stream and not self._has_first:
-            self.window.stream, self._was_lost = None, True
-        if consumer.is_first and (stream := self.window.stream):
-            self.window.stream = None
+        self.lookahead.fill()
+        if self.lookahead.stream and not self._has_first:
+            self.lookahead.stream, self._was_lost = None, True
+        if consumer.is_first and (stream := self.lookahead.stream):
+            self.lookahead.stream = None
             taken: list[Item] = [stream]
         else:
-            most = min(self.window.weight / (2 * self.connections), consumer.allowance / 2)
-            taken = self.window.take(
+            most = min(self.lookahead.weight / (2 * self.connections), consumer.allowance / 2)
+            taken = self.lookahead.take(
                 max(_LEAST, most), self.most_directories, files_only=not consumer.is_accepted
             )
         for item in taken:
@@ -118,7 +118,7 @@ class WorkQueue:
         self._unsettled += len(taken)
         if taken:
             return taken
-        if self.window.is_all and not self._unsettled and not len(self.window):
+        if self.lookahead.is_all and not self._unsettled and not len(self.lookahead):
             self.end()
         return None if self._is_superfluous(consumer) else []
 
@@ -126,15 +126,15 @@ class WorkQueue:
         """Whether `take` would give `consumer` something, or send it away."""
         files_only = not consumer.is_accepted
         return (
-            self.window.has_more(files_only=files_only)
-            or (consumer.is_first and self.window.stream is not None)
+            self.lookahead.has_more(files_only=files_only)
+            or (consumer.is_first and self.lookahead.stream is not None)
             or not self._unsettled
             or self._is_superfluous(consumer)
         )
 
     def _is_superfluous(self, consumer: "Consumer") -> bool:
         """For what others have taken, and the directories after that, one is enough to wait."""
-        waits_for_others = self.window.is_all and self._taking > 1 and not consumer.is_first
+        waits_for_others = self.lookahead.is_all and self._taking > 1 and not consumer.is_first
         return self._is_over or waits_for_others
 
     @property
@@ -151,7 +151,7 @@ class WorkQueue:
         if error and error.retryable:
             self._was_lost |= error.ends_session
         else:
-            self.window.settled(result.name)
+            self.lookahead.settled(result.name)
         self.changed.notify_all()
 
     def put_off(self, result: Result) -> bool:
@@ -167,7 +167,7 @@ class WorkQueue:
         for item in unsettled:
             self._unsettled -= 1
             if item:
-                self.window.add(item)
+                self.lookahead.add(item)
             else:
                 self._was_lost = True
         self._present -= 1
@@ -223,9 +223,9 @@ class Consumer(Observer):
             self._is_taking = False
             self._queue.stops_taking()
 
-    def suffice(self, offered: Collection[Batch]) -> bool:
+    def is_full(self, offered: Collection[Batch]) -> bool:
         waiting = sum(weight(item) for batch in offered for item in batch)
-        left = self._queue.window.weight / self._queue.connections
+        left = self._queue.lookahead.weight / self._queue.connections
         return (
             len(offered) > _OFFERS_AHEAD
             or waiting > max(_LEAST, min(left, self.allowance))
