@@ -15,7 +15,7 @@ from xfer.source.tree import Entry, Kind, Unsendable
 from xfer.wire.messages import Plan, PlannedFile
 
 
-class Offering:
+class OutstandingOffers:
     """The files that one session offers, and those that it need not offer."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Offering:
         self._asked |= new
         return list(new)
 
-    def is_worth_it(self, entry: Entry | Unsendable) -> TypeGuard[Entry]:
+    def should_offer(self, entry: Entry | Unsendable) -> TypeGuard[Entry]:
         """A small file below what is absent is sent sooner than it is offered."""
         if not isinstance(entry, Entry) or entry.kind is not Kind.FILE:
             return False

@@ -23,7 +23,7 @@ from xfer.errors import (
 from xfer.outcomes import Outcome
 from xfer.sending.batches import Batch, Batches
 from xfer.sending.observer import Observer, Result
-from xfer.sending.offers import Offering
+from xfer.sending.offers import OutstandingOffers
 from xfer.sending.parts import Beginning, Part, PartReader
 from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry, Kind, Unsendable
@@ -70,7 +70,7 @@ class SendSession:
         self._options = options
         self._observer = observer
         self._unsettled: dict[str, _Unsettled] = {}
-        self._offering = Offering()
+        self._offers = OutstandingOffers()
         self._is_done = False
         self._stall_limit = StallLimit()
         self._ended: XferError | None = None
@@ -142,12 +142,12 @@ class SendSession:
             self._channel.flush()
 
     def _offer(self, batch: Batch) -> None:
-        if roots := self._offering.roots_to_ask_about(batch):
+        if roots := self._offers.roots_to_ask_about(batch):
             self._channel.send(Offer((), self._options.algorithm, tuple(roots)))
             self._channel.flush()
-        files = [self._described(entry) for entry in batch if self._offering.is_worth_it(entry)]
+        files = [self._described(entry) for entry in batch if self._offers.should_offer(entry)]
         if files and not self._ended:
-            self._offering.add([file.file_name for file in files])
+            self._offers.add([file.file_name for file in files])
             self._channel.send(Offer(tuple(files), self._options.algorithm))
             self._channel.flush()
 
@@ -169,7 +169,7 @@ class SendSession:
             if isinstance(entry, Unsendable):
                 self._observer.settled(Result(entry.name, Kind.FILE, error=entry.error))
                 continue
-            plan = self._offering.plan_for(entry.name)
+            plan = self._offers.plan_for(entry.name)
             self._observer.sending(entry.name)
             try:
                 self._send(entry, plan)
@@ -240,7 +240,7 @@ class SendSession:
             self._ended = XferError(f"internal error: {error!r}")
         if self._ended:
             self._channel.abort()
-        self._offering.end(self._ended or ProtocolError("the session ended"))
+        self._offers.end(self._ended or ProtocolError("the session ended"))
 
     def _take(self, message: Message) -> None:
         if self._moves_on(message):
@@ -249,9 +249,9 @@ class SendSession:
             self._stall_limit.check()
         match message:
             case Plan():
-                self._offering.take(message)
+                self._offers.take(message)
             case Refusal():
-                self._offering.offer_all()
+                self._offers.offer_all()
                 error = from_peer(message.code, message.message, retryable=message.retryable)
                 self._settle(message.file_name, error=error)
             case Working():
