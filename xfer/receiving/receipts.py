@@ -20,7 +20,7 @@ _MAX_REMEMBERED: Final = 1024
 ECHOED_NAME: Final = names.MAX_NAME
 
 
-class Answers:
+class ReceiptSender:
     """Those of one session, to `peer`. A receipt says whether the store is `durable`."""
 
     def __init__(self, channel: Channel, peer: Peer, *, durable: bool) -> None:
@@ -63,10 +63,10 @@ class Answers:
             return False
         if header.offset and _brief(header.file_name) in self._refused:
             return True
-        self.is_new(header.file_name)
+        self.forget_refusal(header.file_name)
         return False
 
-    def is_new(self, name: str) -> None:
+    def forget_refusal(self, name: str) -> None:
         """What comes of this name from now on is not what was refused."""
         if self._refused:
             self._refused.discard(_brief(name))

@@ -17,7 +17,7 @@ from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
-from xfer.receiving.receipts import ECHOED_NAME, Answers
+from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
 from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.storage.contract import Held, Intake, Metadata, NewDirectory, NewFile, NewSymlink, Partial
 from xfer.system.background import BackgroundThread
@@ -62,12 +62,12 @@ class Session:
         self._intake = intake
         self._stop = stop
         self._peer = peer
-        self._answers = Answers(channel, peer, durable=intake.durable)
+        self._receipts = ReceiptSender(channel, peer, durable=intake.durable)
         self._heartbeats_are_known = False
         self._heartbeat_at = time.monotonic()
         self._background = BackgroundThread()
         self._uploads = Uploads(intake, Heartbeat(self._background, self._send_heartbeat))
-        self._committer = Committer(intake, self._answers.settle, self._send_heartbeat)
+        self._committer = Committer(intake, self._receipts.settle, self._send_heartbeat)
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -157,7 +157,7 @@ class Session:
                 names.check_target(item.target)
             self._intake.count(item.name)
         except Refused as error:
-            self._answers.refuse(item.name, error)
+            self._receipts.refuse(item.name, error)
         else:
             self._arrived(Arrived(item, time.monotonic()))
 
@@ -187,16 +187,16 @@ class Session:
         try:
             if name not in held:
                 names.check(name)
-            self._answers.is_new(name)
+            self._receipts.forget_refusal(name)
             return self._uploads.plan(file, held[name], algorithm, is_kept=name in kept)
         except Refused as error:
-            self._answers.refuse(name, error)
+            self._receipts.refuse(name, error)
             return PlannedFile(name[:ECHOED_NAME], "refuse")
 
     # A file, or a part of one
 
     def _take_file(self, header: FileHeader, body: Body) -> None:
-        if self._answers.has_refused(header):
+        if self._receipts.has_refused(header):
             body.drain(self._chunks[0])
             return
         try:
@@ -207,7 +207,7 @@ class Session:
                 self._take_part(header, body)
         except Refused as error:
             self._uploads.fall_back(header.file_name, error)
-            self._answers.refuse(header.file_name, error)
+            self._receipts.refuse(header.file_name, error)
             body.drain(self._chunks[0])
 
     def _take_part(self, header: FileHeader, body: Body) -> None:

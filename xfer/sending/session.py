@@ -74,7 +74,7 @@ class SendSession:
         self._is_done = False
         self._stall_limit = StallLimit()
         self._ended: XferError | None = None
-        self._answers = threading.Thread(target=self._take_answers, daemon=True)
+        self._replies = threading.Thread(target=self._receive_replies, daemon=True)
         self._background = BackgroundThread()
         heartbeat = Heartbeat(self._background, self._tell_checking)
         self._reader = PartReader(options.algorithm, self._background, heartbeat)
@@ -85,19 +85,19 @@ class SendSession:
         What goes wrong with one entry is told to the observer; what ends the
         session is raised, after everything unsettled was told as failed with it.
         """
-        self._answers.start()
+        self._replies.start()
         try:
             with self._background:
                 self._send_all(batches)
-            self._answers.join()
+            self._replies.join()
         except XferError as error:
             self._channel.give_up(error)
-            self._answers.join()  # what the receiver had to say explains more than our own error
+            self._replies.join()  # what the receiver had to say explains more than our own error
             if self._ended is None or (_is_loss(self._ended) and not _is_loss(error)):
                 self._ended = error
         except BaseException:
             self._channel.abort()
-            self._answers.join()
+            self._replies.join()
             raise
         finally:
             self._channel.close()
@@ -228,7 +228,7 @@ class SendSession:
 
     # The other thread: what comes back
 
-    def _take_answers(self) -> None:
+    def _receive_replies(self) -> None:
         try:
             while not isinstance(message := self._channel.receive(), Done):
                 self._take(message)
