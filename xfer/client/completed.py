@@ -3,8 +3,8 @@
 from collections import defaultdict
 
 
-class Settled:
-    """Names. Once a directory is settled, it stands for all that is in it."""
+class CompletedNames:
+    """Names. Once a directory is completed, it stands for all that is in it."""
 
     def __init__(self) -> None:
         self._in: defaultdict[str, set[str]] = defaultdict(set)

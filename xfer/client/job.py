@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from xfer.client.completed import Settled
+from xfer.client.completed import CompletedNames
 from xfer.client.connect import Target, connect
 from xfer.config.defaults import RETRY_SECONDS
 from xfer.errors import LocalError, XferError
@@ -77,7 +77,7 @@ class _Attempts(Observer):
         self._target = target
         self._job = job
         self._observer = observer
-        self._settled = Settled()
+        self._completed = CompletedNames()
         self._owed: dict[str, Result] = {}
         self._failure: XferError | None = None
         self._ended: XferError | None = None
@@ -119,16 +119,16 @@ class _Attempts(Observer):
 
     def _left(self) -> Iterator[Entry | Unsendable]:
         entries = tree.walk(self._job.paths, self._job.stream_name)
-        if not self._settled and not self._owed:
+        if not self._completed and not self._owed:
             return self._all(entries)
-        return self._all(self._unsettled(entries))
+        return self._all(self._incomplete(entries))
 
     def _all(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
         for entry in entries:
             self.lost_input |= _is_stream(entry)  # what is read from it is gone
             yield entry
 
-    def _unsettled(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
+    def _incomplete(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
         gone = dict.fromkeys(self._owed)
         changed: set[str] = set()  # directories that something is sent in, and that come after it
         for entry in entries:
@@ -145,7 +145,7 @@ class _Attempts(Observer):
 
     def _is_left(self, name: str) -> bool:
         """A directory can be settled before all that is in it: what is owed was not."""
-        return name in self._owed or name not in self._settled
+        return name in self._owed or name not in self._completed
 
     # What the session tells
 
@@ -178,11 +178,11 @@ class _Attempts(Observer):
             return
         self._owed.pop(result.name, None)
         if result.kind is not Kind.DIRECTORY or result.error:
-            self._settled.add(result.name)
-        elif result.name in self._settled:
+            self._completed.add(result.name)
+        elif result.name in self._completed:
             return  # it was sent once more
         else:
-            self._settled.add_whole(result.name)
+            self._completed.add_whole(result.name)
         self.got_further |= not result.error
         self._observer.settled(result)
 
