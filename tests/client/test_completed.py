@@ -1,11 +1,11 @@
-"""What is settled is known as such, and forgotten as soon as its directory says as much."""
+"""What is completed is known as such, and forgotten as soon as its directory says as much."""
 
 import tracemalloc
 
 from xfer.client.completed import CompletedNames
 
 
-def test_what_was_settled_is_and_nothing_else() -> None:
+def test_what_was_completed_is_and_nothing_else() -> None:
     completed = CompletedNames()
     assert not completed
     completed.add("top/a/file")

@@ -251,17 +251,17 @@ def test_a_directory_waits_for_everything_below_it(tmp_path: Path) -> None:
     outer, inner = (Entry(Kind.DIRECTORY, name, name) for name in ("a", "a/b"))
     for name in ("a/b/1", "a/b/2", "a/b"):
         directories.found(name)
-    assert directories.settled("a/b/1") is None
+    assert directories.finished("a/b/1") is None
     assert directories.left(inner) is None
     assert directories.left(outer) is None
-    assert directories.settled("a/b/2") is inner
-    assert directories.settled("a/b") is outer
+    assert directories.finished("a/b/2") is inner
+    assert directories.finished("a/b") is outer
 
 
 def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     told: list[Result] = []
     observer = Observer()
-    observer.settled = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
+    observer.finished = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
     queue = WorkQueue([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
     queue.expect_connections()
     first, second = queue.consumer(is_first=True), queue.consumer()
@@ -270,11 +270,11 @@ def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     (batch,) = next(iter(second))
     lost = ConnectionLost("gone")
     lost.ends_session = True
-    second.settled(Result(batch.name, Kind.FILE, error=lost))
+    second.finished(Result(batch.name, Kind.FILE, error=lost))
     second.close()
     assert told == []
     assert next(iter(first)) == [batch]
-    first.settled(Result(batch.name, Kind.FILE, outcome="stored"))
+    first.finished(Result(batch.name, Kind.FILE, outcome="stored"))
     assert [result.outcome for result in told] == ["stored"]
     assert queue.take(first) is None
     assert queue.is_done()

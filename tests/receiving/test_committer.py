@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xfer.outcomes import Outcome
-from xfer.receiving.committer import EMPTY, Arrived, Committer, Settled
+from xfer.receiving.committer import EMPTY, Arrived, Committed, Committer
 from xfer.storage.contract import Metadata, NewDirectory
 from xfer.storage.local.store import LocalStore
 from xfer.wire import keepalive
@@ -21,7 +21,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
 ) -> None:
     seconds = [0.0]
     signs: list[float] = []
-    settled: list[Settled] = []
+    committed: list[Committed] = []
 
     def sign() -> None:
         signs.append(time.monotonic())
@@ -30,7 +30,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(seconds[0]))
     with LocalStore(str(tmp_path)) as store:
         intake = store.open_intake("default")
-        committer = Committer(intake, settled.append, sign)
+        committer = Committer(intake, committed.append, sign)
         for number in range(8):
             seconds[0] = 0.3 if number % 4 == 3 else 0.0
             signs.clear()
@@ -42,7 +42,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
         committer.close()
         ended = time.monotonic()
         intake.close()
-    assert [outcome for batch in settled for _, outcome in batch] == 8 * [Outcome.STORED]
+    assert [outcome for batch in committed for _, outcome in batch] == 8 * [Outcome.STORED]
     assert all(moment < ended for moment in signs)
     del committer
     while any(thread.name.startswith("beside") for thread in threading.enumerate()):

@@ -66,7 +66,7 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
 
 
 class _Attempts(Observer):
-    """What is settled for good, what failed so far, and how the last attempt ended.
+    """What is finished for good, what failed so far, and how the last attempt ended.
 
     It stands between the session and the observer, so that one result is told
     for each thing however often it is tried.
@@ -111,7 +111,7 @@ class _Attempts(Observer):
     def give_up(self) -> None:
         """Tell what failed. Raises what ended the last session early."""
         for result in self._owed.values():
-            self._observer.settled(result)
+            self._observer.finished(result)
         if self._ended and self.lost_input and self._ended.retryable:
             self._ended.add("standard input cannot be read twice, so it was not tried again")
         if self._ended:
@@ -141,10 +141,10 @@ class _Attempts(Observer):
                 self._observer.skipped(entry.size)
         for name in gone:
             error = LocalError(f"{name} was offered, and is not there any more")
-            self.settled(Result(name, self._owed[name].kind, error=error))
+            self.finished(Result(name, self._owed[name].kind, error=error))
 
     def _is_left(self, name: str) -> bool:
-        """A directory can be settled before all that is in it: what is owed was not."""
+        """A directory can be finished before all that is in it: what is owed was not."""
         return name in self._owed or name not in self._completed
 
     # What the session tells
@@ -171,7 +171,7 @@ class _Attempts(Observer):
     def checking(self, progress: Progress) -> None:
         self._observer.checking(progress)
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         if result.error and result.error.retryable:
             self._owed[result.name] = result
             self._failure = self._failure or result.error
@@ -184,7 +184,7 @@ class _Attempts(Observer):
         else:
             self._completed.add_whole(result.name)
         self.got_further |= not result.error
-        self._observer.settled(result)
+        self._observer.finished(result)
 
 
 def _is_stream(entry: Entry | Unsendable) -> bool:

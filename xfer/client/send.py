@@ -68,5 +68,5 @@ class _Collector(Observer):
         self.receipts: list[Result] = []
         self.failures: list[Result] = []
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         (self.failures if result.error else self.receipts).append(result)

@@ -54,23 +54,23 @@ class Arrived(Struct, frozen=True):
     digest: Mapping[str, str] = field(default_factory=dict)
 
 
-Settled = Sequence[tuple[Arrived, Outcome | Refused]]
+Committed = Sequence[tuple[Arrived, Outcome | Refused]]
 
 
 class Committer:
     """The commits of one session, one after the other.
 
-    `settle` is called after each batch with what became of its items, and `beat`,
+    `answer` is called after each batch with what became of its items, and `beat`,
     from any thread, when whoever called has to wait for long in here. Once a
     commit can go on, something can be read from `descriptor`; whoever waits for
     more to arrive waits for that, too, and calls `go_on`.
     """
 
     def __init__(
-        self, intake: Intake, settle: Callable[[Settled], None], beat: Callable[[], None]
+        self, intake: Intake, answer: Callable[[Committed], None], beat: Callable[[], None]
     ) -> None:
         self._intake = intake
-        self._settle = settle
+        self._answer = answer
         self._pending: list[tuple[Arrived, int]] = []
         self._last_directory = ""
         self._batch: list[Arrived] = []
@@ -120,7 +120,7 @@ class Committer:
             self._run(self._steps)
 
     def wait_below(self, weight: int, seconds: float) -> bool:
-        """Wait until less than `weight` is unsettled; False if nothing happens for so long."""
+        """Wait until less than `weight` is uncommitted; False if nothing happens for so long."""
         self.hurry()
         while self._awaited and self.weight >= weight:
             if not wait_for(self._awaited, seconds):
@@ -172,9 +172,9 @@ class Committer:
             self._awaited = self._background.submit(self._wait_for, next(steps))
             self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
         except StopIteration as end:
-            settled = list(zip(self._ended(), end.value, strict=True))
+            committed = list(zip(self._ended(), end.value, strict=True))
             with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
-                self._settle(settled)
+                self._answer(committed)
         except BaseException:
             steps.close()
             self._ended()

@@ -10,7 +10,7 @@ from xfer.errors import Refused
 from xfer.logs import Line, Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.receiving.committer import Arrived, Settled
+from xfer.receiving.committer import Arrived, Committed
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 
@@ -30,10 +30,10 @@ class ReceiptSender:
         self._durable = durable
         self._refused: set[bytes] = set()
 
-    def settle(self, settled: Settled) -> None:
+    def answer(self, committed: Committed) -> None:
         """Answer what was committed together."""
         stored: list[tuple[Arrived, Outcome]] = []
-        for arrived, outcome in settled:
+        for arrived, outcome in committed:
             if isinstance(outcome, Refused):
                 self._send_refusal(arrived.item.name, outcome)
             else:

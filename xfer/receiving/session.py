@@ -67,7 +67,7 @@ class Session:
         self._heartbeat_at = time.monotonic()
         self._background = BackgroundThread()
         self._uploads = Uploads(intake, Heartbeat(self._background, self._send_heartbeat))
-        self._committer = Committer(intake, self._receipts.settle, self._send_heartbeat)
+        self._committer = Committer(intake, self._receipts.answer, self._send_heartbeat)
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -84,7 +84,7 @@ class Session:
             while not isinstance(message, Done):
                 self._take(message)
                 message = self._next_message()
-            self._settle_below(EMPTY)
+            self._commit_down_to(EMPTY)
             self._keep_the_rest()  # before the sender, told that this is over, comes again
             self._channel.send(Done())
             self._channel.flush()
@@ -109,7 +109,7 @@ class Session:
             while not self._channel.wait_for_message(stop, HEARTBEAT_SECONDS):
                 pass
         except Interrupted:
-            self._settle_below(EMPTY)
+            self._commit_down_to(EMPTY)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
 
@@ -119,7 +119,7 @@ class Session:
         if has_come or self._committer.is_busy:
             self._send_heartbeat()
 
-    def _settle_below(self, weight: int) -> None:
+    def _commit_down_to(self, weight: int) -> None:
         """Wait for commits, however long the disk takes, and keep the sender patient."""
         while not self._committer.wait_below(weight, HEARTBEAT_SECONDS):
             self._send_heartbeat()
@@ -252,4 +252,4 @@ class Session:
     def _arrived(self, arrived: Arrived) -> None:
         self._committer.add(arrived)
         if self._committer.weight >= FULL:
-            self._settle_below(FULL)
+            self._commit_down_to(FULL)

@@ -33,7 +33,7 @@ def only_error(something_went: bool, errors: Collection[XferError]) -> XferError
 
 
 class Observer:
-    """Is told what happens. `waiting` and `settled` come from another thread."""
+    """Is told what happens. `waiting` and `finished` come from another thread."""
 
     def sending(self, name: str) -> None:
         """It is this one's turn."""
@@ -56,5 +56,5 @@ class Observer:
     def pausing(self, error: XferError, seconds: float) -> None:
         """There will be another attempt after so many seconds."""
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         """This is how it ended."""

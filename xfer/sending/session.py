@@ -1,7 +1,7 @@
 """A session from the sender's side, from the connection to the last receipt.
 
 Opened beside `receiver`, the two read as one conversation. This thread sends
-and never waits for a receipt; a second one takes what comes back and settles
+and never waits for a receipt; a second one takes what comes back and checks
 it against what was sent. Knows no terminal and no store.
 """
 
@@ -46,7 +46,7 @@ from xfer.wire.messages import (
 )
 
 
-class _Unsettled(Struct):
+class _Outstanding(Struct):
     """What is offered or sent, and what its receipt has to say of it."""
 
     kind: Kind
@@ -69,7 +69,7 @@ class SendSession:
         self._channel = channel
         self._options = options
         self._observer = observer
-        self._unsettled: dict[str, _Unsettled] = {}
+        self._outstanding: dict[str, _Outstanding] = {}
         self._offers = OutstandingOffers()
         self._is_done = False
         self._stall_limit = StallLimit()
@@ -83,7 +83,7 @@ class SendSession:
         """Send `batches` and wait for every receipt.
 
         What goes wrong with one entry is told to the observer; what ends the
-        session is raised, after everything unsettled was told as failed with it.
+        session is raised, after everything outstanding was told as failed with it.
         """
         self._replies.start()
         try:
@@ -104,8 +104,8 @@ class SendSession:
             del self._reader  # it knows this session: a circle is freed late, with its buffers
         if self._ended:
             self._ended.ends_session = True
-            for name in list(self._unsettled):
-                self._settle(name, error=self._ended)
+            for name in list(self._outstanding):
+                self._finish(name, error=self._ended)
             raise self._ended
 
     # This thread: what goes out
@@ -159,7 +159,7 @@ class SendSession:
         return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
 
     def _expect_answer(self, entry: Entry) -> None:
-        self._unsettled[entry.name] = _Unsettled(entry.kind)
+        self._outstanding[entry.name] = _Outstanding(entry.kind)
         self._stall_limit.expect_size(entry.size)
 
     def _send_batch(self, batch: Batch) -> None:
@@ -167,14 +167,14 @@ class SendSession:
             if self._ended:
                 return
             if isinstance(entry, Unsendable):
-                self._observer.settled(Result(entry.name, Kind.FILE, error=entry.error))
+                self._observer.finished(Result(entry.name, Kind.FILE, error=entry.error))
                 continue
             plan = self._offers.plan_for(entry.name)
             self._observer.sending(entry.name)
             try:
                 self._send(entry, plan)
             except LocalError as error:
-                self._settle(entry.name, error=error)
+                self._finish(entry.name, error=error)
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
         if plan is None:
@@ -187,7 +187,7 @@ class SendSession:
             case Kind.FILE if plan and plan.action == "skip":
                 self._observer.skipped(entry.size)
                 durable = self._channel.peer_flushes  # there is no receipt to say so
-                self._settle(entry.name, Outcome.UNCHANGED, size=entry.size, durable=durable)
+                self._finish(entry.name, Outcome.UNCHANGED, size=entry.size, durable=durable)
             case Kind.FILE if plan and plan.action == "refuse":
                 self._observer.skipped(entry.size)
             case _:
@@ -203,7 +203,7 @@ class SendSession:
             return
         with contextlib.closing(self._reader.parts(source, beginning)) as parts:
             for part in parts:
-                if self._ended or entry.name not in self._unsettled:
+                if self._ended or entry.name not in self._outstanding:
                     return  # refused meanwhile
                 self._send_part(entry, part, source)
 
@@ -211,7 +211,7 @@ class SendSession:
         end = part.offset + len(part.data)
         algorithm = self._options.algorithm
         is_last = end == part.file_size
-        if is_last and (sent := self._unsettled.get(entry.name)):
+        if is_last and (sent := self._outstanding.get(entry.name)):
             sent.size, sent.algorithm, sent.digest = end, algorithm, part.digest
         header = FileHeader(
             entry.name,
@@ -232,7 +232,7 @@ class SendSession:
         try:
             while not isinstance(message := self._channel.receive(), Done):
                 self._take(message)
-            if self._unsettled or not self._is_done:
+            if self._outstanding or not self._is_done:
                 raise CorruptData("the receiver ended without a receipt for everything")
         except XferError as error:
             self._ended = error
@@ -253,7 +253,7 @@ class SendSession:
             case Refusal():
                 self._offers.offer_all()
                 error = from_peer(message.code, message.message, retryable=message.retryable)
-                self._settle(message.file_name, error=error)
+                self._finish(message.file_name, error=error)
             case Working():
                 self._observer.waiting(message.file_name, message.done, message.size)
             case _:
@@ -263,15 +263,15 @@ class SendSession:
         """Whether something comes of it, of which there can only be so much."""
         if isinstance(message, Plan):
             return bool(message.files)
-        return isinstance(message, Receipt | Refusal) and message.file_name in self._unsettled
+        return isinstance(message, Receipt | Refusal) and message.file_name in self._outstanding
 
     def _take_receipt(self, receipt: Receipt) -> None:
-        sent = self._unsettled.get(receipt.file_name)
+        sent = self._outstanding.get(receipt.file_name)
         if sent is None or not _matches(receipt, sent):
             raise CorruptData("a receipt for something that was not sent")
-        self._settle(receipt.file_name, receipt.outcome, durable=receipt.durable)
+        self._finish(receipt.file_name, receipt.outcome, durable=receipt.durable)
 
-    def _settle(
+    def _finish(
         self,
         name: str,
         outcome: str = "",
@@ -280,10 +280,10 @@ class SendSession:
         durable: bool = True,
         error: XferError | None = None,
     ) -> None:
-        if sent := self._unsettled.pop(name, None):
+        if sent := self._outstanding.pop(name, None):
             size = sent.size if size is None else size
             told = (name, sent.kind, size, sent.algorithm, sent.digest, outcome, durable, error)
-            self._observer.settled(Result(*told))
+            self._observer.finished(Result(*told))
 
 
 def _is_loss(error: XferError) -> bool:
@@ -291,7 +291,7 @@ def _is_loss(error: XferError) -> bool:
     return isinstance(error, ConnectionLost) and not error.is_from_peer
 
 
-def _matches(receipt: Receipt, sent: _Unsettled) -> bool:
+def _matches(receipt: Receipt, sent: _Outstanding) -> bool:
     if sent.kind in (Kind.DIRECTORY, Kind.SYMLINK):
         return True
     acknowledged = (receipt.file_size, getattr(receipt, sent.algorithm or digests.DEFAULT))

@@ -131,7 +131,7 @@ class Ledger:
             if kept and (own := self._tallies.get(room.account.directory)):
                 own.stored += kept
 
-    def settle(self, room: "Room | None", path: bytes, size: int) -> None:
+    def note_stored(self, room: "Room | None", path: bytes, size: int) -> None:
         """What arrived is stored at `path`, where there are `size` bytes more than before."""
         with self._changed:
             if room:
@@ -263,8 +263,8 @@ class Account(Struct, frozen=True):
         self.ledger.enter(room)
         return room
 
-    def settle(self, room: "Room | None", path: bytes, size: int) -> None:
-        self.ledger.settle(room, path, size)
+    def note_stored(self, room: "Room | None", path: bytes, size: int) -> None:
+        self.ledger.note_stored(room, path, size)
 
 
 class Room(Struct, eq=False):

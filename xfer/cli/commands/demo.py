@@ -80,7 +80,7 @@ class _Receipts(Observer):
         self.files = 0
         self.failures: list[XferError] = []
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         name = names.printable(result.name)
         if result.error:
             self.failures.append(result.error)

@@ -82,7 +82,7 @@ class Report(Observer):
         elif not self._quiet:
             self._say(f"{error.message}: trying again in {seconds:.1f} s")
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         with self._speaking:
             if result.error:
                 self._failed += 1

@@ -106,9 +106,9 @@ class Lookahead:
         self.weight -= total
         return taken
 
-    def settled(self, name: str) -> None:
+    def finished(self, name: str) -> None:
         """It is over and done with; the directory that it is in may have waited for that."""
-        if ready := self._directories.settled(name):
+        if ready := self._directories.finished(name):
             self.add(ready)
 
     def _next(self, *, files_only: bool) -> Item | None:
@@ -125,16 +125,16 @@ class Lookahead:
 
 
 class _Contents(Struct):
-    """How much in a directory is not settled, and itself once the walk has left it."""
+    """How much in a directory is not finished, and itself once the walk has left it."""
 
-    unsettled: int = 0
+    unfinished: int = 0
     directory: Entry | None = None
 
 
 class Directories:
     """When a directory may go: its mode and time are the last word on all that is in it.
 
-    Its turn comes when the walk has left it and everything in it is settled.
+    Its turn comes when the walk has left it and everything in it is finished.
     Where something is not, because it has to be tried again, the directory
     waits for that, and so do those that it is in.
     """
@@ -146,7 +146,7 @@ class Directories:
         """There is something of this name."""
         parent = _parent(name)
         if parent:
-            self._contents.setdefault(parent, _Contents()).unsettled += 1
+            self._contents.setdefault(parent, _Contents()).unfinished += 1
 
     def left(self, directory: Entry) -> Entry | None:
         """The walk has found all that is in `directory`; itself if its turn has come."""
@@ -154,17 +154,17 @@ class Directories:
         contents.directory = directory
         return self._whose_turn_it_is(directory.name, contents)
 
-    def settled(self, name: str) -> Entry | None:
+    def finished(self, name: str) -> Entry | None:
         """Nothing more will come of this name; the directory whose turn has come by that."""
         parent = _parent(name)
         contents = self._contents.get(parent)
         if contents is None:
             return None
-        contents.unsettled -= 1
+        contents.unfinished -= 1
         return self._whose_turn_it_is(parent, contents)
 
     def _whose_turn_it_is(self, name: str, contents: _Contents) -> Entry | None:
-        if contents.directory and not contents.unsettled:
+        if contents.directory and not contents.unfinished:
             del self._contents[name]
             return contents.directory
         return None

@@ -43,7 +43,7 @@ class WorkQueue:
         self._was_lost = False
         self._put_off: dict[str, Result] = {}
         self._is_over = False
-        self._unsettled = 0
+        self._outstanding = 0
         self._taking = 0
         self._expected = 1
         self._present = 0
@@ -89,12 +89,12 @@ class WorkQueue:
             self.changed.notify_all()
 
     def is_done(self) -> bool:
-        """Whether everything was sent and settled; tells what was put off, if it was not."""
+        """Whether everything was sent and finished; tells what was put off, if it was not."""
         with self.changed:
             for result in self._put_off.values():
-                self.observer.settled(result)
+                self.observer.finished(result)
             left = len(self.lookahead) or not self.lookahead.is_all
-            return not (left or self._was_lost or self._unsettled)
+            return not (left or self._was_lost or self._outstanding)
 
     # What consumers do, with the lock held
 
@@ -115,10 +115,10 @@ class WorkQueue:
             )
         for item in taken:
             self._put_off.pop(item.name, None)
-        self._unsettled += len(taken)
+        self._outstanding += len(taken)
         if taken:
             return taken
-        if self.lookahead.is_all and not self._unsettled and not len(self.lookahead):
+        if self.lookahead.is_all and not self._outstanding and not len(self.lookahead):
             self.end()
         return None if self._is_superfluous(consumer) else []
 
@@ -128,7 +128,7 @@ class WorkQueue:
         return (
             self.lookahead.has_more(files_only=files_only)
             or (consumer.is_first and self.lookahead.stream is not None)
-            or not self._unsettled
+            or not self._outstanding
             or self._is_superfluous(consumer)
         )
 
@@ -142,16 +142,16 @@ class WorkQueue:
         """How many a connection may hold open: the more connections, the fewer each."""
         return max(2, OPEN_DIRECTORIES // self.connections)
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         error = result.error
         if error and error.ends_session and self.ended_by:
             result = replace(result, error=self.ended_by)
-        self.observer.settled(result)
-        self._unsettled -= 1
+        self.observer.finished(result)
+        self._outstanding -= 1
         if error and error.retryable:
             self._was_lost |= error.ends_session
         else:
-            self.lookahead.settled(result.name)
+            self.lookahead.finished(result.name)
         self.changed.notify_all()
 
     def put_off(self, result: Result) -> bool:
@@ -162,10 +162,10 @@ class WorkQueue:
         self._put_off[result.name] = result
         return True
 
-    def leave(self, consumer: "Consumer", unsettled: Iterable[Item | None]) -> None:
+    def leave(self, consumer: "Consumer", outstanding: Iterable[Item | None]) -> None:
         """`consumer` takes nothing more; what it had not begun is for the others."""
-        for item in unsettled:
-            self._unsettled -= 1
+        for item in outstanding:
+            self._outstanding -= 1
             if item:
                 self.lookahead.add(item)
             else:
@@ -189,7 +189,7 @@ class Consumer(Observer):
         self.allowance: float = _MOST
         self._queue = queue
         self._is_taking = True
-        self._unsettled: dict[str, Item | None] = {}
+        self._outstanding: dict[str, Item | None] = {}
         """By name what was taken; None for what was begun, and cannot be given back."""
 
     # What there is to send
@@ -205,7 +205,7 @@ class Consumer(Observer):
         with self._queue.changed:
             taken = self._queue.take(self)
             for item in taken or ():
-                self._unsettled[item.name] = item
+                self._outstanding[item.name] = item
             if taken is None:
                 self._stop_taking()
             return taken
@@ -236,16 +236,16 @@ class Consumer(Observer):
         """The connection has gone: what it took and did not begin is for the others."""
         with self._queue.changed:
             self._stop_taking()
-            unsettled, self._unsettled = self._unsettled, {}
-            self._queue.leave(self, unsettled.values())
+            outstanding, self._outstanding = self._outstanding, {}
+            self._queue.leave(self, outstanding.values())
 
     # What the session tells
 
     def sending(self, name: str) -> None:
         with self._queue.changed:
             self.is_accepted = True
-            if name in self._unsettled:
-                self._unsettled[name] = None
+            if name in self._outstanding:
+                self._outstanding[name] = None
             self._queue.observer.sending(name)
 
     def sent(self, size: int) -> None:
@@ -269,11 +269,11 @@ class Consumer(Observer):
         with self._queue.changed:
             self._queue.observer.checking(progress)
 
-    def settled(self, result: Result) -> None:
+    def finished(self, result: Result) -> None:
         with self._queue.changed:
-            if self._unsettled.get(result.name) and self._queue.put_off(result):
+            if self._outstanding.get(result.name) and self._queue.put_off(result):
                 return
             if result.outcome == Outcome.UNCHANGED and not result.digest:
                 self.allowance *= 2  # it cost no more than the question
-            self._unsettled.pop(result.name, None)
-            self._queue.settled(result)
+            self._outstanding.pop(result.name, None)
+            self._queue.finished(result)

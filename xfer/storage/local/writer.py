@@ -167,7 +167,7 @@ class LocalIntake:
                     stored[number] = _size_of(item) - commit.freed.get(item.name, 0)
         finally:
             for item, room, size in zip(placed, rooms, stored, strict=True):
-                self._account.settle(room, to_bytes(item.name), size)
+                self._account.note_stored(room, to_bytes(item.name), size)
         return outcomes
 
     def close(self) -> None:
