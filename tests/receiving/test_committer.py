@@ -29,8 +29,8 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
     monkeypatch.setattr(keepalive, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(seconds[0]))
     with LocalStore(str(tmp_path)) as store:
-        intake = store.open_intake("default")
-        committer = Committer(intake, committed.append, sign)
+        writer = store.open_writer("default")
+        committer = Committer(writer, committed.append, sign)
         for number in range(8):
             seconds[0] = 0.3 if number % 4 == 3 else 0.0
             signs.clear()
@@ -41,7 +41,7 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
                 assert len(signs) >= 3, "a session that says nothing while it waits"
         committer.close()
         ended = time.monotonic()
-        intake.close()
+        writer.close()
     assert [outcome for batch in committed for _, outcome in batch] == 8 * [Outcome.STORED]
     assert all(moment < ended for moment in signs)
     del committer

@@ -25,7 +25,7 @@ import pytest
 from tests.support.stores import commit, new_file, put, words
 from xfer import names
 from xfer.errors import Code, LocalError, Refused
-from xfer.storage.contract import IfExists, Intake, Metadata, NewDirectory, NewSymlink
+from xfer.storage.contract import IfExists, Metadata, NewDirectory, NewSymlink, StoreWriter
 from xfer.storage.local.layout import Leftovers
 from xfer.storage.local.store import LocalStore
 
@@ -48,8 +48,8 @@ def store(root: Path) -> Iterator[LocalStore]:
 
 
 @pytest.fixture
-def intake(store: LocalStore) -> Iterator[Intake]:
-    opened = store.open_intake("default")
+def writer(store: LocalStore) -> Iterator[StoreWriter]:
+    opened = store.open_writer("default")
     yield opened
     opened.close()
 
@@ -57,11 +57,11 @@ def intake(store: LocalStore) -> Iterator[Intake]:
 def put_into(root: Path, if_exists: IfExists, name: str, content: bytes) -> str:
     """Commit one file to a store that is opened for it."""
     with LocalStore(str(root), if_exists) as store:
-        intake = store.open_intake("default")
+        writer = store.open_writer("default")
         try:
-            return put(intake, name, content)
+            return put(writer, name, content)
         finally:
-            intake.close()
+            writer.close()
 
 
 def versions(root: Path, name: str) -> list[Path]:
@@ -97,46 +97,48 @@ def read_at(root: Path, name: str) -> bytes:
     ("sent", "kept"), [(0o600, 0o600), (0o444, 0o444), (0, 0), (0o7777, 0o777), (0o4755, 0o755)]
 )
 def test_permission_bits_and_time_are_kept_but_no_set_id_or_sticky(
-    root: Path, intake: Intake, sent: int, kept: int
+    root: Path, writer: StoreWriter, sent: int, kept: int
 ) -> None:
-    put(intake, "f", b"data", Metadata(sent, MTIME))
-    commit(intake, [NewDirectory("d", Metadata(sent, MTIME))])
+    put(writer, "f", b"data", Metadata(sent, MTIME))
+    commit(writer, [NewDirectory("d", Metadata(sent, MTIME))])
     for name in ("f", "d"):
         assert mode(root / name) == kept
         assert (root / name).stat().st_mtime_ns == MTIME
 
 
 @pytest.mark.parametrize("mtime_ns", [0, -1, 2**31 * 10**9, 2**63, -(2**70), 2**100])
-def test_no_time_is_a_reason_to_lose_the_bytes(root: Path, intake: Intake, mtime_ns: int) -> None:
-    assert put(intake, "f", b"data", Metadata(None, mtime_ns)) == "stored"
+def test_no_time_is_a_reason_to_lose_the_bytes(
+    root: Path, writer: StoreWriter, mtime_ns: int
+) -> None:
+    assert put(writer, "f", b"data", Metadata(None, mtime_ns)) == "stored"
     assert (root / "f").read_bytes() == b"data"
 
 
 def test_a_directory_keeps_its_time_though_its_files_came_in_the_same_batch(
-    root: Path, intake: Intake
+    root: Path, writer: StoreWriter
 ) -> None:
-    file = new_file(intake, "d/f", b"data")
-    commit(intake, [file, NewDirectory("d", Metadata(0o700, MTIME))])
+    file = new_file(writer, "d/f", b"data")
+    commit(writer, [file, NewDirectory("d", Metadata(0o700, MTIME))])
     assert (root / "d").stat().st_mtime_ns == MTIME
     assert mode(root / "d") == 0o700
 
 
 def test_the_same_content_is_left_where_it_is_and_takes_the_new_time(
-    root: Path, intake: Intake
+    root: Path, writer: StoreWriter
 ) -> None:
-    put(intake, "f", b"data", Metadata(0o600, MTIME))
+    put(writer, "f", b"data", Metadata(0o600, MTIME))
     inode = (root / "f").stat().st_ino
-    assert put(intake, "f", b"data", Metadata(0o640, MTIME + 1)) == "unchanged"
+    assert put(writer, "f", b"data", Metadata(0o640, MTIME + 1)) == "unchanged"
     status = (root / "f").stat()
     assert (status.st_ino, status.st_mtime_ns, mode(root / "f")) == (inode, MTIME + 1, 0o640)
     assert versions(root, "f") == []
 
 
 def test_the_same_content_without_mode_and_time_leaves_those_it_had(
-    root: Path, intake: Intake
+    root: Path, writer: StoreWriter
 ) -> None:
-    put(intake, "f", b"data", Metadata(0o600, MTIME))
-    assert put(intake, "f", b"data") == "unchanged"
+    put(writer, "f", b"data", Metadata(0o600, MTIME))
+    assert put(writer, "f", b"data") == "unchanged"
     assert ((root / "f").stat().st_mtime_ns, mode(root / "f")) == (MTIME, 0o600)
 
 
@@ -145,33 +147,35 @@ def test_the_same_content_without_mode_and_time_leaves_those_it_had(
 
 @pytest.mark.parametrize("name", ["f", "docs/a.txt"])
 def test_older_content_is_kept_with_its_time_under_the_utc_time(
-    root: Path, intake: Intake, name: str, monkeypatch: pytest.MonkeyPatch
+    root: Path, writer: StoreWriter, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
-    put(intake, name, b"old", Metadata(0o640, MTIME))
-    assert put(intake, name, b"new") == "versioned"
+    put(writer, name, b"old", Metadata(0o640, MTIME))
+    assert put(writer, name, b"new") == "versioned"
     (kept,) = versions(root, name)
     when = datetime.strptime(kept.name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - when).total_seconds()) < 60
     assert (kept.read_bytes(), kept.stat().st_mtime_ns, mode(kept)) == (b"old", MTIME, 0o640)
 
 
-def test_content_that_another_program_put_there_is_kept_too(root: Path, intake: Intake) -> None:
+def test_content_that_another_program_put_there_is_kept_too(
+    root: Path, writer: StoreWriter
+) -> None:
     (root / "f").write_bytes(b"by hand")
-    assert put(intake, "f", b"sent") == "versioned"
+    assert put(writer, "f", b"sent") == "versioned"
     assert [path.read_bytes() for path in versions(root, "f")] == [b"by hand"]
 
 
 def test_a_link_in_place_of_the_name_is_kept_as_a_link_and_its_target_untouched(
-    tmp_path: Path, root: Path, intake: Intake
+    tmp_path: Path, root: Path, writer: StoreWriter
 ) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"mine")
     (root / "f").symlink_to(outside)
-    assert put(intake, "f", b"mine") == "versioned"
+    assert put(writer, "f", b"mine") == "versioned"
     assert not (root / "f").is_symlink()
     assert [os.readlink(path) for path in versions(root, "f")] == [str(outside)]
-    assert words(commit(intake, [NewSymlink("f", str(outside))])) == ["versioned"]
+    assert words(commit(writer, [NewSymlink("f", str(outside))])) == ["versioned"]
     assert os.readlink(root / "f") == str(outside)
     assert outside.read_bytes() == b"mine"
 
@@ -192,11 +196,11 @@ def test_replace_keeps_no_version(root: Path) -> None:
 
 def test_under_refuse_one_of_many_senders_at_once_wins(root: Path) -> None:
     with LocalStore(str(root), IfExists.REFUSE) as store:
-        intakes = [store.open_intake("default") for _ in range(8)]
+        writers = [store.open_writer("default") for _ in range(8)]
         with ThreadPoolExecutor(8) as threads:
-            told = list(threads.map(lambda n: put(intakes[n], "f", b"%d" % n), range(8)))
-        for intake in intakes:
-            intake.close()
+            told = list(threads.map(lambda n: put(writers[n], "f", b"%d" % n), range(8)))
+        for writer in writers:
+            writer.close()
     assert sorted(told) == [Code.EXISTS] * 7 + ["stored"]
     assert (root / "f").read_bytes() == b"%d" % told.index("stored")
 
@@ -206,7 +210,7 @@ def test_under_refuse_one_of_many_senders_at_once_wins(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["link/f", "d/link/f", "link/d/f", "absolute/f"])
 def test_a_link_in_place_of_a_parent_is_never_followed(
-    tmp_path: Path, root: Path, intake: Intake, name: str
+    tmp_path: Path, root: Path, writer: StoreWriter, name: str
 ) -> None:
     outside = tmp_path / "outside"
     (outside / "d").mkdir(parents=True)
@@ -214,33 +218,33 @@ def test_a_link_in_place_of_a_parent_is_never_followed(
     (root / "link").symlink_to("../outside")
     (root / "d/link").symlink_to("../../outside")
     (root / "absolute").symlink_to(outside)
-    assert put(intake, name, b"data") == Code.EXISTS
-    assert words(commit(intake, [NewSymlink(name, "x")])) == [Code.EXISTS]
-    assert words(commit(intake, [NewDirectory(name, Metadata())])) == [Code.EXISTS]
+    assert put(writer, name, b"data") == Code.EXISTS
+    assert words(commit(writer, [NewSymlink(name, "x")])) == [Code.EXISTS]
+    assert words(commit(writer, [NewDirectory(name, Metadata())])) == [Code.EXISTS]
     assert list(outside.rglob("*")) == [outside / "d"]
     assert partials(root) == []
 
 
 def test_a_directory_does_not_land_on_what_a_link_points_to(
-    tmp_path: Path, root: Path, intake: Intake
+    tmp_path: Path, root: Path, writer: StoreWriter
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o750)
     (root / "d").symlink_to(outside)
-    assert words(commit(intake, [NewDirectory("d", Metadata(0o777, MTIME))])) == [Code.EXISTS]
+    assert words(commit(writer, [NewDirectory("d", Metadata(0o777, MTIME))])) == [Code.EXISTS]
     assert mode(outside) == 0o750
 
 
-def test_a_directory_is_refused_where_a_file_is(root: Path, intake: Intake) -> None:
-    put(intake, "f", b"data")
-    assert words(commit(intake, [NewDirectory("f", Metadata())])) == [Code.EXISTS]
+def test_a_directory_is_refused_where_a_file_is(root: Path, writer: StoreWriter) -> None:
+    put(writer, "f", b"data")
+    assert words(commit(writer, [NewDirectory("f", Metadata())])) == [Code.EXISTS]
     assert (root / "f").read_bytes() == b"data"
 
 
 @pytest.mark.timeout(10)
-def test_a_fifo_in_place_of_the_name_keeps_nobody_waiting(root: Path, intake: Intake) -> None:
+def test_a_fifo_in_place_of_the_name_keeps_nobody_waiting(root: Path, writer: StoreWriter) -> None:
     os.mkfifo(root / "f")
-    assert put(intake, "f", b"data") == "versioned"
+    assert put(writer, "f", b"data") == "versioned"
     assert (root / "f").read_bytes() == b"data"
 
 
@@ -333,9 +337,11 @@ def test_a_leftover_that_cannot_be_removed_is_a_local_error_and_frees_the_lock(r
         "20240101T000000.000000Z",
     ],
 )
-def test_any_safe_name_holds_content_and_versions(root: Path, intake: Intake, name: str) -> None:
+def test_any_safe_name_holds_content_and_versions(
+    root: Path, writer: StoreWriter, name: str
+) -> None:
     assert names.check(name) == name
-    assert [put(intake, name, content) for content in (b"1", b"2")] == ["stored", "versioned"]
+    assert [put(writer, name, content) for content in (b"1", b"2")] == ["stored", "versioned"]
     assert read_at(root, name) == b"2"
     first = os.listdir(os.fsencode(root / ".xfer/versions"))
     assert first == [names.to_bytes(name).split(b"/")[0]]
@@ -382,31 +388,31 @@ def test_commits_and_failures_leak_no_descriptor(root: Path, store: LocalStore) 
     (root / "link").symlink_to("taken")
     before = open_descriptors()
     for turn in range(20):
-        intake = store.open_intake("default")
+        writer = store.open_writer("default")
         content = b"%d" % turn
-        put(intake, "a/b/f", content)
-        files = [new_file(intake, n, content) for n in ("a/b/f", "taken", "link/f", "a/b/f/g")]
+        put(writer, "a/b/f", content)
+        files = [new_file(writer, n, content) for n in ("a/b/f", "taken", "link/f", "a/b/f/g")]
         links = [NewSymlink("a/l", f"{turn}"), NewSymlink("link/l", "x")]
-        told = words(commit(intake, [*files, *links, NewDirectory("a", KEPT)]))
+        told = words(commit(writer, [*files, *links, NewDirectory("a", KEPT)]))
         assert (told[0], told.count(Code.EXISTS)) == ("unchanged", 4)
-        new_file(intake, "g", content).partial.discard()
-        intake.close()
+        new_file(writer, "g", content).partial.discard()
+        writer.close()
     assert open_descriptors() == before
     assert partials(root) == []
 
 
 def test_too_many_open_files_is_busy_and_leaves_nothing(
-    root: Path, store: LocalStore, intake: Intake
+    root: Path, store: LocalStore, writer: StoreWriter
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    file = new_file(intake, "a/b/c", b"data")
+    file = new_file(writer, "a/b/c", b"data")
     lowest_free = os.dup(0)
     os.close(lowest_free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
-        (result,) = commit(intake, [file])
-        last = intake.create_partial()  # has the descriptor of the one that was refused
-        for one_more in (intake.create_partial, functools.partial(store.open_intake, "default")):
+        (result,) = commit(writer, [file])
+        last = writer.create_partial()  # has the descriptor of the one that was refused
+        for one_more in (writer.create_partial, functools.partial(store.open_writer, "default")):
             with pytest.raises(Refused) as caught:
                 one_more()
             assert caught.value.code == Code.BUSY
@@ -421,8 +427,8 @@ def test_too_many_open_files_is_busy_and_leaves_nothing(
 # --- full disks, other disks
 
 
-def test_too_large_for_the_file_system_leaves_nothing(root: Path, intake: Intake) -> None:
-    partial = intake.create_partial()
+def test_too_large_for_the_file_system_leaves_nothing(root: Path, writer: StoreWriter) -> None:
+    partial = writer.create_partial()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
@@ -459,17 +465,17 @@ def mount(root: Path) -> Iterator[Callable[[str, str], Path]]:
 def test_a_full_disk_is_no_space_and_leaves_nothing(mount: Callable[[str, str], Path]) -> None:
     disk = mount("disk", "size=1m")
     with LocalStore(str(disk)) as store:
-        intake = store.open_intake("default")
-        put(intake, "f", b"old")
+        writer = store.open_writer("default")
+        put(writer, "f", b"old")
         free = os.statvfs(disk).f_bfree
-        partial = intake.create_partial()
+        partial = writer.create_partial()
         with pytest.raises(Refused) as caught:
             partial.write(b"x" * 2_000_000)
         partial.discard()
         assert (caught.value.code, caught.value.retryable) == (Code.NO_SPACE, False)
         assert os.statvfs(disk).f_bfree == free
-        assert put(intake, "f", b"new") == "versioned"
-        intake.close()
+        assert put(writer, "f", b"new") == "versioned"
+        writer.close()
 
 
 def test_a_disk_without_inodes_is_no_space_and_keeps_the_old(
@@ -477,22 +483,22 @@ def test_a_disk_without_inodes_is_no_space_and_keeps_the_old(
 ) -> None:
     disk = mount("disk", "nr_inodes=16")
     with LocalStore(str(disk)) as store:
-        intake = store.open_intake("default")
+        writer = store.open_writer("default")
         filler = [disk / "filler1", disk / "filler2"]
         for path in filler:
             path.touch()
-        stored = list(itertools.takewhile(lambda n: _fits(intake, f"{n}"), range(99)))
+        stored = list(itertools.takewhile(lambda n: _fits(writer, f"{n}"), range(99)))
         assert stored
         filler[0].unlink()
-        assert put(intake, "0", b"new") == Code.NO_SPACE  # no room for DIR/.xfer/versions/0
+        assert put(writer, "0", b"new") == Code.NO_SPACE  # no room for DIR/.xfer/versions/0
         assert {(disk / f"{n}").read_bytes() for n in stored} == {b"old"}
         assert partials(disk) == []
-        intake.close()
+        writer.close()
 
 
-def _fits(intake: Intake, name: str) -> bool:
+def _fits(writer: StoreWriter, name: str) -> bool:
     try:
-        told = put(intake, name, b"old")
+        told = put(writer, name, b"old")
     except Refused as error:
         told = error.code
     assert told in ("stored", Code.NO_SPACE)
@@ -500,10 +506,10 @@ def _fits(intake: Intake, name: str) -> bool:
 
 
 def test_another_file_system_below_the_directory_is_refused(
-    mount: Callable[[str, str], Path], root: Path, intake: Intake
+    mount: Callable[[str, str], Path], root: Path, writer: StoreWriter
 ) -> None:
     other = mount("other", "size=1m")
-    assert put(intake, "other/f", b"data") == Code.STORAGE
+    assert put(writer, "other/f", b"data") == Code.STORAGE
     assert (os.listdir(other), partials(root)) == ([], [])
 
 
@@ -519,7 +525,7 @@ from xfer.storage.local.store import LocalStore
 def item(name, content):
     if not isinstance(content, str):
         return NewSymlink(name, content[0]) if content else NewDirectory(name, Metadata())
-    partial = intake.create_partial()
+    partial = writer.create_partial()
     try:
         partial.write(content.encode())
         partial.finish(Metadata(None, 10**18))
@@ -530,11 +536,11 @@ def item(name, content):
 
 try:
     with LocalStore(sys.argv[1]) as store:
-        intake = store.open_intake("default")
-        results = commit(intake, [item(*one) for one in json.loads(sys.argv[2])])
+        writer = store.open_writer("default")
+        results = commit(writer, [item(*one) for one in json.loads(sys.argv[2])])
         told = [getattr(result, "code", result) for result in results]
         os.write(1, json.dumps(told).encode())
-        intake.close()
+        writer.close()
 except XferError as error:
     os.write(1, json.dumps([error.code]).encode())
 """
@@ -878,11 +884,11 @@ def _require_old_or_new(directory: Path) -> None:
 def _require_that_a_second_run_finishes(directory: Path) -> None:
     with LocalStore(str(directory)) as store:
         assert partials(directory) == []
-        intake = store.open_intake("default")
+        writer = store.open_writer("default")
         for name in ("old", "d/new"):
-            assert put(intake, name, b"new content") in ("stored", "versioned", "unchanged")
-        commit(intake, [NewSymlink("link", "old")])
-        intake.close()
+            assert put(writer, name, b"new content") in ("stored", "versioned", "unchanged")
+        commit(writer, [NewSymlink("link", "old")])
+        writer.close()
     assert (directory / "old").read_text() == (directory / "d/new").read_text() == "new content"
     assert os.readlink(directory / "link") == "old"
     assert {path.read_text() for path in versions(directory, "old")} == {"old content"}

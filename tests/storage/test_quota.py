@@ -21,12 +21,12 @@ from xfer.outcomes import Outcome
 from xfer.storage.contract import (
     Access,
     IfExists,
-    Intake,
     Limits,
     Metadata,
     NewFile,
     NewSymlink,
     Partial,
+    StoreWriter,
 )
 from xfer.storage.local.store import LocalStore
 
@@ -36,23 +36,23 @@ SIZE = 1000
 @contextlib.contextmanager
 def limited(
     directory: Path, limits: Limits, *, if_exists: IfExists = IfExists.VERSION, access: str = ""
-) -> Iterator[Intake]:
+) -> Iterator[StoreWriter]:
     with (
         LocalStore(str(directory), if_exists, limits=limits) as store,
-        contextlib.closing(store.open_intake("default", Access(access))) as intake,
+        contextlib.closing(store.open_writer("default", Access(access))) as writer,
     ):
-        yield intake
+        yield writer
 
 
-def take(intake: Intake, name: str, size: int = SIZE, fill: bytes = b"x") -> Outcome | Refused:
+def take(writer: StoreWriter, name: str, size: int = SIZE, fill: bytes = b"x") -> Outcome | Refused:
     """Have a whole file of so many bytes stored, as a session does it."""
     try:
-        partial = intake.create_partial(name, size)
+        partial = writer.create_partial(name, size)
     except Refused as refused:
         return refused
     partial.write(fill * size)
     partial.finish(Metadata())
-    return commit(intake, [NewFile(name, partial)])[0]
+    return commit(writer, [NewFile(name, partial)])[0]
 
 
 def code(outcome: Outcome | Refused) -> str:
@@ -63,12 +63,12 @@ def code(outcome: Outcome | Refused) -> str:
 
 
 def test_a_quota_is_exact_to_the_byte(tmp_path: Path) -> None:
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
-        assert code(take(intake, "a")) == "stored"
-        assert code(take(intake, "b", SIZE + 1)) == Code.QUOTA
-        assert code(take(intake, "b")) == "stored"
-        assert code(take(intake, "c", 1)) == Code.QUOTA
-        assert code(take(intake, "empty", 0)) == "stored"
+    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
+        assert code(take(writer, "a")) == "stored"
+        assert code(take(writer, "b", SIZE + 1)) == Code.QUOTA
+        assert code(take(writer, "b")) == "stored"
+        assert code(take(writer, "c", 1)) == Code.QUOTA
+        assert code(take(writer, "empty", 0)) == "stored"
     assert sorted(os.listdir(tmp_path)) == [".xfer", "a", "b", "empty"]
     assert os.listdir(tmp_path / ".xfer" / "partials") == []
 
@@ -78,67 +78,67 @@ def test_what_was_there_before_counts(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er" / "file").write_bytes(bytes(SIZE))
     (tmp_path / "same").hardlink_to(tmp_path / "deep" / "er" / "file")
     (tmp_path / "link").symlink_to("/etc")
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
-        assert code(take(intake, "a")) == "stored"
-        assert code(take(intake, "b", 1)) == Code.QUOTA
+    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
+        assert code(take(writer, "a")) == "stored"
+        assert code(take(writer, "b", 1)) == Code.QUOTA
 
 
 def test_older_versions_count(tmp_path: Path) -> None:
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
-        take(intake, "a")
-        assert code(take(intake, "a", SIZE, b"y")) == "versioned"
-        assert code(take(intake, "b", 1)) == Code.QUOTA
+    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
+        take(writer, "a")
+        assert code(take(writer, "a", SIZE, b"y")) == "versioned"
+        assert code(take(writer, "b", 1)) == Code.QUOTA
     assert code_of_next(tmp_path, 2 * SIZE, 1) == Code.QUOTA
     assert code_of_next(tmp_path, 2 * SIZE + 1, 1) == "stored"
 
 
 def code_of_next(directory: Path, quota: int, size: int) -> str:
-    with limited(directory, Limits(quota=quota)) as intake:
-        return code(take(intake, "next", size))
+    with limited(directory, Limits(quota=quota)) as writer:
+        return code(take(writer, "next", size))
 
 
 def test_what_is_replaced_for_good_counts_no_more(tmp_path: Path) -> None:
     limits = Limits(quota=3 * SIZE)
-    with limited(tmp_path, limits, if_exists=IfExists.REPLACE) as intake:
-        take(intake, "a", 2 * SIZE)
-        assert code(take(intake, "a", SIZE)) == "stored"
-        assert code(take(intake, "b", 2 * SIZE)) == "stored"
-        assert code(take(intake, "c", 1)) == Code.QUOTA
+    with limited(tmp_path, limits, if_exists=IfExists.REPLACE) as writer:
+        take(writer, "a", 2 * SIZE)
+        assert code(take(writer, "a", SIZE)) == "stored"
+        assert code(take(writer, "b", 2 * SIZE)) == "stored"
+        assert code(take(writer, "c", 1)) == Code.QUOTA
 
 
 def test_the_same_content_again_costs_nothing(tmp_path: Path) -> None:
-    with limited(tmp_path, Limits(quota=3 * SIZE)) as intake:
-        assert [code(take(intake, "a")) for _ in range(5)] == ["stored", *4 * ["unchanged"]]
-        assert code(take(intake, "b", 2 * SIZE)) == "stored"
+    with limited(tmp_path, Limits(quota=3 * SIZE)) as writer:
+        assert [code(take(writer, "a")) for _ in range(5)] == ["stored", *4 * ["unchanged"]]
+        assert code(take(writer, "b", 2 * SIZE)) == "stored"
 
 
 def test_what_was_interrupted_counts_and_can_be_finished(tmp_path: Path) -> None:
     for _ in range(2):
-        with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
-            half = intake.find_partial("a") or intake.create_partial("a", 2 * SIZE)
+        with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
+            half = writer.find_partial("a") or writer.create_partial("a", 2 * SIZE)
             half.write(bytes(SIZE // 2))
             half.keep()
-            assert code(take(intake, "b", 3 * SIZE // 2 + 1)) == Code.QUOTA
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
-        intake.require("what is there has been counted then", 1)
-        whole = intake.find_partial("a")
+            assert code(take(writer, "b", 3 * SIZE // 2 + 1)) == Code.QUOTA
+    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
+        writer.require("what is there has been counted then", 1)
+        whole = writer.find_partial("a")
         assert whole
         whole.reserve(2 * SIZE)
         with pytest.raises(Refused, match="quota"):
-            intake.create_partial("b", 1)
+            writer.create_partial("b", 1)
         whole.write(bytes(SIZE))
         whole.finish(Metadata())
-        assert commit(intake, [NewFile("a", whole)]) == [Outcome.STORED]
-        assert code(take(intake, "b", 1)) == Code.QUOTA
+        assert commit(writer, [NewFile("a", whole)]) == [Outcome.STORED]
+        assert code(take(writer, "b", 1)) == Code.QUOTA
 
 
 def test_what_was_discarded_gives_its_room_back(tmp_path: Path) -> None:
-    with limited(tmp_path, Limits(quota=SIZE)) as intake:
+    with limited(tmp_path, Limits(quota=SIZE)) as writer:
         for _ in range(3):
-            partial = intake.create_partial("a", SIZE)
+            partial = writer.create_partial("a", SIZE)
             partial.write(bytes(SIZE))
             partial.discard()
-        assert code(take(intake, "b")) == "stored"
+        assert code(take(writer, "b")) == "stored"
 
 
 def test_room_is_promised_once_however_many_ask(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_room_is_promised_once_however_many_ask(tmp_path: Path) -> None:
     with LocalStore(str(tmp_path), limits=Limits(quota=fit * SIZE + SIZE // 2)) as store:
 
         def session(number: int) -> str:
-            with contextlib.closing(store.open_intake("default")) as intake:
+            with contextlib.closing(store.open_writer("default")) as writer:
                 barrier.wait()
-                return code(take(intake, f"{number}"))
+                return code(take(writer, f"{number}"))
 
         with ThreadPoolExecutor(20) as pool:
             outcomes = list(pool.map(session, range(20)))
@@ -168,43 +168,43 @@ def test_the_books_are_right_to_the_byte_after_anything(
 
         def session(number: int) -> None:
             chance = random.Random(number)
-            with contextlib.closing(store.open_intake(f"{number % 3}")) as intake:
-                intake.require("what is there has been counted then", 1)
+            with contextlib.closing(store.open_writer(f"{number % 3}")) as writer:
+                writer.require("what is there has been counted then", 1)
                 for _ in range(60):
                     with contextlib.suppress(Refused):  # busy: another one has the partial
-                        do_something(intake, chance)
+                        do_something(writer, chance)
 
         # What is replaced right after it was stored may have its partial's name still, and
         # counts until the next look then.
         with ThreadPoolExecutor(1 if if_exists is IfExists.REPLACE else 6) as pool:
             list(pool.map(session, range(6)))
         left = quota - bytes_below(tmp_path)
-        with contextlib.closing(store.open_intake("default")) as intake:
-            assert code(take(intake, "too much", left + 1)) == Code.QUOTA
-            assert code(take(intake, "just right", left)) == "stored"
+        with contextlib.closing(store.open_writer("default")) as writer:
+            assert code(take(writer, "too much", left + 1)) == Code.QUOTA
+            assert code(take(writer, "just right", left)) == "stored"
 
 
-def do_something(intake: Intake, chance: random.Random) -> None:
+def do_something(writer: StoreWriter, chance: random.Random) -> None:
     name, size = f"{chance.randrange(5)}/{chance.randrange(3)}", chance.randrange(1, 5000)
     fill = bytes([chance.randrange(3)])
     match chance.randrange(5):
         case 0 | 1:
-            take(intake, name, size, fill)
+            take(writer, name, size, fill)
         case 2:
-            commit(intake, [NewSymlink(name, f"{size}")])
+            commit(writer, [NewSymlink(name, f"{size}")])
         case 3:
-            partial = intake.create_partial(name, size)
+            partial = writer.create_partial(name, size)
             partial.write(fill * (size // 2))
             partial.keep()
-        case 4 if kept := intake.find_partial(name):
+        case 4 if kept := writer.find_partial(name):
             kept.reserve(kept.size + size)
             kept.write(fill * size)
             kept.finish(Metadata())
-            chance.choice([kept.discard, kept.keep, committing(intake, name, kept)])()
+            chance.choice([kept.discard, kept.keep, committing(writer, name, kept)])()
 
 
-def committing(intake: Intake, name: str, partial: Partial) -> Callable[[], object]:
-    return lambda: commit(intake, [NewFile(name, partial)])
+def committing(writer: StoreWriter, name: str, partial: Partial) -> Callable[[], object]:
+    return lambda: commit(writer, [NewFile(name, partial)])
 
 
 def test_room_that_the_owner_made_by_hand_is_seen(
@@ -212,11 +212,11 @@ def test_room_that_the_owner_made_by_hand_is_seen(
 ) -> None:
     monkeypatch.setattr("xfer.storage.quota._FRESH_SECONDS", 0.0)
     monkeypatch.setattr("xfer.storage.quota._FRESH_SHARE", 0)
-    with limited(tmp_path, Limits(quota=SIZE)) as intake:
-        take(intake, "a")
-        assert code(take(intake, "b")) == Code.QUOTA
+    with limited(tmp_path, Limits(quota=SIZE)) as writer:
+        take(writer, "a")
+        assert code(take(writer, "b")) == Code.QUOTA
         (tmp_path / "a").unlink()
-        assert code(take(intake, "b")) == "stored"
+        assert code(take(writer, "b")) == "stored"
 
 
 def test_a_directory_that_forbids_to_look_into_it_hides_nothing(tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def printed_by(script: Path, argument: Path) -> str:
 def test_a_name_longer_than_one_call_takes_is_counted(tmp_path: Path) -> None:
     name = "/".join(20 * ["n" * 200])
     above = "a" * 200 + "/" + "b" * 200
-    with limited(tmp_path, Limits(quota=SIZE), access=above) as intake:
-        assert code(take(intake, name)) == "stored"
-    with limited(tmp_path, Limits(quota=SIZE), access=above) as intake:
-        assert code(take(intake, "b", 1)) == Code.QUOTA
+    with limited(tmp_path, Limits(quota=SIZE), access=above) as writer:
+        assert code(take(writer, name)) == "stored"
+    with limited(tmp_path, Limits(quota=SIZE), access=above) as writer:
+        assert code(take(writer, "b", 1)) == Code.QUOTA
 
 
 def test_a_long_count_is_waited_for_once_and_not_for_each_file(
@@ -264,14 +264,14 @@ def test_a_long_count_is_waited_for_once_and_not_for_each_file(
         "xfer.storage.local.usage.LocalDisk.stored",
         lambda *_: SIZE if counting.wait(PATIENCE) else 0,
     )
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as intake:
+    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
         began = time.monotonic()
-        answers = [take(intake, f"{number}") for number in range(20)]
+        answers = [take(writer, f"{number}") for number in range(20)]
         assert [(code(answer), is_retryable(answer)) for answer in answers] == 20 * [("busy", True)]
         assert 0.4 < time.monotonic() - began < 5
         counting.set()
-        wait_until(lambda: code(take(intake, "a")) == "stored")
-        assert code(take(intake, "b", 1)) == Code.QUOTA
+        wait_until(lambda: code(take(writer, "a")) == "stored")
+        assert code(take(writer, "b", 1)) == Code.QUOTA
 
 
 def is_retryable(outcome: Outcome | Refused) -> bool:
@@ -283,9 +283,9 @@ def is_retryable(outcome: Outcome | Refused) -> bool:
 
 def test_each_directory_has_a_quota_of_its_own(tmp_path: Path) -> None:
     with LocalStore(str(tmp_path), limits=Limits(quota=10 * SIZE)) as store:
-        alice = store.open_intake("alice", Access("alice", quota=SIZE))
-        bob = store.open_intake("bob", Access("deep/bob"))
-        everybody = store.open_intake("default", Access(quota=3 * SIZE))
+        alice = store.open_writer("alice", Access("alice", quota=SIZE))
+        bob = store.open_writer("bob", Access("deep/bob"))
+        everybody = store.open_writer("default", Access(quota=3 * SIZE))
         assert code(take(alice, "a")) == "stored"
         assert code(take(alice, "b", 1)) == Code.QUOTA
         assert code(take(bob, "a")) == "stored"
@@ -293,16 +293,16 @@ def test_each_directory_has_a_quota_of_its_own(tmp_path: Path) -> None:
         assert code(take(everybody, "c", 1)) == Code.QUOTA
         assert code(take(alice, "c", 1)) == Code.QUOTA
         assert code(take(alice, "empty", 0)) == "stored"
-        for intake in (alice, bob, everybody):
-            intake.close()
+        for writer in (alice, bob, everybody):
+            writer.close()
     assert (tmp_path / "deep" / "bob" / "a").exists()
 
 
 def test_a_subtree_is_all_that_its_sender_sees(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"of somebody else")
     with LocalStore(str(tmp_path)) as store:
-        alice = store.open_intake("alice", Access("alice"))
-        bob = store.open_intake("bob", Access("bob"))
+        alice = store.open_writer("alice", Access("alice"))
+        bob = store.open_writer("bob", Access("bob"))
         assert alice.statuses(["secret"]) == [None]
         assert alice.open_held("secret") is None
         take(alice, "a")
@@ -327,8 +327,8 @@ def test_a_directory_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     store_directory = tmp_path / "store"
     store_directory.mkdir()
     (store_directory / "alice").symlink_to(outside)
-    with limited(store_directory, Limits(), access="alice") as intake:
-        assert code(take(intake, "a")) == Code.EXISTS
+    with limited(store_directory, Limits(), access="alice") as writer:
+        assert code(take(writer, "a")) == Code.EXISTS
     assert os.listdir(outside) == []
 
 
@@ -336,27 +336,27 @@ def test_a_directory_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_session_creates_so_many_names_and_no_more(tmp_path: Path) -> None:
-    with limited(tmp_path, Limits(max_files=4)) as intake:
-        intake.count("a/b/c")
-        intake.count("a/b/d")
-        intake.count("a/b/c")
+    with limited(tmp_path, Limits(max_files=4)) as writer:
+        writer.count("a/b/c")
+        writer.count("a/b/d")
+        writer.count("a/b/c")
         for name in ("e", "a/x/y"):
             with pytest.raises(Refused, match="up to 4") as refused:
-                intake.count(name)
+                writer.count(name)
             assert refused.value.code == Code.QUOTA
-        intake.count("a")
+        writer.count("a")
 
 
 def test_so_much_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 10 * SIZE
     monkeypatch.setattr("xfer.storage.local.usage.LocalDisk.free", lambda _: free)
-    with limited(tmp_path, Limits(min_free=8 * SIZE)) as intake:
-        first = intake.create_partial("a", 2 * SIZE)
-        assert code(take(intake, "b", 1)) == Code.NO_SPACE
+    with limited(tmp_path, Limits(min_free=8 * SIZE)) as writer:
+        first = writer.create_partial("a", 2 * SIZE)
+        assert code(take(writer, "b", 1)) == Code.NO_SPACE
         first.write(bytes(SIZE))
         free -= SIZE
-        assert code(take(intake, "b", 1)) == Code.NO_SPACE
+        assert code(take(writer, "b", 1)) == Code.NO_SPACE
         first.discard()
         free += SIZE
-        assert code(take(intake, "b", 2 * SIZE)) == "stored"
-        assert code(take(intake, "c", 2 * SIZE + 1)) == Code.NO_SPACE
+        assert code(take(writer, "b", 2 * SIZE)) == "stored"
+        assert code(take(writer, "c", 2 * SIZE + 1)) == Code.NO_SPACE

@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from tests.support.stores import commit, new_file, put, words
 from xfer.errors import Code
-from xfer.storage.contract import Intake, Item, Metadata, NewDirectory, NewFile, NewSymlink, Store
+from xfer.storage.contract import (
+    Item,
+    Metadata,
+    NewDirectory,
+    NewFile,
+    NewSymlink,
+    Store,
+    StoreWriter,
+)
 from xfer.storage.local.store import LocalStore
 
 Content = bytes | str | None
@@ -85,8 +93,8 @@ def store(keeper: Keeper) -> Iterator[Store]:
 
 
 @pytest.fixture
-def intake(store: Store) -> Iterator[Intake]:
-    opened = store.open_intake("default")
+def writer(store: Store) -> Iterator[StoreWriter]:
+    opened = store.open_writer("default")
     yield opened
     opened.close()
 
@@ -102,21 +110,21 @@ def intake(store: Store) -> Iterator[Intake]:
     ],
 )
 def test_a_committed_file_has_exactly_its_bytes(
-    keeper: Keeper, intake: Intake, writes: list[bytes | memoryview]
+    keeper: Keeper, writer: StoreWriter, writes: list[bytes | memoryview]
 ) -> None:
-    partial = intake.create_partial()
+    partial = writer.create_partial()
     for data in writes:
         partial.write(data)
     partial.finish(Metadata())
-    assert words(commit(intake, [NewFile("f", partial)])) == ["stored"]
+    assert words(commit(writer, [NewFile("f", partial)])) == ["stored"]
     assert keeper.visible() == {"f": b"".join(writes)}
     assert keeper.hidden() == []
 
 
-def test_nothing_is_visible_before_the_commit(keeper: Keeper, intake: Intake) -> None:
-    put(intake, "f", b"old")
-    finished = new_file(intake, "f", b"new")
-    unfinished = intake.create_partial()
+def test_nothing_is_visible_before_the_commit(keeper: Keeper, writer: StoreWriter) -> None:
+    put(writer, "f", b"old")
+    finished = new_file(writer, "f", b"new")
+    unfinished = writer.create_partial()
     unfinished.write(b"half")
     assert keeper.visible() == {"f": b"old"}
     for partial in (finished.partial, unfinished):
@@ -125,9 +133,9 @@ def test_nothing_is_visible_before_the_commit(keeper: Keeper, intake: Intake) ->
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_discard_leaves_nothing_and_may_be_repeated(
-    keeper: Keeper, intake: Intake, finished: bool
+    keeper: Keeper, writer: StoreWriter, finished: bool
 ) -> None:
-    partial = intake.create_partial()
+    partial = writer.create_partial()
     partial.write(b"data")
     if finished:
         partial.finish(Metadata())
@@ -137,9 +145,9 @@ def test_discard_leaves_nothing_and_may_be_repeated(
     assert keeper.hidden() == []
 
 
-def test_discard_after_the_commit_takes_nothing_away(keeper: Keeper, intake: Intake) -> None:
-    item = new_file(intake, "f", b"data")
-    commit(intake, [item])
+def test_discard_after_the_commit_takes_nothing_away(keeper: Keeper, writer: StoreWriter) -> None:
+    item = new_file(writer, "f", b"data")
+    commit(writer, [item])
     item.partial.discard()
     assert keeper.visible() == {"f": b"data"}
 
@@ -153,9 +161,9 @@ def test_no_content_is_lost_to_a_later_one(
     with TemporaryDirectory() as directory:
         keeper = make(Path(directory))
         with keeper.open() as store:
-            intake = store.open_intake("default")
-            outcomes = [put(intake, "d/f", content) for content in contents]
-            intake.close()
+            writer = store.open_writer("default")
+            outcomes = [put(writer, "d/f", content) for content in contents]
+            writer.close()
         changes = [i for i in range(1, len(contents)) if contents[i] != contents[i - 1]]
         told = {0: "stored"} | dict.fromkeys(changes, "versioned")
         assert outcomes == [told.get(i, "unchanged") for i in range(len(contents))]
@@ -163,21 +171,21 @@ def test_no_content_is_lost_to_a_later_one(
         assert keeper.older("d/f") == [contents[i - 1] for i in changes]
 
 
-def test_results_come_in_the_order_of_the_batch(keeper: Keeper, intake: Intake) -> None:
-    put(intake, "same", b"1")
-    put(intake, "other", b"1")
-    commit(intake, [NewDirectory("taken", Metadata())])
+def test_results_come_in_the_order_of_the_batch(keeper: Keeper, writer: StoreWriter) -> None:
+    put(writer, "same", b"1")
+    put(writer, "other", b"1")
+    commit(writer, [NewDirectory("taken", Metadata())])
     batch: list[Item] = [
-        new_file(intake, "taken", b"2"),
-        new_file(intake, "new", b"2"),
-        new_file(intake, "same", b"1"),
+        new_file(writer, "taken", b"2"),
+        new_file(writer, "new", b"2"),
+        new_file(writer, "same", b"1"),
         NewSymlink("link", "new"),
-        new_file(intake, "same/below", b"2"),
-        new_file(intake, "other", b"2"),
+        new_file(writer, "same/below", b"2"),
+        new_file(writer, "other", b"2"),
         NewDirectory("empty", Metadata()),
     ]
     expected = ["exists", "stored", "unchanged", "stored", "exists", "versioned", "stored"]
-    assert words(commit(intake, batch)) == expected
+    assert words(commit(writer, batch)) == expected
     assert keeper.visible() == {
         "taken": None,
         "new": b"2",
@@ -188,51 +196,51 @@ def test_results_come_in_the_order_of_the_batch(keeper: Keeper, intake: Intake) 
     }
 
 
-def test_an_empty_batch_has_no_results(intake: Intake) -> None:
-    assert commit(intake, []) == []
+def test_an_empty_batch_has_no_results(writer: StoreWriter) -> None:
+    assert commit(writer, []) == []
 
 
 @pytest.mark.parametrize("name", ["taken", "file/below", "file/far/below"])
-def test_a_failed_store_leaves_nothing(keeper: Keeper, intake: Intake, name: str) -> None:
-    put(intake, "file", b"1")
-    commit(intake, [NewDirectory("taken", Metadata())])
+def test_a_failed_store_leaves_nothing(keeper: Keeper, writer: StoreWriter, name: str) -> None:
+    put(writer, "file", b"1")
+    commit(writer, [NewDirectory("taken", Metadata())])
     before = keeper.visible()
-    assert put(intake, name, b"2") == Code.EXISTS
-    assert words(commit(intake, [NewSymlink(name, "file")])) == [Code.EXISTS]
+    assert put(writer, name, b"2") == Code.EXISTS
+    assert words(commit(writer, [NewSymlink(name, "file")])) == [Code.EXISTS]
     assert keeper.visible() == before
     assert keeper.hidden() == []
     assert keeper.older("file") == []
 
 
 def test_a_directory_is_made_with_its_parents_and_then_unchanged(
-    keeper: Keeper, intake: Intake
+    keeper: Keeper, writer: StoreWriter
 ) -> None:
     item = NewDirectory("a/b", Metadata(0o755, 10**18))
-    assert words(commit(intake, [item])) == ["stored"]
-    assert words(commit(intake, [item])) == ["unchanged"]
+    assert words(commit(writer, [item])) == ["stored"]
+    assert words(commit(writer, [item])) == ["unchanged"]
     assert keeper.visible() == {"a": None, "a/b": None}
 
 
-def test_only_what_is_not_there_in_any_form_is_absent(intake: Intake) -> None:
-    put(intake, "d/file", b"1")
-    commit(intake, [NewSymlink("link", "nowhere"), NewSymlink("up", "d")])
+def test_only_what_is_not_there_in_any_form_is_absent(writer: StoreWriter) -> None:
+    put(writer, "d/file", b"1")
+    commit(writer, [NewSymlink("link", "nowhere"), NewSymlink("up", "d")])
     there = ["d", "d/file", "link", "link/x", "up/x", "d/file/below"]
     absent = ["x", "d/x", "x/y", "dd"]
-    assert intake.absent([*there, *absent]) == absent
+    assert writer.absent([*there, *absent]) == absent
 
 
 @pytest.mark.parametrize("target", ["f", "nowhere", "../..", "/", "caf\udce9", "t" * 4095])
-def test_a_symlink_is_stored_as_it_is(keeper: Keeper, intake: Intake, target: str) -> None:
-    put(intake, "f", b"data")
-    outcomes = [words(commit(intake, [NewSymlink("d/link", target)])) for _ in range(2)]
+def test_a_symlink_is_stored_as_it_is(keeper: Keeper, writer: StoreWriter, target: str) -> None:
+    put(writer, "f", b"data")
+    outcomes = [words(commit(writer, [NewSymlink("d/link", target)])) for _ in range(2)]
     assert outcomes == [["stored"], ["unchanged"]]
     assert keeper.visible() == {"d": None, "d/link": target, "f": b"data"}
 
 
-def test_many_files_in_one_batch_all_arrive(keeper: Keeper, intake: Intake) -> None:
+def test_many_files_in_one_batch_all_arrive(keeper: Keeper, writer: StoreWriter) -> None:
     contents = {f"d{n % 7}/{n}": b"%d" % n for n in range(100)}
-    items = [new_file(intake, name, content) for name, content in contents.items()]
-    assert set(words(commit(intake, items))) == {"stored"}
+    items = [new_file(writer, name, content) for name, content in contents.items()]
+    assert set(words(commit(writer, items))) == {"stored"}
     assert {n: c for n, c in keeper.visible().items() if c is not None} == contents
 
 
@@ -243,16 +251,16 @@ def test_every_content_with_a_receipt_survives_senders_at_once(
     start = threading.Barrier(senders)
 
     def send(sender: int) -> set[str]:
-        intake = store.open_intake("default")
+        writer = store.open_writer("default")
         told: set[str] = set()
         for turn in range(rounds):
             content = b"%d %d" % (sender, turn)
             below = f"new{turn}/{'d/' * 60}{sender}"  # all make the same directories at once
             shared = ["all", "d/all", f"own/{sender}"]
-            batch = [new_file(intake, name, content) for name in (below, *shared)]
+            batch = [new_file(writer, name, content) for name in (below, *shared)]
             start.wait(10)
-            told.update(words(commit(intake, batch)))
-        intake.close()
+            told.update(words(commit(writer, batch)))
+        writer.close()
         return told
 
     with ThreadPoolExecutor(senders) as threads:

@@ -23,7 +23,7 @@ from msgspec import Struct, field
 
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
-from xfer.storage.contract import Intake, Item, NewFile, Steps
+from xfer.storage.contract import Item, NewFile, Steps, StoreWriter
 from xfer.storage.os_errors import refusal
 from xfer.system.background import BackgroundThread, wait_for
 from xfer.wire.keepalive import Watchdog
@@ -67,9 +67,9 @@ class Committer:
     """
 
     def __init__(
-        self, intake: Intake, answer: Callable[[Committed], None], beat: Callable[[], None]
+        self, writer: StoreWriter, answer: Callable[[Committed], None], beat: Callable[[], None]
     ) -> None:
-        self._intake = intake
+        self._writer = writer
         self._answer = answer
         self._pending: list[tuple[Arrived, int]] = []
         self._last_directory = ""
@@ -157,7 +157,7 @@ class Committer:
             self._batch_weight += weight
         self._batch = [arrived for arrived, _ in self._pending[: len(names)]]
         del self._pending[: len(names)]
-        self._steps = self._intake.commit([arrived.item for arrived in self._batch])
+        self._steps = self._writer.commit([arrived.item for arrived in self._batch])
         self._run(self._steps)
 
     def _run(self, steps: Steps) -> None:

@@ -19,7 +19,15 @@ from xfer.names import printable
 from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
 from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
-from xfer.storage.contract import Held, Intake, Metadata, NewDirectory, NewFile, NewSymlink, Partial
+from xfer.storage.contract import (
+    Held,
+    Metadata,
+    NewDirectory,
+    NewFile,
+    NewSymlink,
+    Partial,
+    StoreWriter,
+)
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.channel import Body, Channel
@@ -57,17 +65,17 @@ class Session:
     sender is.
     """
 
-    def __init__(self, channel: Channel, intake: Intake, stop: StopSignal, peer: Peer) -> None:
+    def __init__(self, channel: Channel, writer: StoreWriter, stop: StopSignal, peer: Peer) -> None:
         self._channel = channel
-        self._intake = intake
+        self._writer = writer
         self._stop = stop
         self._peer = peer
-        self._receipts = ReceiptSender(channel, peer, durable=intake.durable)
+        self._receipts = ReceiptSender(channel, peer, durable=writer.durable)
         self._heartbeats_are_known = False
         self._heartbeat_at = time.monotonic()
         self._background = BackgroundThread()
-        self._uploads = Uploads(intake, Heartbeat(self._background, self._send_heartbeat))
-        self._committer = Committer(intake, self._receipts.answer, self._send_heartbeat)
+        self._uploads = Uploads(writer, Heartbeat(self._background, self._send_heartbeat))
+        self._committer = Committer(writer, self._receipts.answer, self._send_heartbeat)
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -155,7 +163,7 @@ class Session:
             names.check(item.name)
             if isinstance(item, NewSymlink):
                 names.check_target(item.target)
-            self._intake.count(item.name)
+            self._writer.count(item.name)
         except Refused as error:
             self._receipts.refuse(item.name, error)
         else:
@@ -168,15 +176,15 @@ class Session:
         if offer.directories:
             self._tell_absent(offer.directories)
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
-        held = dict(zip(safe, self._intake.statuses(safe), strict=True))
-        kept = self._intake.kept(safe)
+        held = dict(zip(safe, self._writer.statuses(safe), strict=True))
+        kept = self._writer.kept(safe)
         planned = (self._plan(file, held, kept, offer.digest) for file in offer.files)
         for files in in_frames(planned, lambda file: file.file_name):
             self._channel.send(Plan(tuple(files)))
         self._channel.flush()
 
     def _tell_absent(self, directories: Sequence[str]) -> None:
-        absent = self._intake.absent([name for name in directories if names.is_safe(name)])
+        absent = self._writer.absent([name for name in directories if names.is_safe(name)])
         for some in in_frames(absent, str):
             self._channel.send(Plan((), tuple(some)))
 

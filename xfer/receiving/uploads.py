@@ -13,7 +13,7 @@ from msgspec import Struct
 from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.storage.contract import Held, Intake, Metadata, Partial, Readable
+from xfer.storage.contract import Held, Metadata, Partial, Readable, StoreWriter
 from xfer.wire.keepalive import Heartbeat, Progress
 from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
 
@@ -47,8 +47,8 @@ class Upload(Struct):
 class Uploads:
     """What one session has open. Everything is `Refused` that the store refuses."""
 
-    def __init__(self, intake: Intake, heartbeat: Heartbeat) -> None:
-        self._intake = intake
+    def __init__(self, writer: StoreWriter, heartbeat: Heartbeat) -> None:
+        self._writer = writer
         self._heartbeat = heartbeat
         self._arriving: dict[str, Upload] = {}
         self._resumable: dict[str, Upload] = {}
@@ -72,11 +72,11 @@ class Uploads:
             if not is_new:
                 return PlannedFile(name, "skip")
             if not held.has_other_names:
-                self._intake.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
+                self._writer.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
                 return PlannedFile(name, "skip")
         self._release(name)
         offset = self._resumable_bytes(offered, algorithm) if is_kept else 0
-        self._intake.require(name, offered.file_size, offset)
+        self._writer.require(name, offered.file_size, offset)
         if offset:
             digest = self._resumable[name].digest.hexdigest()
             return PlannedFile(name, "resume", offset, **{algorithm: digest})
@@ -95,7 +95,7 @@ class Uploads:
     def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
         """How much of the file an earlier session left; it is hashed and locked then."""
         name = offered.file_name
-        partial = None if name in self._arriving else self._intake.find_partial(name)
+        partial = None if name in self._arriving else self._writer.find_partial(name)
         if partial is None:
             return 0
         if not 0 < partial.size <= offered.file_size:
@@ -108,7 +108,7 @@ class Uploads:
 
     def _digest_of_held(self, name: str, size: int, algorithm: str) -> str:
         digest = digests.new(algorithm)
-        if held := self._intake.open_held(name):
+        if held := self._writer.open_held(name):
             try:
                 self._take_in(held, digest, Progress(name, size), None)
             finally:
@@ -120,13 +120,13 @@ class Uploads:
     def take_whole(self, header: FileHeader, content: memoryview) -> Partial:
         """All of a small file at once: nothing to continue, and nothing to keep."""
         name = names.check(header.file_name)
-        self._intake.count(name)
+        self._writer.count(name)
         self.abandon(name)
         digest = digests.new(header.algorithm)
         digest.update(content)
         if digest.hexdigest() != header.digest:
             raise Refused(NOT_WHAT_WAS_SENT, code=Code.DIGEST_MISMATCH)
-        partial = self._intake.create_partial(None, len(content))
+        partial = self._writer.create_partial(None, len(content))
         try:
             partial.write(content)
             partial.finish(Metadata(header.mode, header.mtime_ns))
@@ -142,7 +142,7 @@ class Uploads:
         if upload and header.offset and upload.size == header.offset:
             upload.partial.reserve(header.least_size)
             return upload
-        self._intake.count(name)
+        self._writer.count(name)
         if not header.offset:
             self.abandon(name)
             upload = self._begun(header)
@@ -192,18 +192,18 @@ class Uploads:
         is_small = header.is_last and header.body < _WORTH_CONTINUING
         # And what came from standard input cannot be sent again.
         name = None if is_small or header.file_size is None else header.file_name
-        partial = self._intake.create_partial(name, header.file_size)
+        partial = self._writer.create_partial(name, header.file_size)
         return Upload(partial, header.algorithm, digest, time.monotonic())
 
     def _continued(self, header: FileHeader) -> Upload | None:
         name, algorithm = header.file_name, header.algorithm
         if upload := self._resumable.pop(name, None):
             return upload
-        if partial := self._intake.find_partial(name):
+        if partial := self._writer.find_partial(name):
             if partial.size == header.offset:
                 return self._resumed(partial, name, algorithm)
             partial.keep()
-        held = self._intake.open_held(name)
+        held = self._writer.open_held(name)
         if held is None:
             return None
         try:
@@ -223,7 +223,7 @@ class Uploads:
     def _copied(self, held: Readable, header: FileHeader) -> Upload:
         name, algorithm = header.file_name, header.algorithm
         digest = digests.new(algorithm)
-        partial = self._intake.create_partial(name, header.least_size)
+        partial = self._writer.create_partial(name, header.least_size)
         upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
             self._take_in(held, upload.digest, Progress(name, header.offset), partial)

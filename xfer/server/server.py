@@ -175,8 +175,8 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             key_id, grant = self._open(channel, visitor)
             peer = Peer(address, key_id)
-            with contextlib.closing(self.store.open_intake(key_id, grant.access)) as intake:
-                Session(channel, intake, self.stop_signal, peer).run()
+            with contextlib.closing(self.store.open_writer(key_id, grant.access)) as writer:
+                Session(channel, writer, self.stop_signal, peer).run()
             channel.drain()
         except XferError as error:
             ended = logs.about("ended", peer, code=error.code)

@@ -139,7 +139,7 @@ returns one result for each item.
 """
 
 
-class Intake(Protocol):
+class StoreWriter(Protocol):
     """One sender's way into a store. One thread uses it, but for what commits wait for."""
 
     durable: bool
@@ -198,7 +198,7 @@ class Store(Protocol):
     durable: bool
     limits: Limits
 
-    def open_intake(self, owner: str, access: Access = Access()) -> Intake:  # noqa: B008 (frozen)
+    def open_writer(self, owner: str, access: Access = Access()) -> StoreWriter:  # noqa: B008 (frozen)
         """A way in for the sender with this key id. Refused when the store fails."""
 
     def tidy(self) -> None:

@@ -6,11 +6,11 @@ from msgspec.structs import replace
 
 from xfer.errors import LocalError, UsageError
 from xfer.names import to_bytes
-from xfer.storage.contract import PARTIAL_DAYS, Access, IfExists, Intake, Limits
+from xfer.storage.contract import PARTIAL_DAYS, Access, IfExists, Limits, StoreWriter
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.usage import LocalDisk
 from xfer.storage.local.workers import Together
-from xfer.storage.local.writer import LocalIntake
+from xfer.storage.local.writer import LocalStoreWriter
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.flush import Flusher, flush_all
 from xfer.storage.quota import Account, Ledger
@@ -58,13 +58,13 @@ class LocalStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open_intake(self, owner: str, access: Access = Access()) -> Intake:  # noqa: B008 (frozen)
+    def open_writer(self, owner: str, access: Access = Access()) -> StoreWriter:  # noqa: B008 (frozen)
         try:
             flusher = Flusher(self._layout.root, durable=self.durable)
         except OSError as error:
             raise refusal(error) from error
         if_exists = access.if_exists or self._if_exists
-        return LocalIntake(owner, self._layout, flusher, if_exists, self._account(access))
+        return LocalStoreWriter(owner, self._layout, flusher, if_exists, self._account(access))
 
     def prepare(self, access: Access) -> None:
         """Begin to count what is stored, if that is going to be needed."""
@@ -99,6 +99,6 @@ class LocalStore:
         self._layout.remove_expired(self._partial_seconds)
 
     def close(self) -> None:
-        """Let go of the directory. Every intake must be closed before."""
+        """Let go of the directory. Every writer must be closed before."""
         self._ledger.close()
         self._layout.close()

@@ -35,7 +35,7 @@ _MOST_DIRECTORIES: Final = 128
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class LocalIntake:
+class LocalStoreWriter:
     """One sender's way into a local store, and to the files of one account."""
 
     def __init__(

@@ -12,7 +12,7 @@ _FEW: Final = 4
 
 
 class Flusher:
-    """Flushes for one intake.
+    """Flushes for one writer.
 
     It keeps a descriptor of its own on the file system, because the kernel
     reports a failed write-back once per open file: on a shared one, somebody
