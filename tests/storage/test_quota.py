@@ -304,7 +304,7 @@ def test_a_subtree_is_all_that_its_sender_sees(tmp_path: Path) -> None:
         alice = store.open_writer("alice", Access("alice"))
         bob = store.open_writer("bob", Access("bob"))
         assert alice.statuses(["secret"]) == [None]
-        assert alice.open_held("secret") is None
+        assert alice.open_stored("secret") is None
         take(alice, "a")
         assert bob.statuses(["a"]) == [None]
         assert alice.statuses(["a"]) != [None]

@@ -20,12 +20,12 @@ from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
 from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.storage.contract import (
-    Held,
     Metadata,
     NewDirectory,
     NewFile,
     NewSymlink,
     Partial,
+    StoredFile,
     StoreWriter,
 )
 from xfer.system.background import BackgroundThread
@@ -176,9 +176,9 @@ class Session:
         if offer.directories:
             self._tell_absent(offer.directories)
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
-        held = dict(zip(safe, self._writer.statuses(safe), strict=True))
+        stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
         kept = self._writer.kept(safe)
-        planned = (self._plan(file, held, kept, offer.digest) for file in offer.files)
+        planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
         for files in in_frames(planned, lambda file: file.file_name):
             self._channel.send(Plan(tuple(files)))
         self._channel.flush()
@@ -189,14 +189,18 @@ class Session:
             self._channel.send(Plan((), tuple(some)))
 
     def _plan(
-        self, file: OfferedFile, held: Mapping[str, Held | None], kept: set[str], algorithm: str
+        self,
+        file: OfferedFile,
+        stored: Mapping[str, StoredFile | None],
+        kept: set[str],
+        algorithm: str,
     ) -> PlannedFile:
         name = file.file_name
         try:
-            if name not in held:
+            if name not in stored:
                 names.check(name)
             self._receipts.forget_refusal(name)
-            return self._uploads.plan(file, held[name], algorithm, is_kept=name in kept)
+            return self._uploads.plan(file, stored[name], algorithm, is_kept=name in kept)
         except Refused as error:
             self._receipts.refuse(name, error)
             return PlannedFile(name[:ECHOED_NAME], "refuse")

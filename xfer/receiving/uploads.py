@@ -13,7 +13,7 @@ from msgspec import Struct
 from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.storage.contract import Held, Metadata, Partial, Readable, StoreWriter
+from xfer.storage.contract import Metadata, Partial, Readable, StoredFile, StoreWriter
 from xfer.wire.keepalive import Heartbeat, Progress
 from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
 
@@ -60,18 +60,18 @@ class Uploads:
     # What is wanted of an offer
 
     def plan(
-        self, offered: OfferedFile, held: Held | None, algorithm: str, *, is_kept: bool
+        self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
     ) -> PlannedFile:
         """What is to be done with one offered file, given what has its name now.
 
         `is_kept` where an earlier session may have left some of it.
         """
         name = offered.file_name
-        if held and self._is_same(offered, held, algorithm):
-            is_new = (held.mode, held.mtime_ns) != (offered.mode, offered.mtime_ns)
+        if stored and self._is_same(offered, stored, algorithm):
+            is_new = (stored.mode, stored.mtime_ns) != (offered.mode, offered.mtime_ns)
             if not is_new:
                 return PlannedFile(name, "skip")
-            if not held.has_other_names:
+            if not stored.has_other_names:
                 self._writer.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
                 return PlannedFile(name, "skip")
         self._release(name)
@@ -80,17 +80,17 @@ class Uploads:
         if offset:
             digest = self._resumable[name].digest.hexdigest()
             return PlannedFile(name, "resume", offset, **{algorithm: digest})
-        if held and _WORTH_CONTINUING <= held.size < offered.file_size:
-            digest = self._digest_of_held(name, held.size, algorithm)
-            return PlannedFile(name, "resume", held.size, **{algorithm: digest})
+        if stored and _WORTH_CONTINUING <= stored.size < offered.file_size:
+            digest = self._digest_of_stored(name, stored.size, algorithm)
+            return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
         return PlannedFile(name, "send")
 
-    def _is_same(self, offered: OfferedFile, held: Held, algorithm: str) -> bool:
-        if held.size != offered.file_size:
+    def _is_same(self, offered: OfferedFile, stored: StoredFile, algorithm: str) -> bool:
+        if stored.size != offered.file_size:
             return False
         if offered.digest is None:
-            return held.mtime_ns == offered.mtime_ns
-        return self._digest_of_held(offered.file_name, held.size, algorithm) == offered.digest
+            return stored.mtime_ns == offered.mtime_ns
+        return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
 
     def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
         """How much of the file an earlier session left; it is hashed and locked then."""
@@ -106,13 +106,13 @@ class Uploads:
             self._release(next(iter(self._resumable)))  # found, and hashed, again when it comes
         return partial.size
 
-    def _digest_of_held(self, name: str, size: int, algorithm: str) -> str:
+    def _digest_of_stored(self, name: str, size: int, algorithm: str) -> str:
         digest = digests.new(algorithm)
-        if held := self._writer.open_held(name):
+        if stored := self._writer.open_stored(name):
             try:
-                self._take_in(held, digest, Progress(name, size), None)
+                self._take_in(stored, digest, Progress(name, size), None)
             finally:
-                held.close()
+                stored.close()
         return digest.hexdigest()
 
     # What arrives
@@ -203,13 +203,13 @@ class Uploads:
             if partial.size == header.offset:
                 return self._resumed(partial, name, algorithm)
             partial.keep()
-        held = self._writer.open_held(name)
-        if held is None:
+        stored = self._writer.open_stored(name)
+        if stored is None:
             return None
         try:
-            return self._copied(held, header) if held.size == header.offset else None
+            return self._copied(stored, header) if stored.size == header.offset else None
         finally:
-            held.close()
+            stored.close()
 
     def _resumed(self, partial: Partial, name: str, algorithm: str) -> Upload:
         try:
@@ -220,13 +220,13 @@ class Uploads:
             raise
         return upload
 
-    def _copied(self, held: Readable, header: FileHeader) -> Upload:
+    def _copied(self, stored: Readable, header: FileHeader) -> Upload:
         name, algorithm = header.file_name, header.algorithm
         digest = digests.new(algorithm)
         partial = self._writer.create_partial(name, header.least_size)
         upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
-            self._take_in(held, upload.digest, Progress(name, header.offset), partial)
+            self._take_in(stored, upload.digest, Progress(name, header.offset), partial)
         except BaseException:
             partial.discard()
             raise

@@ -60,7 +60,7 @@ class Metadata(Struct, frozen=True):
     mtime_ns: int | None = None
 
 
-class Held(Struct, frozen=True):
+class StoredFile(Struct, frozen=True):
     """A whole file that is there under its name: size in bytes, and metadata.
 
     What `has_other_names` must not be changed: it may be somebody else's.
@@ -82,7 +82,7 @@ class Readable(Protocol):
         """Fill the front of `view`; how many bytes. Refused when the store fails."""
 
 
-class HeldReader(Readable, Protocol):
+class StoredFileReader(Readable, Protocol):
     """A whole file, open for reading."""
 
     def close(self) -> None: ...
@@ -164,13 +164,13 @@ class StoreWriter(Protocol):
     def kept(self, files: Sequence[str]) -> set[str]:
         """Those of which `find_partial` may find something."""
 
-    def statuses(self, files: Sequence[str]) -> list[Held | None]:
+    def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         """The whole files under these names; None where nothing or something else is."""
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         """Those of these names of which there is nothing at all, and so nothing below them."""
 
-    def open_held(self, name: str) -> HeldReader | None:
+    def open_stored(self, name: str) -> StoredFileReader | None:
         """The whole file under this name, for reading; None as above."""
 
     def set_metadata(self, name: str, metadata: Metadata) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from xfer.errors import Code, Refused
 from xfer.names import from_bytes, to_bytes
 from xfer.outcomes import Outcome
-from xfer.storage.contract import Held, IfExists, Item, Metadata, NewFile, Partial, Steps
+from xfer.storage.contract import IfExists, Item, Metadata, NewFile, Partial, Steps, StoredFile
 from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import (
@@ -24,7 +24,7 @@ from xfer.storage.local.partials import (
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.directories import Directories
-from xfer.storage.posix.files import HeldFile
+from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Room
 
@@ -109,11 +109,11 @@ class LocalStoreWriter:
         directory = self._account.directory
         return {name for name in files if key_for(self._owner, name, directory) in there}
 
-    def statuses(self, files: Sequence[str]) -> list[Held | None]:
+    def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         with Directories(self._layout.files, create=False) as directories:
-            return [self._held(directories, to_bytes(self._below + name)) for name in files]
+            return [self._stored(directories, to_bytes(self._below + name)) for name in files]
 
-    def _held(self, directories: Directories, path: bytes) -> Held | None:
+    def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
         """What is not flushed yet is not there: a power cut may still take it."""
         try:
             status = _status(directories, path)
@@ -122,7 +122,7 @@ class LocalStoreWriter:
         if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(path):
             return None
         mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
-        return Held(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
+        return StoredFile(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         with Directories(self._layout.files, create=False) as opened:
@@ -130,7 +130,7 @@ class LocalStoreWriter:
                 name for name in directories if _is_absent(opened, to_bytes(self._below + name))
             ]
 
-    def open_held(self, name: str) -> HeldFile | None:
+    def open_stored(self, name: str) -> OpenFile | None:
         path, _, base = to_bytes(self._below + name).rpartition(b"/")
         try:
             with Directories(self._layout.files, create=False) as directories:
@@ -140,13 +140,13 @@ class LocalStoreWriter:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return None
-        return HeldFile(descriptor)
+        return OpenFile(descriptor)
 
     def set_metadata(self, name: str, metadata: Metadata) -> None:
-        held = self.open_held(name)
-        if held is not None:
-            held.apply(metadata)
-            held.close()
+        stored = self.open_stored(name)
+        if stored is not None:
+            stored.apply(metadata)
+            stored.close()
 
     def commit(self, items: Sequence[Item]) -> Steps:
         placed = items

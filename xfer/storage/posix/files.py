@@ -13,7 +13,7 @@ _STORABLE_MODE: Final = 0o777
 """Set-id and sticky bits stay behind."""
 
 
-class HeldFile:
+class OpenFile:
     """A stored file, open for reading."""
 
     def __init__(self, descriptor: int) -> None:
