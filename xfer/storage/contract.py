@@ -95,7 +95,7 @@ class Partial(Readable, Protocol):
         """Have room for `size` bytes in all, before they come. Refused when there is none."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Refused when the store has no room, or fails."""
+        """Append. Refused when the store has no reservation, or fails."""
 
     def truncate(self, size: int) -> None:
         """Forget what comes after the first `size` bytes. Refused when the store fails."""

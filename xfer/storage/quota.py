@@ -44,7 +44,7 @@ class Disk(Protocol):
     def free(self) -> int: ...
 
 
-class _Tally(Struct):
+class DirectoryUsage(Struct):
     """What is known of one directory, in bytes. `arriving` is reserved, or there in part."""
 
     directory: bytes
@@ -71,7 +71,7 @@ class Ledger:
         self._disk = disk
         self._min_free = min_free
         self._changed = threading.Condition()
-        self._tallies: dict[bytes, _Tally] = {}
+        self._usages: dict[bytes, DirectoryUsage] = {}
         self._arriving: set[bytes] = set()
         self._promised = 0
         """Bytes that are reserved and not written yet."""
@@ -82,62 +82,62 @@ class Ledger:
         """For a sender whose files go below `directory`. The counting begins beside it."""
         if limits.quota is not None:
             with self._changed:
-                tally = self._tallies.setdefault(directory, _Tally(directory))
-                if tally.walked_at is None or _age(tally) > _OLD_SECONDS:
-                    self._begin_walk(tally)
+                usage = self._usages.setdefault(directory, DirectoryUsage(directory))
+                if usage.walked_at is None or _age(usage) > _OLD_SECONDS:
+                    self._begin_walk(usage)
         return Account(self, directory, limits)
 
     @property
     def counts(self) -> bool:
         """Whether anything is limited that has to be counted."""
-        return self._min_free is not None or bool(self._tallies)
+        return self._min_free is not None or bool(self._usages)
 
     def close(self) -> None:
         """Return once no walk is under way any more."""
         with self._changed:
             self._closing = True
-            walks = [tally.walk for tally in self._tallies.values() if tally.walk]
+            walks = [usage.walk for usage in self._usages.values() if usage.walk]
         for walk in walks:
             walk.join()
 
-    # What rooms do
+    # What reservations do
 
-    def enter(self, room: "Room") -> None:
+    def enter(self, reservation: "Reservation") -> None:
         """What a kept partial holds is arriving again."""
         with self._changed:
-            self._arriving.add(room.partial)
-            room.charged.extend(self._over(room.account.directory))
-            _charge(room, room.size)
-            if own := self._tallies.get(room.account.directory):
-                own.stored -= room.size
+            self._arriving.add(reservation.partial)
+            reservation.charged.extend(self._over(reservation.account.directory))
+            _charge(reservation, reservation.size)
+            if own := self._usages.get(reservation.account.directory):
+                own.stored -= reservation.size
 
-    def reserve(self, room: "Room", size: int) -> None:
+    def reserve(self, reservation: "Reservation", size: int) -> None:
         with self._changed:
-            if size > room.size:
-                self.require(room.account, size - room.size)
-                _charge(room, size - room.size)
-                room.size = size
-                self._promise(room)
+            if size > reservation.size:
+                self.require(reservation.account, size - reservation.size)
+                _charge(reservation, size - reservation.size)
+                reservation.size = size
+                self._promise(reservation)
 
-    def note_written(self, room: "Room") -> None:
+    def note_written(self, reservation: "Reservation") -> None:
         if self._min_free is not None:
             with self._changed:
-                self._promise(room)
+                self._promise(reservation)
 
-    def leave(self, room: "Room", kept: int) -> None:
+    def leave(self, reservation: "Reservation", kept: int) -> None:
         """Its file arrives no more; `kept` bytes of it stay as a partial."""
         with self._changed:
-            self._leave(room)
-            if kept and (own := self._tallies.get(room.account.directory)):
+            self._leave(reservation)
+            if kept and (own := self._usages.get(reservation.account.directory)):
                 own.stored += kept
 
-    def note_stored(self, room: "Room | None", path: bytes, size: int) -> None:
+    def note_stored(self, reservation: "Reservation | None", path: bytes, size: int) -> None:
         """What arrived is stored at `path`, where there are `size` bytes more than before."""
         with self._changed:
-            if room:
-                self._leave(room)
-            for tally in self._over(path):
-                tally.add(size)
+            if reservation:
+                self._leave(reservation)
+            for usage in self._over(path):
+                usage.add(size)
 
     def require(self, account: "Account", more: int) -> None:
         """Refused when there is no room for so many bytes more."""
@@ -153,23 +153,23 @@ class Ledger:
                 reason = "the receiver's owner keeps the rest of the disk free"
                 raise Refused(reason, code=Code.NO_SPACE)
 
-    def _leave(self, room: "Room") -> None:
-        self._arriving.discard(room.partial)
-        _charge(room, -room.size)
-        room.charged.clear()
-        self._promised -= room.promised
-        room.promised = room.size = 0
+    def _leave(self, reservation: "Reservation") -> None:
+        self._arriving.discard(reservation.partial)
+        _charge(reservation, -reservation.size)
+        reservation.charged.clear()
+        self._promised -= reservation.promised
+        reservation.promised = reservation.size = 0
 
-    def _promise(self, room: "Room") -> None:
-        promised = max(room.size - room.written, 0)
-        self._promised += promised - room.promised
-        room.promised = promised
+    def _promise(self, reservation: "Reservation") -> None:
+        promised = max(reservation.size - reservation.written, 0)
+        self._promised += promised - reservation.promised
+        reservation.promised = promised
 
-    def _over(self, path: bytes) -> Iterator[_Tally]:
-        """The tallies of the directories that `path` is in, itself included."""
-        while self._tallies:
-            if path in self._tallies:
-                yield self._tallies[path]
+    def _over(self, path: bytes) -> Iterator[DirectoryUsage]:
+        """The usage of the directories that `path` is in, itself included."""
+        while self._usages:
+            if path in self._usages:
+                yield self._usages[path]
             if not path:
                 return
             path = path.rpartition(b"/")[0]
@@ -177,58 +177,58 @@ class Ledger:
     # Counting
 
     def _is_within(self, quota: int, directory: bytes, more: int) -> bool:
-        tally = self._tallies[directory]
-        if tally.walked_at is None:
-            self._begin_walk(tally)
-            self._wait_for_walk(tally)
-            if tally.walked_at is None:
+        usage = self._usages[directory]
+        if usage.walked_at is None:
+            self._begin_walk(usage)
+            self._wait_for_walk(usage)
+            if usage.walked_at is None:
                 raise Refused("the receiver still counts what it has", code=Code.BUSY)
-        if tally.stored + tally.arriving + more <= quota:
+        if usage.stored + usage.arriving + more <= quota:
             return True
-        fresh = max(_FRESH_SECONDS, _FRESH_SHARE * tally.walk_seconds)
-        if more <= quota and _age(tally) > fresh:
-            self._begin_walk(tally)
-            self._wait_for_walk(tally)
-        return tally.stored + tally.arriving + more <= quota
+        fresh = max(_FRESH_SECONDS, _FRESH_SHARE * usage.walk_seconds)
+        if more <= quota and _age(usage) > fresh:
+            self._begin_walk(usage)
+            self._wait_for_walk(usage)
+        return usage.stored + usage.arriving + more <= quota
 
-    def _wait_for_walk(self, tally: _Tally) -> None:
+    def _wait_for_walk(self, usage: DirectoryUsage) -> None:
         """Not longer than the walk is worth, however many files are asked about meanwhile."""
-        left = max(tally.waited_for_until - time.monotonic(), 0.0)
-        self._changed.wait_for(lambda: tally.walk is None, left)
+        left = max(usage.waited_for_until - time.monotonic(), 0.0)
+        self._changed.wait_for(lambda: usage.walk is None, left)
 
-    def _begin_walk(self, tally: _Tally) -> None:
-        if tally.walk is None and not self._closing:
-            tally.stored_during_walk = 0
-            tally.waited_for_until = time.monotonic() + WALK_PATIENCE
-            tally.walk = threading.Thread(target=self._walk, args=[tally], daemon=True)
-            tally.walk.start()
+    def _begin_walk(self, usage: DirectoryUsage) -> None:
+        if usage.walk is None and not self._closing:
+            usage.stored_during_walk = 0
+            usage.waited_for_until = time.monotonic() + WALK_PATIENCE
+            usage.walk = threading.Thread(target=self._walk, args=[usage], daemon=True)
+            usage.walk.start()
 
-    def _walk(self, tally: _Tally) -> None:
+    def _walk(self, usage: DirectoryUsage) -> None:
         try:
             with self._walking:
                 began = time.monotonic()
-                stored = self._disk.stored(tally.directory, lambda: self._closing)
+                stored = self._disk.stored(usage.directory, lambda: self._closing)
             with self._changed:
-                kept = self._disk.kept(tally.directory, self._arriving)
-                tally.stored = stored + tally.stored_during_walk + kept
-                tally.walked_at = time.monotonic()
-                tally.walk_seconds = tally.walked_at - began
+                kept = self._disk.kept(usage.directory, self._arriving)
+                usage.stored = stored + usage.stored_during_walk + kept
+                usage.walked_at = time.monotonic()
+                usage.walk_seconds = usage.walked_at - began
         except OSError as error:
             not_counted = logs.about("not_counted")
             log.warning("could not count what is stored: %s", error, extra=not_counted)
         finally:
             with self._changed:
-                tally.walk = None
+                usage.walk = None
                 self._changed.notify_all()
 
 
-def _charge(room: "Room", more: int) -> None:
-    for tally in room.charged:
-        tally.arriving += more
+def _charge(reservation: "Reservation", more: int) -> None:
+    for usage in reservation.charged:
+        usage.arriving += more
 
 
-def _age(tally: _Tally) -> float:
-    return time.monotonic() - (tally.walked_at or 0.0)
+def _age(usage: DirectoryUsage) -> float:
+    return time.monotonic() - (usage.walked_at or 0.0)
 
 
 class Account(Struct, frozen=True):
@@ -252,22 +252,22 @@ class Account(Struct, frozen=True):
         if most is not None and size > most:
             raise Refused(f"the receiver takes files of up to {most} bytes", code=Code.TOO_LARGE)
 
-    def room(self, partial: bytes, size: int) -> "Room | None":
+    def reservation(self, partial: bytes, size: int) -> "Reservation | None":
         """For a file that is arriving in a partial of this name, which has `size` bytes.
 
         None when nobody has any limit on that.
         """
         if not self.has_limits:
             return None
-        room = Room(self, partial, size, size)
-        self.ledger.enter(room)
-        return room
+        reservation = Reservation(self, partial, size, size)
+        self.ledger.enter(reservation)
+        return reservation
 
-    def note_stored(self, room: "Room | None", path: bytes, size: int) -> None:
-        self.ledger.note_stored(room, path, size)
+    def note_stored(self, reservation: "Reservation | None", path: bytes, size: int) -> None:
+        self.ledger.note_stored(reservation, path, size)
 
 
-class Room(Struct, eq=False):
+class Reservation(Struct, eq=False):
     """What one file that is arriving has reserved: `size` bytes, of which some are written."""
 
     account: Account
@@ -275,7 +275,7 @@ class Room(Struct, eq=False):
     size: int
     written: int
     promised: int = 0
-    charged: list[_Tally] = field(default_factory=list)
+    charged: list[DirectoryUsage] = field(default_factory=list)
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes in all. Refused when there is none."""

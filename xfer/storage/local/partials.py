@@ -20,7 +20,7 @@ from xfer.storage.contract import Metadata
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.files import apply_metadata, read_at
 from xfer.storage.posix.flush import start_writeback
-from xfer.storage.quota import Room
+from xfer.storage.quota import Reservation
 
 KEYED_PREFIX: Final = b"keyed-"
 _PREFIX_DIGITS: Final = 32
@@ -38,7 +38,7 @@ class LocalPartial:
         self.name = name
         self.descriptor = descriptor
         self.metadata = Metadata()
-        self.room: Room | None = None
+        self.reservation: Reservation | None = None
         self.size = size
         self._partials = partials
         self._handed_over = self.size
@@ -48,8 +48,8 @@ class LocalPartial:
         return read_at(self.descriptor, offset, view)
 
     def reserve(self, size: int) -> None:
-        if self.room:
-            self.room.reserve(size)
+        if self.reservation:
+            self.reservation.reserve(size)
 
     def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -60,8 +60,8 @@ class LocalPartial:
                 rest = rest[written:]
         except OSError as error:
             raise refusal(error) from error
-        if self.room:
-            self.room.note_written(self.size)
+        if self.reservation:
+            self.reservation.note_written(self.size)
         if self.size - self._handed_over >= _WRITEBACK_BYTES:
             start_writeback(self.descriptor, self._handed_over, self.size - self._handed_over)
             self._handed_over = self.size
@@ -72,8 +72,8 @@ class LocalPartial:
         except OSError as error:
             raise refusal(error) from error
         self.size = size
-        if self.room:
-            self.room.note_written(size)
+        if self.reservation:
+            self.reservation.note_written(size)
 
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -88,7 +88,7 @@ class LocalPartial:
             self.discard()
         elif self._is_open:
             self._is_open = False
-            self._leave_room(self.size)
+            self._leave_reservation(self.size)
             os.close(self.descriptor)
 
     def discard(self) -> None:
@@ -101,17 +101,17 @@ class LocalPartial:
                     os.unlink(self.name, dir_fd=self._partials)
                 except OSError:
                     pass  # the next start tries again
-            self._leave_room()
+            self._leave_reservation()
             os.close(self.descriptor)
 
-    def hand_over_room(self) -> Room | None:
+    def hand_over_reservation(self) -> Reservation | None:
         """What it has reserved, which is the caller's from here on."""
-        room, self.room = self.room, None
-        return room
+        reservation, self.reservation = self.reservation, None
+        return reservation
 
-    def _leave_room(self, kept: int = 0) -> None:
-        if room := self.hand_over_room():
-            room.release(kept)
+    def _leave_reservation(self, kept: int = 0) -> None:
+        if reservation := self.hand_over_reservation():
+            reservation.release(kept)
 
     def forget_name(self) -> None:
         """It was renamed; what has its old name from now on is somebody else's."""

@@ -26,7 +26,7 @@ from xfer.storage.os_errors import refusal
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
-from xfer.storage.quota import Account, Room
+from xfer.storage.quota import Account, Reservation
 
 _WORTH_ASKING: Final = 1024 * 1024
 """Bytes: whether there is room for less is found out sooner by writing it."""
@@ -96,7 +96,7 @@ class LocalStoreWriter:
             if found is None:
                 return None
             partial = found
-        partial.room = self._account.room(partial.name, partial.size)
+        partial.reservation = self._account.reservation(partial.name, partial.size)
         return partial
 
     def kept(self, files: Sequence[str]) -> set[str]:
@@ -158,7 +158,7 @@ class LocalStoreWriter:
             return (yield from commit.run(placed))
 
     def _within_limits(self, commit: Commit, placed: Sequence[Item]) -> Steps:
-        rooms = [_room_of(item) for item in placed]
+        reservations = [_reservation_of(item) for item in placed]
         stored = [0 for _ in placed]
         try:
             outcomes = yield from commit.run(placed)
@@ -166,8 +166,8 @@ class LocalStoreWriter:
                 if outcome in (Outcome.STORED, Outcome.VERSIONED):
                     stored[number] = _size_of(item) - commit.freed.get(item.name, 0)
         finally:
-            for item, room, size in zip(placed, rooms, stored, strict=True):
-                self._account.note_stored(room, to_bytes(item.name), size)
+            for item, reservation, size in zip(placed, reservations, stored, strict=True):
+                self._account.note_stored(reservation, to_bytes(item.name), size)
         return outcomes
 
     def close(self) -> None:
@@ -191,11 +191,11 @@ def _is_absent(directories: Directories, path: bytes) -> bool:
     return False
 
 
-def _room_of(item: Item) -> Room | None:
+def _reservation_of(item: Item) -> Reservation | None:
     """What the item has reserved; it stays reserved until it is counted as stored."""
     match item:
         case NewFile(_, LocalPartial() as partial):
-            return partial.hand_over_room()
+            return partial.hand_over_reservation()
     return None
 
 
