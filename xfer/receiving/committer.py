@@ -23,7 +23,7 @@ from msgspec import Struct, field
 
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
-from xfer.storage.contract import Item, NewFile, Steps, StoreWriter
+from xfer.storage.contract import CommitSteps, Item, NewFile, StoreWriter
 from xfer.storage.os_errors import refusal
 from xfer.system.background import BackgroundThread, wait_for
 from xfer.wire.keepalive import Watchdog
@@ -75,7 +75,7 @@ class Committer:
         self._last_directory = ""
         self._batch: list[Arrived] = []
         self._batch_weight = 0
-        self._steps: Steps | None = None
+        self._steps: CommitSteps | None = None
         self._awaited: Future[None] | None = None
         self._waits_hardly = False
         self.weight = 0
@@ -160,7 +160,7 @@ class Committer:
         self._steps = self._writer.commit([arrived.item for arrived in self._batch])
         self._run(self._steps)
 
-    def _run(self, steps: Steps) -> None:
+    def _run(self, steps: CommitSteps) -> None:
         """Carry on until something has to be waited for, or all is over."""
         try:
             if self._awaited:

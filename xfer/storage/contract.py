@@ -95,7 +95,7 @@ class Partial(Readable, Protocol):
         """Have room for `size` bytes in all, before they come. Refused when there is none."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Refused when the store has no reservation, or fails."""
+        """Append. Refused when the store has no room, or fails."""
 
     def truncate(self, size: int) -> None:
         """Forget what comes after the first `size` bytes. Refused when the store fails."""
@@ -131,7 +131,7 @@ class NewSymlink(Struct, frozen=True):
 Item = NewFile | NewDirectory | NewSymlink
 
 
-Steps = Generator[Callable[[], None], None, list[Outcome | Refused]]
+CommitSteps = Generator[Callable[[], None], None, list[Outcome | Refused]]
 """Work that stops where something has to be waited for.
 
 It yields what waits, to be called in whichever thread before it goes on, and
@@ -176,7 +176,7 @@ class StoreWriter(Protocol):
     def set_metadata(self, name: str, metadata: Metadata) -> None:
         """Change a whole file's metadata, as far as the store allows."""
 
-    def commit(self, items: Sequence[Item]) -> Steps:
+    def commit(self, items: Sequence[Item]) -> CommitSteps:
         """Put each item under its name; one result for each, in order.
 
         When it is over, everything that is not Refused is on stable storage,

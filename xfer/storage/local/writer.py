@@ -11,7 +11,15 @@ from msgspec.structs import replace
 from xfer.errors import Code, Refused
 from xfer.names import from_bytes, to_bytes
 from xfer.outcomes import Outcome
-from xfer.storage.contract import IfExists, Item, Metadata, NewFile, Partial, Steps, StoredFile
+from xfer.storage.contract import (
+    CommitSteps,
+    IfExists,
+    Item,
+    Metadata,
+    NewFile,
+    Partial,
+    StoredFile,
+)
 from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import (
@@ -148,7 +156,7 @@ class LocalStoreWriter:
             stored.apply(metadata)
             stored.close()
 
-    def commit(self, items: Sequence[Item]) -> Steps:
+    def commit(self, items: Sequence[Item]) -> CommitSteps:
         placed = items
         if self._below:
             placed = [replace(item, name=self._below + item.name) for item in items]
@@ -157,7 +165,7 @@ class LocalStoreWriter:
                 return (yield from self._within_limits(commit, placed))
             return (yield from commit.run(placed))
 
-    def _within_limits(self, commit: Commit, placed: Sequence[Item]) -> Steps:
+    def _within_limits(self, commit: Commit, placed: Sequence[Item]) -> CommitSteps:
         reservations = [_reservation_of(item) for item in placed]
         stored = [0 for _ in placed]
         try:
