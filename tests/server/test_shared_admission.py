@@ -9,7 +9,7 @@ import pytest
 
 from xfer.errors import Refused
 from xfer.server.admission import Admission, Rules, Visitor
-from xfer.server.shared_admission import House
+from xfer.server.shared_admission import SharedAdmission
 from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 from xfer.system.shared_memory import SharedMemory
 
@@ -42,8 +42,8 @@ def sender(admission: Admission, host: str = "192.0.2.1") -> Visitor:
 
 
 def test_places_are_those_of_the_house_and_one_that_is_left_is_free_for_all() -> None:
-    house = House(Rules(max_connections=2), 2)
-    one, other = house.admission(0), house.admission(1)
+    shared = SharedAdmission(Rules(max_connections=2), 2)
+    one, other = shared.admission(0), shared.admission(1)
     first = sender(one)
     sender(other)
     for admission in (one, other):
@@ -54,20 +54,20 @@ def test_places_are_those_of_the_house_and_one_that_is_left_is_free_for_all() ->
 
 
 def test_a_place_that_was_taken_in_another_process_is_taken() -> None:
-    house = House(Rules(max_connections=2), 2)
-    assert elsewhere(lambda: sender(house.admission(1)))
-    admission = house.admission(0)
+    shared = SharedAdmission(Rules(max_connections=2), 2)
+    assert elsewhere(lambda: sender(shared.admission(1)))
+    admission = shared.admission(0)
     sender(admission)
     with pytest.raises(Refused, match="too many senders"):
         sender(admission)
 
 
 def test_who_takes_the_number_of_one_that_died_begins_with_nobody() -> None:
-    house = House(Rules(max_connections=2), 2)
-    dead = house.admission(1)
+    shared = SharedAdmission(Rules(max_connections=2), 2)
+    dead = shared.admission(1)
     sender(dead)
     sender(dead)
-    assert sender(house.admission(1))
+    assert sender(shared.admission(1))
 
 
 def test_a_process_that_dies_with_the_lock_leaves_it() -> None:
@@ -83,10 +83,10 @@ def test_a_process_that_dies_with_the_lock_leaves_it() -> None:
 
 
 def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
-    house = House(Rules(max_unauthenticated=10), 3)
+    shared = SharedAdmission(Rules(max_unauthenticated=10), 3)
     inside: set[str] = set()
     for number in range(3):
-        admission = house.admission(number)
+        admission = shared.admission(number)
         for network in range(100):
             host = f"198.51.{number}.{network}"
             if admission.let_in(host, partial(inside.discard, host)):
@@ -98,19 +98,19 @@ def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
 
 
 def test_a_network_that_failed_in_another_process_has_to_wait_until_it_is_forgiven() -> None:
-    house = House(Rules(), 2)
+    shared = SharedAdmission(Rules(), 2)
 
     def fail() -> bool:
-        admission = house.admission(1)
+        admission = shared.admission(1)
         visitors = [admission.let_in("192.0.2.1", nothing) for _ in range(5)]
         for visitor in visitors:
             assert visitor
             admission.failed_proof(visitor)
         return True
 
-    before = house.admission(0).let_in("192.0.2.1", nothing)
+    before = shared.admission(0).let_in("192.0.2.1", nothing)
     assert elsewhere(fail)
-    admission = house.admission(0)
+    admission = shared.admission(0)
     assert admission.let_in("192.0.2.1", nothing) is None
     assert admission.let_in("192.0.2.2", nothing)
     assert before
@@ -119,23 +119,23 @@ def test_a_network_that_failed_in_another_process_has_to_wait_until_it_is_forgiv
 
 
 def test_only_so_many_networks_are_remembered_and_the_latest_are_among_them() -> None:
-    house = House(Rules(), 2)
+    shared = SharedAdmission(Rules(), 2)
     for number in range(10_000):
-        house.note_failures(f"network {number}", 1, float(number))
-    known = [number for number in range(10_000) if house.failures(f"network {number}")[0]]
+        shared.note_failures(f"network {number}", 1, float(number))
+    known = [number for number in range(10_000) if shared.failures(f"network {number}")[0]]
     assert 3000 < len(known) <= 4096
     assert known[-1] == 9_999
     assert sum(known) / len(known) > 6_000
 
 
 def test_who_asks_about_a_network_makes_none_forgotten() -> None:
-    house = House(Rules(), 2)
+    shared = SharedAdmission(Rules(), 2)
     for number in range(2000):
-        house.note_failures(f"network {number}", 1, 1.0)
-    known = [number for number in range(2000) if house.failures(f"network {number}")[0]]
+        shared.note_failures(f"network {number}", 1, 1.0)
+    known = [number for number in range(2000) if shared.failures(f"network {number}")[0]]
     for number in range(10_000):
-        assert house.failures(f"stranger {number}") == (0, 0.0)
-    assert known == [number for number in range(2000) if house.failures(f"network {number}")[0]]
+        assert shared.failures(f"stranger {number}") == (0, 0.0)
+    assert known == [number for number in range(2000) if shared.failures(f"network {number}")[0]]
 
 
 # What is not flushed

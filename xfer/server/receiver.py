@@ -19,7 +19,7 @@ from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local.store import LocalStore
 
 if TYPE_CHECKING:
-    from xfer.server.shared_admission import House
+    from xfer.server.shared_admission import SharedAdmission
 
 
 class Receiver:
@@ -90,7 +90,7 @@ class Receiver:
             terms = Terms(grants, identity, timeout, rules)
             self._server = Server(listening or listen(bind, port), store, terms)
             self._store, self._rules = store, rules
-            self._house: House | None = None
+            self._shared_admission: SharedAdmission | None = None
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers
@@ -135,13 +135,13 @@ class Receiver:
         UsageError when a quota would have to be counted for all, or there are
         fewer places for senders than workers.
         """
-        from xfer.server.shared_admission import House  # noqa: PLC0415
+        from xfer.server.shared_admission import SharedAdmission  # noqa: PLC0415
         from xfer.wire.bandwidth import SharedBandwidth  # noqa: PLC0415 (only several need these)
 
         if self._keyring:
             self._keyring.refuse_quotas()
         self._store.share(workers)
-        self._house = House(self._rules, workers)
+        self._shared_admission = SharedAdmission(self._rules, workers)
         if self._rules.bwlimit:
             self._server.bandwidth = SharedBandwidth(self._rules.bwlimit)
         self._server.socket.setblocking(False)  # who was awake first gets it; the others go on
@@ -152,10 +152,10 @@ class Receiver:
         `predecessor` is the process that was it before, if any. LocalError when
         the store can't be used, or not be cleaned up behind that one.
         """
-        if self._house is None:
+        if self._shared_admission is None:
             raise RuntimeError("share comes first")
         self._store.join(number, predecessor)
-        self._server.join(self._house.admission(number))
+        self._server.join(self._shared_admission.admission(number))
 
 
 def _grants(secret: str | None, keyring: Keyring | None) -> Grants:

@@ -27,7 +27,7 @@ _NEIGHBOURS: Final = 8
 """Where a network may be: from the place that its hash gives, so many."""
 
 
-class House:
+class SharedAdmission:
     """For so many workers. Make it before they are forked.
 
     UsageError when there are fewer places than workers.
@@ -101,31 +101,31 @@ class House:
 
 
 class SharedPlaces(Places):
-    """For senders of one worker, out of those of the house."""
+    """For senders of one worker, out of those of all workers."""
 
-    def __init__(self, house: House, number: int) -> None:
-        self._house = house
+    def __init__(self, shared: SharedAdmission, number: int) -> None:
+        self._shared = shared
         self._number = number
 
     def take(self) -> bool:
-        return self._house.take_place(self._number)
+        return self._shared.take_place(self._number)
 
     def give_back(self) -> None:
-        self._house.give_place_back(self._number)
+        self._shared.give_place_back(self._number)
 
 
 class SharedPenalties(Penalties):
     """Which networks have to wait, whichever worker they have failed at."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, shared: SharedAdmission) -> None:
         super().__init__(time.monotonic)  # one clock for all processes
-        self._house = house
+        self._shared = shared
 
     def forgive(self, network: str) -> None:
-        self._house.note_failures(network, 0, 0.0)
+        self._shared.note_failures(network, 0, 0.0)
 
     def _remember(self, network: str, count: int, last: float) -> None:
-        self._house.note_failures(network, count, last)
+        self._shared.note_failures(network, count, last)
 
     def _remembered(self, network: str) -> tuple[int, float]:
-        return self._house.failures(network)
+        return self._shared.failures(network)

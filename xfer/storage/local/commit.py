@@ -1,10 +1,10 @@
 """Putting a batch under its names: the order in which nothing is lost.
 
     1. flush     the bytes of every file
-    2. link      each name that is free, in one pending; the rest only if some are taken:
+    2. link      each name that is free, in one step; the rest only if some are taken:
     3. compare   what already has the same content is left where it is
     4. version   older content gets a second link, in versions/; flush
-    5. replace   each name in one pending
+    5. replace   each name in one step
     6. flush     the directories, once theirs have mode and time
 
 Whatever cuts this short, each name shows nothing, the old content or the whole
