@@ -49,7 +49,7 @@ class _Worker(Struct):
     started_at: float = -_PAUSE_SECONDS
 
 
-class Crew:
+class Supervisor:
     """The workers of `receiver`, which serves nobody in this process.
 
     From here on the signals that stop it wait for `run`. UsageError when it

@@ -127,7 +127,7 @@ class Receiver:
         if self._keyring:
             self._keyring.reload()
 
-    # For `xfer receive --workers`, see `crew`
+    # For `xfer receive --workers`, see `daemon.workers`
 
     def share(self, workers: int) -> None:
         """Be for so many processes, which are forked after this, and each `join`.

@@ -15,7 +15,7 @@ from xfer.config.locations import default_secret_file
 from xfer.daemon import check as checkup
 from xfer.daemon import foreground, units
 from xfer.daemon.systemd import ServiceManager, inherited
-from xfer.daemon.workers import Crew
+from xfer.daemon.workers import Supervisor
 from xfer.errors import UsageError
 from xfer.server.admission import Rules
 from xfer.server.receiver import Receiver
@@ -101,9 +101,9 @@ def receive(
         )
         with receiver:
             if workers > 1:
-                crew = Crew(receiver, workers, reloads=keys is not None)
+                supervisor = Supervisor(receiver, workers, reloads=keys is not None)
                 foreground.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
-                crew.run(manager)
+                supervisor.run(manager)
                 return
             foreground.heed_signals(receiver, reloads=keys is not None)
             foreground.announce(receiver, directory, insecure_plaintext=insecure_plaintext)
