@@ -9,7 +9,7 @@ from xfer.names import to_bytes
 from xfer.storage.contract import PARTIAL_DAYS, Access, IfExists, Limits, StoreWriter
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.usage import LocalDisk
-from xfer.storage.local.workers import Together
+from xfer.storage.local.workers import WorkerState
 from xfer.storage.local.writer import LocalStoreWriter
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.flush import Flusher, flush_all
@@ -43,7 +43,7 @@ class LocalStore:
         self._if_exists = if_exists
         self._partial_seconds = partial_days * _DAY_SECONDS
         self._ledger = Ledger(LocalDisk(self._layout), limits.min_free)
-        self._together: Together | None = None
+        self._worker_state: WorkerState | None = None
         try:
             if durable:
                 flush_all(self._layout.root)  # the names that a killed receiver made
@@ -81,17 +81,17 @@ class LocalStore:
         """
         if self._ledger.counts:
             raise UsageError("quotas and --min-free are for a receiver with one worker")
-        self._together = Together(workers)
+        self._worker_state = WorkerState(workers)
 
     def join(self, number: int, predecessor: int | None) -> None:
         """Be the worker with this number, and clean up behind a process that was it before.
 
         LocalError when that can't be done.
         """
-        if self._together is None:
+        if self._worker_state is None:
             raise RuntimeError("share comes first")
         try:
-            self._together.join(self._layout, number, predecessor, durable=self.durable)
+            self._worker_state.join(self._layout, number, predecessor, durable=self.durable)
         except OSError as error:
             raise LocalError(f"a worker cannot use the directory: {error.strerror}") from error
 

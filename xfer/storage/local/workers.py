@@ -15,7 +15,7 @@ from xfer.storage.posix.flush import flush_all
 from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 
 
-class Together:
+class WorkerState:
     """Memory that so many workers share. Make it before they are forked."""
 
     def __init__(self, workers: int) -> None:
