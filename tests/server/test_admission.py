@@ -79,7 +79,7 @@ class Door:
             self.admission.leave(visitor)
 
 
-# Places
+# SenderSlots
 
 
 def test_up_to_half_of_the_places_nobody_has_to_go() -> None:

@@ -64,27 +64,27 @@ class Visitor(Struct, eq=False):
     cut_off: Callable[[], None]
 
 
-class Places:
+class SenderSlots:
     """How many senders there may be. Used by one thread at a time."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Whether there is one; it is taken then."""
         is_free = self._taken < self._most
         self._taken += is_free
         return is_free
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._taken -= 1
 
 
 class Admission:
     """Keeps count of who is in. Any thread may call anything.
 
-    `places` and `penalties` are its own unless they are given, to be shared with others.
+    `slots` and `penalties` are its own unless they are given, to be shared with others.
     `chance` gives numbers from 0 up to, but not, 1, `clock` seconds.
     """
 
@@ -93,11 +93,11 @@ class Admission:
         rules: Rules,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
-        places: Places | None = None,
+        slots: SenderSlots | None = None,
         penalties: "Penalties | None" = None,
     ) -> None:
         self._most_strangers = max(1, rules.max_unauthenticated)
-        self._places = places or Places(max(1, rules.max_connections))
+        self._slots = slots or SenderSlots(max(1, rules.max_connections))
         self._crowded = max(1, self._most_strangers // 2)
         self._chance = chance
         self._clock = clock
@@ -131,7 +131,7 @@ class Admission:
         """A stranger has become a sender. Refused (busy) when there are too many of them."""
         with self._changed:
             self._penalties.forgive(visitor.network)
-            if not self._places.take():
+            if not self._slots.acquire():
                 raise Refused("the receiver has too many senders at once", code=Code.BUSY)
             self._forget_stranger(visitor)
             self._senders.add(visitor)
@@ -143,7 +143,7 @@ class Admission:
             self._forget_stranger(visitor)
             if visitor in self._senders:
                 self._senders.discard(visitor)
-                self._places.give_back()
+                self._slots.release()
             self._leaving.discard(visitor)
             self._changed.notify_all()
             if not self._is_empty():

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from xfer.errors import UsageError
-from xfer.server.admission import Admission, Penalties, Places, Rules
+from xfer.server.admission import Admission, Penalties, Rules, SenderSlots
 from xfer.system.shared_memory import SharedMemory
 
 _COUNT: Final = struct.Struct("=q")
@@ -53,13 +53,13 @@ class SharedAdmission:
         share = (self._rules.max_unauthenticated + number) // self._workers
         return Admission(
             replace(self._rules, max_unauthenticated=share),
-            places=SharedPlaces(self, number),
+            slots=SharedSenderSlots(self, number),
             penalties=SharedPenalties(self),
         )
 
     # Senders
 
-    def take_place(self, number: int) -> bool:
+    def acquire_slot(self, number: int) -> bool:
         with self._memory.locked():
             taken = sum(count for (count,) in _COUNT.iter_unpack(self._counts))
             if taken >= self._rules.max_connections:
@@ -67,7 +67,7 @@ class SharedAdmission:
             self._change(number, 1)
             return True
 
-    def give_place_back(self, number: int) -> None:
+    def release_slot(self, number: int) -> None:
         with self._memory.locked():
             self._change(number, -1)
 
@@ -100,18 +100,18 @@ class SharedAdmission:
         return offsets[best]
 
 
-class SharedPlaces(Places):
+class SharedSenderSlots(SenderSlots):
     """For senders of one worker, out of those of all workers."""
 
     def __init__(self, shared: SharedAdmission, number: int) -> None:
         self._shared = shared
         self._number = number
 
-    def take(self) -> bool:
-        return self._shared.take_place(self._number)
+    def acquire(self) -> bool:
+        return self._shared.acquire_slot(self._number)
 
-    def give_back(self) -> None:
-        self._shared.give_place_back(self._number)
+    def release(self) -> None:
+        self._shared.release_slot(self._number)
 
 
 class SharedPenalties(Penalties):
