@@ -35,7 +35,7 @@ from xfer.auth.grants import Grant
 from xfer.auth.identity import client_context, load_identity
 from xfer.auth.keys import DEFAULT_KEY_ID
 from xfer.errors import AuthenticationError, PeerTimeout, Refused
-from xfer.server.admission import Admission, Rules, Visitor, network_of
+from xfer.server.admission import Admission, Connection, Rules, network_of
 from xfer.server.listen import listen
 from xfer.server.server import Server, Terms
 from xfer.storage.local.store import LocalStore
@@ -61,22 +61,22 @@ class Door:
         rules = Rules(strangers, senders)
         self.admission = Admission(rules, lambda: next(self.chances), lambda: self.now)
 
-    def knock(self, host: str | None = None, *chances: float) -> Visitor | None:
+    def knock(self, host: str | None = None, *chances: float) -> Connection | None:
         """`chances` are what is drawn: whether somebody must go, and who."""
         number = next(self.numbers)
         self.chances = itertools.chain(chances, itertools.repeat(0.999))
-        return self.admission.let_in(host or f"192.0.2.{number}", lambda: self.gone.append(number))
+        return self.admission.admit(host or f"192.0.2.{number}", lambda: self.gone.append(number))
 
-    def let_in(self, host: str | None = None) -> Visitor:
-        visitor = self.knock(host)
-        assert visitor
-        return visitor
+    def admit(self, host: str | None = None) -> Connection:
+        connection = self.knock(host)
+        assert connection
+        return connection
 
     def fail(self, host: str, times: int = 1) -> None:
         for _ in range(times):
-            visitor = self.let_in(host)
-            self.admission.failed_proof(visitor)
-            self.admission.leave(visitor)
+            connection = self.admit(host)
+            self.admission.failed_proof(connection)
+            self.admission.leave(connection)
 
 
 # SenderSlots
@@ -94,7 +94,7 @@ def test_the_chance_that_somebody_has_to_go_grows_up_to_the_limit(
 ) -> None:
     door = Door(10)
     for _ in range(already):
-        door.let_in()
+        door.admit()
     assert not door.knock(None, share - 0.01, 0.999)
     assert door.knock(None, share + 0.01, 0.999)
     assert door.gone == []
@@ -112,7 +112,7 @@ def test_at_the_limit_somebody_always_has_to_go(limit: int) -> None:
 def test_who_has_to_go_is_drawn_among_all_and_the_newcomer() -> None:
     door = Door(9)
     for _ in range(9):
-        door.let_in()
+        door.admit()
     assert door.knock(None, 0.35)
     assert not door.knock(None, 0.95)
     assert door.gone == [3]
@@ -126,10 +126,10 @@ def test_strangers_that_keep_coming_back_do_not_keep_an_honest_one_out() -> None
         admission = Admission(Rules(100), drawing.random)
         honest: list[bool] = []
         for number in range(200):
-            admission.let_in(f"10.0.0.{number}", lambda: None)
-        if admission.let_in("192.0.2.1", partial(honest.append, False)):
+            admission.admit(f"10.0.0.{number}", lambda: None)
+        if admission.admit("192.0.2.1", partial(honest.append, False)):
             for number in range(50):
-                admission.let_in(f"10.0.1.{number}", lambda: None)
+                admission.admit(f"10.0.1.{number}", lambda: None)
             kept += not honest
     assert 0.4 < kept / 200 < 0.8
 
@@ -137,13 +137,13 @@ def test_strangers_that_keep_coming_back_do_not_keep_an_honest_one_out() -> None
 def test_who_has_proved_himself_takes_no_strangers_place() -> None:
     door = Door(strangers=2, senders=100)
     for _ in range(100):
-        door.admission.proved(door.let_in())
+        door.admission.proved(door.admit())
     assert door.knock()
 
 
 def test_one_sender_too_many_is_told_busy_and_a_place_that_is_left_is_free() -> None:
     door = Door(senders=2)
-    first, second, third = (door.let_in() for _ in range(3))
+    first, second, third = (door.admit() for _ in range(3))
     door.admission.proved(first)
     door.admission.proved(second)
     with pytest.raises(Refused) as refused:
@@ -164,9 +164,9 @@ def test_one_network_gets_half_and_the_others_never_notice() -> None:
 
 def test_in_a_full_network_only_its_own_have_to_go() -> None:
     door = Door(10)
-    door.let_in("198.51.100.1")
+    door.admit("198.51.100.1")
     for _ in range(5):
-        door.let_in("192.0.2.1")
+        door.admit("192.0.2.1")
     assert door.knock("192.0.2.1", 0.0)
     assert door.gone == [1]
 
@@ -211,7 +211,7 @@ def test_wrong_proofs_are_forgiven(forgiven_by: str) -> None:
     if forgiven_by == "time":
         door.now += 900
     else:
-        door.admission.proved(door.let_in("192.0.2.1"))
+        door.admission.proved(door.admit("192.0.2.1"))
     door.fail("192.0.2.1", 4)
     assert door.knock("192.0.2.1")
 

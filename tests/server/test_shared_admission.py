@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from xfer.errors import Refused
-from xfer.server.admission import Admission, Rules, Visitor
+from xfer.server.admission import Admission, Connection, Rules
 from xfer.server.shared_admission import SharedAdmission
 from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 from xfer.system.shared_memory import SharedMemory
@@ -31,11 +31,11 @@ def nothing() -> None:
     pass
 
 
-def sender(admission: Admission, host: str = "192.0.2.1") -> Visitor:
-    visitor = admission.let_in(host, nothing)
-    assert visitor
-    admission.proved(visitor)
-    return visitor
+def sender(admission: Admission, host: str = "192.0.2.1") -> Connection:
+    connection = admission.admit(host, nothing)
+    assert connection
+    admission.proved(connection)
+    return connection
 
 
 # Senders
@@ -89,7 +89,7 @@ def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
         admission = shared.admission(number)
         for network in range(100):
             host = f"198.51.{number}.{network}"
-            if admission.let_in(host, partial(inside.discard, host)):
+            if admission.admit(host, partial(inside.discard, host)):
                 inside.add(host)
     assert len(inside) == 10
 
@@ -102,20 +102,20 @@ def test_a_network_that_failed_in_another_process_has_to_wait_until_it_is_forgiv
 
     def fail() -> bool:
         admission = shared.admission(1)
-        visitors = [admission.let_in("192.0.2.1", nothing) for _ in range(5)]
-        for visitor in visitors:
-            assert visitor
-            admission.failed_proof(visitor)
+        connections = [admission.admit("192.0.2.1", nothing) for _ in range(5)]
+        for connection in connections:
+            assert connection
+            admission.failed_proof(connection)
         return True
 
-    before = shared.admission(0).let_in("192.0.2.1", nothing)
+    before = shared.admission(0).admit("192.0.2.1", nothing)
     assert elsewhere(fail)
     admission = shared.admission(0)
-    assert admission.let_in("192.0.2.1", nothing) is None
-    assert admission.let_in("192.0.2.2", nothing)
+    assert admission.admit("192.0.2.1", nothing) is None
+    assert admission.admit("192.0.2.2", nothing)
     assert before
     admission.proved(before)
-    assert admission.let_in("192.0.2.1", nothing)
+    assert admission.admit("192.0.2.1", nothing)
 
 
 def test_only_so_many_networks_are_remembered_and_the_latest_are_among_them() -> None:

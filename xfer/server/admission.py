@@ -14,7 +14,7 @@ senders are counted apart, so that no number of the first keeps the second out:
 - After a few wrong proofs a network waits, twice as long after each further
   one. A right proof forgives them all, and time does.
 
-Knows no sockets: it counts, and calls `cut_off` of who has to go.
+Knows no sockets: it counts, and calls `abort` of who has to go.
 """
 
 import ipaddress
@@ -57,11 +57,11 @@ class Rules(Struct, frozen=True):
     bwlimit: int = 0
 
 
-class Visitor(Struct, eq=False):
-    """One connection. `cut_off` makes everybody who waits on it fail, at once."""
+class Connection(Struct, eq=False):
+    """One connection. `abort` makes everybody who waits on it fail, at once."""
 
     network: str
-    cut_off: Callable[[], None]
+    abort: Callable[[], None]
 
 
 class SenderSlots:
@@ -96,19 +96,19 @@ class Admission:
         slots: SenderSlots | None = None,
         penalties: "Penalties | None" = None,
     ) -> None:
-        self._most_strangers = max(1, rules.max_unauthenticated)
+        self._most_unauthenticated = max(1, rules.max_unauthenticated)
         self._slots = slots or SenderSlots(max(1, rules.max_connections))
-        self._crowded = max(1, self._most_strangers // 2)
+        self._crowded = max(1, self._most_unauthenticated // 2)
         self._chance = chance
         self._clock = clock
-        self._strangers: list[Visitor] = []
-        self._senders: set[Visitor] = set()
-        self._leaving: set[Visitor] = set()
+        self._unauthenticated: list[Connection] = []
+        self._senders: set[Connection] = set()
+        self._leaving: set[Connection] = set()
         self._most_at_once = 0
         self._penalties = Penalties(clock) if penalties is None else penalties
         self._changed = threading.Condition()
 
-    def let_in(self, host: str, cut_off: Callable[[], None]) -> Visitor | None:
+    def admit(self, host: str, abort: Callable[[], None]) -> Connection | None:
         """A place for a stranger from `host`; None when he has to be dropped.
 
         Somebody else may be cut off for it.
@@ -117,87 +117,88 @@ class Admission:
         with self._changed:
             if self._penalties.seconds_left(network) > 0 or not self._make_room(network):
                 return None
-            visitor = Visitor(network, cut_off)
-            self._strangers.append(visitor)
-            self._most_at_once = max(self._most_at_once, len(self._strangers) + len(self._senders))
-            return visitor
+            connection = Connection(network, abort)
+            self._unauthenticated.append(connection)
+            present = len(self._unauthenticated) + len(self._senders)
+            self._most_at_once = max(self._most_at_once, present)
+            return connection
 
-    def failed_proof(self, visitor: Visitor) -> None:
+    def failed_proof(self, connection: Connection) -> None:
         """His network has one chance less."""
         with self._changed:
-            self._penalties.add(visitor.network)
+            self._penalties.add(connection.network)
 
-    def proved(self, visitor: Visitor) -> None:
+    def proved(self, connection: Connection) -> None:
         """A stranger has become a sender. Refused (busy) when there are too many of them."""
         with self._changed:
-            self._penalties.forgive(visitor.network)
+            self._penalties.forgive(connection.network)
             if not self._slots.acquire():
                 raise Refused("the receiver has too many senders at once", code=Code.BUSY)
-            self._forget_stranger(visitor)
-            self._senders.add(visitor)
+            self._forget_unauthenticated(connection)
+            self._senders.add(connection)
             self._changed.notify_all()
 
-    def leave(self, visitor: Visitor) -> bool:
+    def leave(self, connection: Connection) -> bool:
         """He is gone. Whether he was the last of a crowd."""
         with self._changed:
-            self._forget_stranger(visitor)
-            if visitor in self._senders:
-                self._senders.discard(visitor)
+            self._forget_unauthenticated(connection)
+            if connection in self._senders:
+                self._senders.discard(connection)
                 self._slots.release()
-            self._leaving.discard(visitor)
+            self._leaving.discard(connection)
             self._changed.notify_all()
             if not self._is_empty():
                 return False
             most, self._most_at_once = self._most_at_once, 0
             return most >= _CROWD
 
-    def cut_off_strangers_after(self, seconds: float) -> None:
+    def abort_unauthenticated_after(self, seconds: float) -> None:
         """Wait so long for those who are just opening; the rest is not waited for."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._strangers, seconds)
-            for visitor in list(self._strangers):
-                self._cut_off(visitor)
+            self._changed.wait_for(lambda: not self._unauthenticated, seconds)
+            for connection in list(self._unauthenticated):
+                self._abort(connection)
 
-    def cut_off_all_after(self, seconds: float, then: float) -> None:
+    def abort_all_after(self, seconds: float, then: float) -> None:
         """Wait so long until everybody has left, cut off the rest, and wait `then` for that."""
         with self._changed:
             if not self._changed.wait_for(self._is_empty, seconds):
-                for visitor in list(self._senders):
-                    visitor.cut_off()
+                for connection in list(self._senders):
+                    connection.abort()
                 self._changed.wait_for(self._is_empty, then)
 
     def _is_empty(self) -> bool:
-        return not (self._strangers or self._senders or self._leaving)
+        return not (self._unauthenticated or self._senders or self._leaving)
 
     def _make_room(self, network: str) -> bool:
         """Whether there is a place; if need be, there is after this."""
-        its_own = [visitor for visitor in self._strangers if visitor.network == network]
+        its_own = [other for other in self._unauthenticated if other.network == network]
         if len(its_own) >= self._crowded:
             return self._draw(its_own)
-        count = len(self._strangers)
-        share = (count - self._crowded) / max(1, self._most_strangers - self._crowded)
+        count, most = len(self._unauthenticated), self._most_unauthenticated
+        share = (count - self._crowded) / max(1, most - self._crowded)
         chance = _FIRST_CHANCE + (1 - _FIRST_CHANCE) * share
-        if count < self._crowded or (count < self._most_strangers and self._chance() >= chance):
+        if count < self._crowded or (count < most and self._chance() >= chance):
             return True
-        return self._draw(self._strangers)
+        return self._draw(self._unauthenticated)
 
-    def _draw(self, strangers: list[Visitor]) -> bool:
+    def _draw(self, unauthenticated: list[Connection]) -> bool:
         """Cut off one of them, or nobody: then it is the newcomer who was drawn."""
-        drawn = int(self._chance() * (len(strangers) + 1))
-        if drawn >= len(strangers):
+        drawn = int(self._chance() * (len(unauthenticated) + 1))
+        if drawn >= len(unauthenticated):
             return False
-        self._cut_off(strangers[drawn])
+        self._abort(unauthenticated[drawn])
         return True
 
-    def _cut_off(self, visitor: Visitor) -> None:
+    def _abort(self, connection: Connection) -> None:
         """His place is free from now on, although his thread takes a moment to end."""
-        self._forget_stranger(visitor)
-        self._leaving.add(visitor)
-        visitor.cut_off()
+        self._forget_unauthenticated(connection)
+        self._leaving.add(connection)
+        connection.abort()
 
-    def _forget_stranger(self, visitor: Visitor) -> None:
-        if visitor in self._strangers:
-            self._strangers.remove(visitor)
+    def _forget_unauthenticated(self, connection: Connection) -> None:
+        if connection in self._unauthenticated:
+            self._unauthenticated.remove(connection)
 
 
 class Penalties:
@@ -240,7 +241,7 @@ class Penalties:
 
 
 def network_of(host: str) -> str:
-    """What counts as one visitor: an IPv4 address, or the /64 of an IPv6 one."""
+    """What counts as one connection: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

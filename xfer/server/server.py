@@ -20,7 +20,7 @@ from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferE
 from xfer.logs import Peer, Seldom
 from xfer.names import printable
 from xfer.receiving.session import Session
-from xfer.server.admission import Admission, Rules, Visitor
+from xfer.server.admission import Admission, Connection, Rules
 from xfer.storage.contract import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal
@@ -42,7 +42,7 @@ _BREATH_SECONDS: Final = 0.1
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 _ITS_OWN_FAULT: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.EINTR, errno.EPERM)
 """Errors of `accept` that the connection has gone away with. The others are this side's."""
-_STRANGERS_DRAIN_BYTES: Final = 1024 * 1024
+_UNAUTHENTICATED_DRAIN_BYTES: Final = 1024 * 1024
 
 
 class Terms(Struct, frozen=True):
@@ -73,7 +73,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.stop_signal = StopSignal()
         self._admission = Admission(terms.rules)
         self.bandwidth = Bandwidth(terms.rules.bwlimit) if terms.rules.bwlimit else None
-        self._visitors: dict[socket.socket, Visitor] = {}
+        self._admitted: dict[socket.socket, Connection] = {}
         self._dropping = Seldom(log, "dropped")
         self._running_out = Seldom(log, "exhausted")
 
@@ -114,8 +114,8 @@ class Server(socketserver.ThreadingTCPServer):
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
         """Let what is arriving finish for so long, then cut it off. Call it once, at the end."""
         self.stop_signal.set()
-        self._admission.cut_off_strangers_after(_GREETING_SECONDS)
-        self._admission.cut_off_all_after(seconds, _CUTTING_SECONDS)
+        self._admission.abort_unauthenticated_after(_GREETING_SECONDS)
+        self._admission.abort_all_after(seconds, _CUTTING_SECONDS)
         self.server_close()
         self.stop_signal.close()
 
@@ -131,32 +131,32 @@ class Server(socketserver.ThreadingTCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Called for each connection before it has a thread; False closes it."""
-        visitor = self._admission.let_in(str(client_address[0]), partial(_cut_off, request))
-        if visitor is None:
+        connection = self._admission.admit(str(client_address[0]), partial(_abort, request))
+        if connection is None:
             self._dropping.warn("a connection was dropped: too many without a proof, or wrong ones")
             return False
-        self._visitors[request] = visitor
+        self._admitted[request] = connection
         return True
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # the system gives us no more threads
-            self._admission.leave(self._visitors.pop(request))
+            self._admission.leave(self._admitted.pop(request))
             self.shutdown_request(request)
             self._run_out("threads")
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        visitor = self._visitors.pop(request)
+        connection = self._admitted.pop(request)
         channel = Channel(request, self.terms.timeout)
-        visitor.cut_off = channel.abort
+        connection.abort = channel.abort
         try:
-            self._converse(channel, visitor, _readable(client_address))
+            self._converse(channel, connection, _readable(client_address))
         finally:
             channel.close()
             del channel
-            visitor.cut_off = _nothing
-            if self._admission.leave(visitor):
+            connection.abort = _nothing
+            if self._admission.leave(connection):
                 time.sleep(_ENDING_SECONDS)
                 give_back_memory()
 
@@ -170,10 +170,10 @@ class Server(socketserver.ThreadingTCPServer):
 
     # One connection
 
-    def _converse(self, channel: Channel, visitor: Visitor, address: str) -> None:
+    def _converse(self, channel: Channel, connection: Connection, address: str) -> None:
         peer = Peer(address)
         try:
-            key_id, grant = self._open(channel, visitor)
+            key_id, grant = self._open(channel, connection)
             peer = Peer(address, key_id)
             with contextlib.closing(self.store.open_writer(key_id, grant.access)) as writer:
                 Session(channel, writer, self.stop_signal, peer).run()
@@ -189,10 +189,10 @@ class Server(socketserver.ThreadingTCPServer):
             channel.end_with(Refused("an internal error; the receiver's log has it"))
             raise
 
-    def _open(self, channel: Channel, visitor: Visitor) -> tuple[str, Grant]:
+    def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:
         """What a sender that proved itself may do; its first message is still to come in time."""
         channel.must_end_within(self.terms.rules.opening_seconds)
-        channel.most_to_drain = _STRANGERS_DRAIN_BYTES
+        channel.most_to_drain = _UNAUTHENTICATED_DRAIN_BYTES
         speaks_tls = channel.peek() == _TLS_HANDSHAKE
         identity = self.terms.identity
         if identity and not speaks_tls:
@@ -215,15 +215,15 @@ class Server(socketserver.ThreadingTCPServer):
         except Expired:  # nobody guesses with a right proof
             raise
         except AuthenticationError:
-            self._admission.failed_proof(visitor)
+            self._admission.failed_proof(connection)
             raise
-        self._admission.proved(visitor)
+        self._admission.proved(connection)
         channel.expect_much(self.terms.rules.min_rate)
         channel.limit(incoming=self.bandwidth)
         return key_id, grants[key_id]
 
 
-def _cut_off(request: socket.socket) -> None:
+def _abort(request: socket.socket) -> None:
     with contextlib.suppress(OSError):
         request.shutdown(socket.SHUT_RDWR)
 

@@ -21,7 +21,7 @@ from xfer.wire.transport import Meanwhile, Transport
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
 _INBOX_BYTES: Final = 256 * 1024
-_STRANGERS_INBOX_BYTES: Final = 8 * 1024
+_UNAUTHENTICATED_INBOX_BYTES: Final = 8 * 1024
 _OUTBOX_BYTES: Final = 64 * 1024
 _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 256 * 1024 * 1024
@@ -36,7 +36,7 @@ class Channel:
     def __init__(self, connected: socket.socket, timeout: float) -> None:
         self._transport = Transport(connected, timeout)
         self._sending = threading.RLock()
-        self._inbox = memoryview(bytearray(_STRANGERS_INBOX_BYTES))
+        self._inbox = memoryview(bytearray(_UNAUTHENTICATED_INBOX_BYTES))
         self._start = self._end = 0
         self._outbox = bytearray()
         self.most_to_drain = _DRAIN_BYTES

@@ -27,7 +27,7 @@ from xfer.wire.tls_engine import BATCH_BYTES, TLSEngine, closed, map_errors
 Result = TypeVar("Result")
 
 _LONGEST_POLL: Final = 3600.0
-_STRANGERS_BYTES: Final = 8 * 1024
+_UNAUTHENTICATED_BYTES: Final = 8 * 1024
 """Of records, which are received at once."""
 
 
@@ -57,7 +57,7 @@ class Transport:
         self._socket = connected
         self._timeout = timeout
         self._tls: TLSEngine | None = None
-        self._received = memoryview(bytearray(_STRANGERS_BYTES))
+        self._received = memoryview(bytearray(_UNAUTHENTICATED_BYTES))
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
         self._silent_since: float | None = None
