@@ -35,7 +35,7 @@ from xfer.auth.grants import Grant
 from xfer.auth.identity import client_context, load_identity
 from xfer.auth.keys import DEFAULT_KEY_ID
 from xfer.errors import AuthenticationError, PeerTimeout, Refused
-from xfer.server.admission import Admission, Connection, Rules, network_of
+from xfer.server.admission import Admission, Connection, ConnectionLimits, network_of
 from xfer.server.listen import listen
 from xfer.server.server import Server, Terms
 from xfer.storage.local.store import LocalStore
@@ -58,8 +58,8 @@ class Door:
         self.chances: Iterator[float] = itertools.repeat(0.999)
         self.gone: list[int] = []
         self.numbers = itertools.count()
-        rules = Rules(strangers, senders)
-        self.admission = Admission(rules, lambda: next(self.chances), lambda: self.now)
+        limits = ConnectionLimits(strangers, senders)
+        self.admission = Admission(limits, lambda: next(self.chances), lambda: self.now)
 
     def knock(self, host: str | None = None, *chances: float) -> Connection | None:
         """`chances` are what is drawn: whether somebody must go, and who."""
@@ -123,7 +123,7 @@ def test_strangers_that_keep_coming_back_do_not_keep_an_honest_one_out() -> None
     drawing = random.Random(1)
     kept = 0
     for _ in range(200):
-        admission = Admission(Rules(100), drawing.random)
+        admission = Admission(ConnectionLimits(100), drawing.random)
         honest: list[bool] = []
         for number in range(200):
             admission.admit(f"10.0.0.{number}", lambda: None)
@@ -293,12 +293,12 @@ class Here:
 
 
 @contextlib.contextmanager
-def serving(home: Path, rules: Rules, *, plaintext: bool = False) -> Iterator[Here]:
+def serving(home: Path, limits: ConnectionLimits, *, plaintext: bool = False) -> Iterator[Here]:
     identity = None if plaintext else load_identity(str(home))
     directory = home / "received"
     directory.mkdir()
     with LocalStore(str(directory)) as store:
-        terms = Terms(lambda: {DEFAULT_KEY_ID: Grant((KEY,))}, identity, 20.0, rules)
+        terms = Terms(lambda: {DEFAULT_KEY_ID: Grant((KEY,))}, identity, 20.0, limits)
         server = Server(listen("127.0.0.1", 0), store, terms)
         thread = threading.Thread(target=server.serve)
         thread.start()
@@ -350,7 +350,7 @@ STEPS = ["TLS", "hello", "hello in TLS", "first message", "first message in TLS"
 @pytest.mark.parametrize("step", STEPS)
 def test_a_byte_now_and_then_does_not_extend_the_deadline(tmp_path: Path, step: str) -> None:
     plaintext = step in ("hello", "first message")
-    with serving(tmp_path, Rules(opening_seconds=1), plaintext=plaintext) as here:
+    with serving(tmp_path, ConnectionLimits(opening_seconds=1), plaintext=plaintext) as here:
         connected = socket.create_connection(("127.0.0.1", here.port))
         if step == "TLS":  # a record of 16 KiB, of which the first bytes come
             seconds = drip(connected, b"\x16\x03\x01\x40\x00\x01")
@@ -368,7 +368,7 @@ def test_a_byte_now_and_then_does_not_extend_the_deadline(tmp_path: Path, step: 
 
 
 def test_after_the_first_message_a_sender_has_time(tmp_path: Path) -> None:
-    with serving(tmp_path, Rules(opening_seconds=1)) as here, HandSender(here) as sender:
+    with serving(tmp_path, ConnectionLimits(opening_seconds=1)) as here, HandSender(here) as sender:
         sender.say({"type": "offer", "files": []})
         time.sleep(1.5)
         sender.file("late", b"x")
@@ -383,9 +383,9 @@ def test_a_body_that_drips_is_ended_and_what_came_is_kept(
     plaintext: bool,
 ) -> None:
     monkeypatch.setattr(min_rate, "WINDOW_SECONDS", 0.5)
-    rules = Rules(min_rate=MIB)
+    limits = ConnectionLimits(min_rate=MIB)
     with (
-        serving(tmp_path, rules, plaintext=plaintext) as here,
+        serving(tmp_path, limits, plaintext=plaintext) as here,
         HandSender(here) as sender,
     ):
         sender.say({"type": "offer", "files": []})
@@ -503,7 +503,7 @@ def test_a_full_house_says_so_once_in_a_while_and_recovers(tmp_path: Path, docum
 def test_without_threads_it_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serving(tmp_path, Rules()) as here:
+    with serving(tmp_path, ConnectionLimits()) as here:
 
         def no_more(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -519,7 +519,7 @@ def test_without_threads_it_says_so_and_goes_on(
 
 
 def test_the_last_word_to_a_stranger_can_be_read(tmp_path: Path) -> None:
-    with serving(tmp_path, Rules(opening_seconds=0.5), plaintext=True) as here:
+    with serving(tmp_path, ConnectionLimits(opening_seconds=0.5), plaintext=True) as here:
         with socket.create_connection(("127.0.0.1", here.port)) as connected:
             channel = Channel(connected, 10)
             answer = channel.receive()

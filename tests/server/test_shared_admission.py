@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from xfer.errors import Refused
-from xfer.server.admission import Admission, Connection, Rules
+from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.shared_admission import SharedAdmission
 from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 from xfer.system.shared_memory import SharedMemory
@@ -42,7 +42,7 @@ def sender(admission: Admission, host: str = "192.0.2.1") -> Connection:
 
 
 def test_places_are_those_of_the_house_and_one_that_is_left_is_free_for_all() -> None:
-    shared = SharedAdmission(Rules(max_connections=2), 2)
+    shared = SharedAdmission(ConnectionLimits(max_connections=2), 2)
     one, other = shared.admission(0), shared.admission(1)
     first = sender(one)
     sender(other)
@@ -54,7 +54,7 @@ def test_places_are_those_of_the_house_and_one_that_is_left_is_free_for_all() ->
 
 
 def test_a_place_that_was_taken_in_another_process_is_taken() -> None:
-    shared = SharedAdmission(Rules(max_connections=2), 2)
+    shared = SharedAdmission(ConnectionLimits(max_connections=2), 2)
     assert elsewhere(lambda: sender(shared.admission(1)))
     admission = shared.admission(0)
     sender(admission)
@@ -63,7 +63,7 @@ def test_a_place_that_was_taken_in_another_process_is_taken() -> None:
 
 
 def test_who_takes_the_number_of_one_that_died_begins_with_nobody() -> None:
-    shared = SharedAdmission(Rules(max_connections=2), 2)
+    shared = SharedAdmission(ConnectionLimits(max_connections=2), 2)
     dead = shared.admission(1)
     sender(dead)
     sender(dead)
@@ -83,7 +83,7 @@ def test_a_process_that_dies_with_the_lock_leaves_it() -> None:
 
 
 def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
-    shared = SharedAdmission(Rules(max_unauthenticated=10), 3)
+    shared = SharedAdmission(ConnectionLimits(max_unauthenticated=10), 3)
     inside: set[str] = set()
     for number in range(3):
         admission = shared.admission(number)
@@ -98,7 +98,7 @@ def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
 
 
 def test_a_network_that_failed_in_another_process_has_to_wait_until_it_is_forgiven() -> None:
-    shared = SharedAdmission(Rules(), 2)
+    shared = SharedAdmission(ConnectionLimits(), 2)
 
     def fail() -> bool:
         admission = shared.admission(1)
@@ -119,7 +119,7 @@ def test_a_network_that_failed_in_another_process_has_to_wait_until_it_is_forgiv
 
 
 def test_only_so_many_networks_are_remembered_and_the_latest_are_among_them() -> None:
-    shared = SharedAdmission(Rules(), 2)
+    shared = SharedAdmission(ConnectionLimits(), 2)
     for number in range(10_000):
         shared.note_failures(f"network {number}", 1, float(number))
     known = [number for number in range(10_000) if shared.failures(f"network {number}")[0]]
@@ -129,7 +129,7 @@ def test_only_so_many_networks_are_remembered_and_the_latest_are_among_them() ->
 
 
 def test_who_asks_about_a_network_makes_none_forgotten() -> None:
-    shared = SharedAdmission(Rules(), 2)
+    shared = SharedAdmission(ConnectionLimits(), 2)
     for number in range(2000):
         shared.note_failures(f"network {number}", 1, 1.0)
     known = [number for number in range(2000) if shared.failures(f"network {number}")[0]]

@@ -25,7 +25,7 @@ from xfer.config.locations import default_secret_file, default_state_directory
 from xfer.config.sizes import in_units
 from xfer.errors import LocalError, XferError
 from xfer.names import STATE_DIRECTORY, printable
-from xfer.server.admission import Rules
+from xfer.server.admission import ConnectionLimits
 from xfer.server.listen import listen
 
 _RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -44,7 +44,7 @@ class Plan(Struct, frozen=True):
     port: int
     plaintext: bool
     fsync: bool
-    rules: Rules
+    connection_limits: ConnectionLimits
     workers: int = 1
 
 
@@ -166,8 +166,8 @@ def _check_clock(plan: Plan) -> str:
 
 def _check_descriptors(plan: Plan) -> str:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    rules = plan.rules
-    needed = rules.max_unauthenticated + _DESCRIPTORS_A_SENDER * rules.max_connections
+    limits = plan.connection_limits
+    needed = limits.max_unauthenticated + _DESCRIPTORS_A_SENDER * limits.max_connections
     if 0 <= hard < needed:
         raise LocalError(f"{needed} may be needed at once, and {hard} are allowed (ulimit -Hn)")
     return f"{needed} may be needed at once, and so many are allowed"

@@ -41,7 +41,7 @@ _MOST_REMEMBERED: Final = 4096
 _IPV6_HOST_BITS: Final = 64
 
 
-class Rules(Struct, frozen=True):
+class ConnectionLimits(Struct, frozen=True):
     """What the world may take of a receiver.
 
     `opening_seconds` is for TLS, the opening and the first message after it,
@@ -90,14 +90,14 @@ class Admission:
 
     def __init__(
         self,
-        rules: Rules,
+        limits: ConnectionLimits,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         slots: SenderSlots | None = None,
         penalties: "Penalties | None" = None,
     ) -> None:
-        self._most_unauthenticated = max(1, rules.max_unauthenticated)
-        self._slots = slots or SenderSlots(max(1, rules.max_connections))
+        self._most_unauthenticated = max(1, limits.max_unauthenticated)
+        self._slots = slots or SenderSlots(max(1, limits.max_connections))
         self._crowded = max(1, self._most_unauthenticated // 2)
         self._chance = chance
         self._clock = clock

@@ -12,7 +12,7 @@ from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
 from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.config.locations import default_state_directory
 from xfer.errors import UsageError
-from xfer.server.admission import Rules
+from xfer.server.admission import ConnectionLimits
 from xfer.server.listen import listen
 from xfer.server.server import Server, Terms
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
@@ -86,10 +86,12 @@ class Receiver:
             )
             for grant in grants().values():
                 store.prepare(grant.access)
-            rules = Rules(max_unauthenticated, max_connections, min_rate=min_rate, bwlimit=bwlimit)
-            terms = Terms(grants, identity, timeout, rules)
+            connection_limits = ConnectionLimits(
+                max_unauthenticated, max_connections, min_rate=min_rate, bwlimit=bwlimit
+            )
+            terms = Terms(grants, identity, timeout, connection_limits)
             self._server = Server(listening or listen(bind, port), store, terms)
-            self._store, self._rules = store, rules
+            self._store, self._connection_limits = store, connection_limits
             self._shared_admission: SharedAdmission | None = None
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
@@ -141,9 +143,9 @@ class Receiver:
         if self._keyring:
             self._keyring.refuse_quotas()
         self._store.share(workers)
-        self._shared_admission = SharedAdmission(self._rules, workers)
-        if self._rules.bwlimit:
-            self._server.bandwidth = SharedBandwidth(self._rules.bwlimit)
+        self._shared_admission = SharedAdmission(self._connection_limits, workers)
+        if self._connection_limits.bwlimit:
+            self._server.bandwidth = SharedBandwidth(self._connection_limits.bwlimit)
         self._server.socket.setblocking(False)  # who was awake first gets it; the others go on
 
     def join(self, number: int, predecessor: int | None) -> None:

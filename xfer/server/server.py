@@ -20,7 +20,7 @@ from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferE
 from xfer.logs import Peer, Seldom
 from xfer.names import printable
 from xfer.receiving.session import Session
-from xfer.server.admission import Admission, Connection, Rules
+from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.storage.contract import Store
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal
@@ -54,7 +54,7 @@ class Terms(Struct, frozen=True):
     grants: Grants
     identity: Identity | None
     timeout: float
-    rules: Rules = field(default_factory=Rules)
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -71,8 +71,8 @@ class Server(socketserver.ThreadingTCPServer):
         self.store = store
         self.terms = terms
         self.stop_signal = StopSignal()
-        self._admission = Admission(terms.rules)
-        self.bandwidth = Bandwidth(terms.rules.bwlimit) if terms.rules.bwlimit else None
+        self._admission = Admission(terms.limits)
+        self.bandwidth = Bandwidth(terms.limits.bwlimit) if terms.limits.bwlimit else None
         self._admitted: dict[socket.socket, Connection] = {}
         self._dropping = Seldom(log, "dropped")
         self._running_out = Seldom(log, "exhausted")
@@ -191,7 +191,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:
         """What a sender that proved itself may do; its first message is still to come in time."""
-        channel.must_end_within(self.terms.rules.opening_seconds)
+        channel.must_end_within(self.terms.limits.opening_seconds)
         channel.most_to_drain = _UNAUTHENTICATED_DRAIN_BYTES
         speaks_tls = channel.peek() == _TLS_HANDSHAKE
         identity = self.terms.identity
@@ -218,7 +218,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._admission.failed_proof(connection)
             raise
         self._admission.proved(connection)
-        channel.expect_much(self.terms.rules.min_rate)
+        channel.expect_much(self.terms.limits.min_rate)
         channel.limit(incoming=self.bandwidth)
         return key_id, grants[key_id]
 

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from xfer.errors import UsageError
-from xfer.server.admission import Admission, Penalties, Rules, SenderSlots
+from xfer.server.admission import Admission, ConnectionLimits, Penalties, SenderSlots
 from xfer.system.shared_memory import SharedMemory
 
 _COUNT: Final = struct.Struct("=q")
@@ -33,14 +33,14 @@ class SharedAdmission:
     UsageError when there are fewer places than workers.
     """
 
-    def __init__(self, rules: Rules, workers: int) -> None:
+    def __init__(self, limits: ConnectionLimits, workers: int) -> None:
         for option, most in (
-            ("--max-unauthenticated", rules.max_unauthenticated),
-            ("--max-connections", rules.max_connections),
+            ("--max-unauthenticated", limits.max_unauthenticated),
+            ("--max-connections", limits.max_connections),
         ):
             if most < workers:
                 raise UsageError(f"{option} {most} is too few for {workers} workers")
-        self._rules = rules
+        self._limits = limits
         self._workers = workers
         self._memory = SharedMemory(workers * _COUNT.size + _REMEMBERED * _FAILURES.size)
         self._counts = self._memory.view[: workers * _COUNT.size]
@@ -50,9 +50,9 @@ class SharedAdmission:
         """For the worker with this number; whoever had it before is gone."""
         with self._memory.locked():
             _COUNT.pack_into(self._counts, number * _COUNT.size, 0)
-        share = (self._rules.max_unauthenticated + number) // self._workers
+        share = (self._limits.max_unauthenticated + number) // self._workers
         return Admission(
-            replace(self._rules, max_unauthenticated=share),
+            replace(self._limits, max_unauthenticated=share),
             slots=SharedSenderSlots(self, number),
             penalties=SharedPenalties(self),
         )
@@ -62,7 +62,7 @@ class SharedAdmission:
     def acquire_slot(self, number: int) -> bool:
         with self._memory.locked():
             taken = sum(count for (count,) in _COUNT.iter_unpack(self._counts))
-            if taken >= self._rules.max_connections:
+            if taken >= self._limits.max_connections:
                 return False
             self._change(number, 1)
             return True

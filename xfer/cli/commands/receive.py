@@ -17,7 +17,7 @@ from xfer.daemon import foreground, units
 from xfer.daemon.systemd import ServiceManager, inherited
 from xfer.daemon.workers import Supervisor
 from xfer.errors import UsageError
-from xfer.server.admission import Rules
+from xfer.server.admission import ConnectionLimits
 from xfer.server.receiver import Receiver
 from xfer.storage.contract import PARTIAL_DAYS, IfExists
 from xfer.system.process import allow_many_descriptors
@@ -69,9 +69,17 @@ def receive(
             print(units.text_of(print_unit, place), end="")
             return
         if check:
-            rules = Rules(max_unauthenticated, max_connections)
+            at_once = ConnectionLimits(max_unauthenticated, max_connections)
             plan = checkup.Plan(
-                directory, secret_file, keys, bind, port, insecure_plaintext, fsync, rules, workers
+                directory,
+                secret_file,
+                keys,
+                bind,
+                port,
+                insecure_plaintext,
+                fsync,
+                at_once,
+                workers,
             )
             raise typer.Exit(checkup.run(plan))
         manager, listening = ServiceManager(), inherited()
