@@ -37,7 +37,7 @@ from xfer.auth.keys import DEFAULT_KEY_ID
 from xfer.errors import AuthenticationError, PeerTimeout, Refused
 from xfer.server.admission import Admission, Connection, ConnectionLimits, network_of
 from xfer.server.listen import listen
-from xfer.server.server import Server, Terms
+from xfer.server.server import Server, ServerConfig
 from xfer.storage.local.store import LocalStore
 from xfer.system.stop import StopSignal
 from xfer.wire import min_rate
@@ -298,8 +298,8 @@ def serving(home: Path, limits: ConnectionLimits, *, plaintext: bool = False) ->
     directory = home / "received"
     directory.mkdir()
     with LocalStore(str(directory)) as store:
-        terms = Terms(lambda: {DEFAULT_KEY_ID: Grant((KEY,))}, identity, 20.0, limits)
-        server = Server(listen("127.0.0.1", 0), store, terms)
+        config = ServerConfig(lambda: {DEFAULT_KEY_ID: Grant((KEY,))}, identity, 20.0, limits)
+        server = Server(listen("127.0.0.1", 0), store, config)
         thread = threading.Thread(target=server.serve)
         thread.start()
         try:

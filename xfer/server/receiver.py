@@ -14,7 +14,7 @@ from xfer.config.locations import default_state_directory
 from xfer.errors import UsageError
 from xfer.server.admission import ConnectionLimits
 from xfer.server.listen import listen
-from xfer.server.server import Server, Terms
+from xfer.server.server import Server, ServerConfig
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local.store import LocalStore
 
@@ -89,8 +89,8 @@ class Receiver:
             connection_limits = ConnectionLimits(
                 max_unauthenticated, max_connections, min_rate=min_rate, bwlimit=bwlimit
             )
-            terms = Terms(grants, identity, timeout, connection_limits)
-            self._server = Server(listening or listen(bind, port), store, terms)
+            config = ServerConfig(grants, identity, timeout, connection_limits)
+            self._server = Server(listening or listen(bind, port), store, config)
             self._store, self._connection_limits = store, connection_limits
             self._shared_admission: SharedAdmission | None = None
             opened.callback(self._server.finish)

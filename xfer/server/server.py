@@ -45,7 +45,7 @@ _ITS_OWN_FAULT: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EAGAIN, errno.E
 _UNAUTHENTICATED_DRAIN_BYTES: Final = 1024 * 1024
 
 
-class Terms(Struct, frozen=True):
+class ServerConfig(Struct, frozen=True):
     """What a sender has to meet. `identity` is None for plaintext; `timeout` in seconds.
 
     `grants` is asked at each connection for what the key ids open.
@@ -63,16 +63,16 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     timeout = 0  # of `handle_request`, which is called when somebody is there
 
-    def __init__(self, listening: socket.socket, store: Store, terms: Terms) -> None:
+    def __init__(self, listening: socket.socket, store: Store, config: ServerConfig) -> None:
         where = listening.getsockname()
         super().__init__(where, socketserver.BaseRequestHandler, bind_and_activate=False)
         self.socket.close()
         self.socket, self.server_address = listening, where
         self.store = store
-        self.terms = terms
+        self.config = config
         self.stop_signal = StopSignal()
-        self._admission = Admission(terms.limits)
-        self.bandwidth = Bandwidth(terms.limits.bwlimit) if terms.limits.bwlimit else None
+        self._admission = Admission(config.limits)
+        self.bandwidth = Bandwidth(config.limits.bwlimit) if config.limits.bwlimit else None
         self._admitted: dict[socket.socket, Connection] = {}
         self._dropping = Seldom(log, "dropped")
         self._running_out = Seldom(log, "exhausted")
@@ -148,7 +148,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         connection = self._admitted.pop(request)
-        channel = Channel(request, self.terms.timeout)
+        channel = Channel(request, self.config.timeout)
         connection.abort = channel.abort
         try:
             self._converse(channel, connection, _readable(client_address))
@@ -181,7 +181,7 @@ class Server(socketserver.ThreadingTCPServer):
         except XferError as error:
             ended = logs.about("ended", peer, code=error.code)
             log.warning("%s: %s", peer, printable(error.message), extra=ended)
-            if self.terms.identity and not channel.is_encrypted and not _is_plain(error):
+            if self.config.identity and not channel.is_encrypted and not _is_plain(error):
                 channel.drain()  # a plain word would look like an attack to who expects TLS
             else:
                 channel.end_with(error)
@@ -191,10 +191,10 @@ class Server(socketserver.ThreadingTCPServer):
 
     def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:
         """What a sender that proved itself may do; its first message is still to come in time."""
-        channel.must_end_within(self.terms.limits.opening_seconds)
+        channel.must_end_within(self.config.limits.opening_seconds)
         channel.most_to_drain = _UNAUTHENTICATED_DRAIN_BYTES
         speaks_tls = channel.peek() == _TLS_HANDSHAKE
-        identity = self.terms.identity
+        identity = self.config.identity
         if identity and not speaks_tls:
             raise Refused("this receiver speaks TLS only", code=Code.TLS_REQUIRED)
         if speaks_tls and not identity:
@@ -202,7 +202,7 @@ class Server(socketserver.ThreadingTCPServer):
         if identity:
             channel.start_tls(identity.context, server_side=True)
         binding = identity.binding if identity else b""
-        grants = self.terms.grants()
+        grants = self.config.grants()
         keys = {key_id: grant.keys for key_id, grant in grants.items()}
 
         def welcome(key_id: str, mac: str) -> Welcome:
@@ -218,7 +218,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._admission.failed_proof(connection)
             raise
         self._admission.proved(connection)
-        channel.expect_much(self.terms.limits.min_rate)
+        channel.expect_much(self.config.limits.min_rate)
         channel.limit(incoming=self.bandwidth)
         return key_id, grants[key_id]
 
