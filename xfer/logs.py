@@ -20,7 +20,7 @@ from msgspec import Struct
 from xfer.errors import XferError
 from xfer.names import printable
 
-_SELDOM_SECONDS: Final = 5.0
+_THROTTLE_SECONDS: Final = 5.0
 _PIPE_BYTES: Final = 4096
 _ABOUT_BYTES: Final = 150
 """In JSON, a line is so much longer than what its sentence takes twice."""
@@ -96,10 +96,10 @@ def tell_failure(error: XferError) -> None:
     _said.error("%s", error.message, extra=about("failed", code=error.code))
 
 
-class Seldom:
+class ThrottledWarning:
     """A warning that is given every few seconds, however often there is reason to."""
 
-    def __init__(self, log: logging.Logger, event: str, seconds: float = _SELDOM_SECONDS) -> None:
+    def __init__(self, log: logging.Logger, event: str, seconds: float = _THROTTLE_SECONDS) -> None:
         self._log = log
         self._event = event
         self._seconds = seconds

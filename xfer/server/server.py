@@ -17,7 +17,7 @@ from xfer.auth.grants import Expired, Grant, Grants
 from xfer.auth.identity import Identity
 from xfer.auth.opening import admit_sender
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
-from xfer.logs import Peer, Seldom
+from xfer.logs import Peer, ThrottledWarning
 from xfer.names import printable
 from xfer.receiving.session import Session
 from xfer.server.admission import Admission, Connection, ConnectionLimits
@@ -74,8 +74,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._admission = Admission(config.limits)
         self.bandwidth = Bandwidth(config.limits.bwlimit) if config.limits.bwlimit else None
         self._admitted: dict[socket.socket, Connection] = {}
-        self._dropping = Seldom(log, "dropped")
-        self._running_out = Seldom(log, "exhausted")
+        self._dropping = ThrottledWarning(log, "dropped")
+        self._running_out = ThrottledWarning(log, "exhausted")
 
     def join(self, admission: Admission) -> None:
         """Be one of several processes at one socket, after a fork: nothing else is shared.
