@@ -44,7 +44,7 @@ from xfer.wire import min_rate
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Error
 from xfer.wire.min_rate import MinimumRate
-from xfer.wire.transport import Meanwhile
+from xfer.wire.transport import IdleTask
 
 
 class Door:
@@ -276,7 +276,7 @@ def test_what_the_receiver_does_meanwhile_is_not_the_senders_fault(
         contextlib.closing(StopSignal()) as never,
     ):
         channel.expect_much(min_rate=MIB)
-        channel.accompany(Meanwhile(never.descriptor, work_and_then_send))
+        channel.set_idle_task(IdleTask(never.descriptor, work_and_then_send))
         received = bytearray(12)
         channel.body(12).read_into(memoryview(received))
     assert received == b"somesomesome"

@@ -63,7 +63,7 @@ class Committer:
     `answer` is called after each batch with what became of its items, and `beat`,
     from any thread, when whoever called has to wait for long in here. Once a
     commit can go on, something can be read from `descriptor`; whoever waits for
-    more to arrive waits for that, too, and calls `go_on`.
+    more to arrive waits for that, too, and calls `resume`.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class Committer:
 
     def hurry(self) -> None:
         """Nothing more is coming for the moment: commit what there is."""
-        self.go_on()
+        self.resume()
         while self._steps is None and self._pending:
             self._begin()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Carry on with a commit that had to wait, if it need not any more."""
         if self._steps and self._awaited and self._awaited.done():
             self._run(self._steps)

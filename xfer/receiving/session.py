@@ -46,7 +46,7 @@ from xfer.wire.messages import (
     Working,
 )
 from xfer.wire.messages.offers import in_frames
-from xfer.wire.transport import Meanwhile
+from xfer.wire.transport import IdleTask
 
 log = logging.getLogger("xfer.receiver")
 
@@ -85,7 +85,7 @@ class Session:
 
     def run(self) -> None:
         """Receive until the sender is done. Raises what ends the session early."""
-        self._channel.accompany(Meanwhile(self._committer.descriptor, self._go_on))
+        self._channel.set_idle_task(IdleTask(self._committer.descriptor, self._on_idle))
         try:
             message = self._next_message()
             self._channel.must_end_within(None)  # the opening's deadline, which is for this one too
@@ -97,7 +97,7 @@ class Session:
             self._channel.send(Done())
             self._channel.flush()
         finally:
-            self._channel.accompany(None)
+            self._channel.set_idle_task(None)
             self._committer.close()
             self._background.close()
             self._keep_the_rest()
@@ -121,7 +121,7 @@ class Session:
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
 
-    def _go_on(self, has_come: bool) -> None:
+    def _on_idle(self, has_come: bool) -> None:
         """There is nothing to receive for the moment: commit what there is."""
         self._committer.hurry()
         if has_come or self._committer.is_busy:

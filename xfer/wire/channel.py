@@ -16,7 +16,7 @@ from xfer.wire import frames, messages
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.messages import Error, Message, type_of
 from xfer.wire.min_rate import MinimumRate
-from xfer.wire.transport import Meanwhile, Transport
+from xfer.wire.transport import IdleTask, Transport
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
@@ -78,9 +78,9 @@ class Channel:
         self._transport.incoming_limit = incoming
         self._transport.outgoing_limit = outgoing
 
-    def accompany(self, meanwhile: Meanwhile | None) -> None:
+    def set_idle_task(self, idle_task: IdleTask | None) -> None:
         """Have this done while more is waited for."""
-        self._transport.meanwhile = meanwhile
+        self._transport.idle_task = idle_task
 
     # Sending
 

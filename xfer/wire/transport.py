@@ -31,16 +31,16 @@ _UNAUTHENTICATED_BYTES: Final = 8 * 1024
 """Of records, which are received at once."""
 
 
-class Meanwhile(Struct, frozen=True):
+class IdleTask(Struct, frozen=True):
     """What to do when there is nothing to receive, until something comes.
 
-    `go_on` is called before each wait, and again when something can be read
+    `run` is called before each wait, and again when something can be read
     from `descriptor`. It is told whether anything has come since the last time,
     even if that was too little to be seen, as half a TLS record is.
     """
 
     descriptor: int
-    go_on: Callable[[bool], None]
+    run: Callable[[bool], None]
 
 
 class Transport:
@@ -61,7 +61,7 @@ class Transport:
         self._deadline: float | None = None
         self._moved_at = time.monotonic()
         self._silent_since: float | None = None
-        self.meanwhile: Meanwhile | None = None
+        self.idle_task: IdleTask | None = None
         self.min_rate: MinimumRate | None = None
         self._has_come = False
         self.incoming_limit: Bandwidth | None = None
@@ -234,19 +234,19 @@ class Transport:
         ends_at = time.monotonic() + seconds
         queued = self._queued()
         is_receiving = events == select.POLLIN
-        meanwhile = self.meanwhile if is_receiving else None
+        idle_task = self.idle_task if is_receiving else None
         min_rate = self.min_rate if is_receiving else None
         while True:
-            if meanwhile:
+            if idle_task:
                 has_come, self._has_come = self._has_come, False
-                meanwhile.go_on(has_come)
+                idle_task.run(has_come)
             if queued != (queued := self._queued()):
                 self._moved_at = time.monotonic()
             remaining = self._remaining(since)
             if remaining <= 0:
                 raise PeerTimeout("the other side kept silent for too long")
             patience = ends_at - time.monotonic()
-            others = [other.descriptor for other in (stop, meanwhile) if other]
+            others = [other.descriptor for other in (stop, idle_task) if other]
             began = time.monotonic()
             ready = self._poll(events, max(0.0, min(remaining / 2, patience)), others)
             if min_rate:
@@ -254,8 +254,8 @@ class Transport:
             if self._socket.fileno() in ready:
                 self._moved_at = time.monotonic()  # even if it is no whole TLS record yet
                 self._has_come = True
-            if meanwhile and meanwhile.descriptor in ready:
-                ready.remove(meanwhile.descriptor)
+            if idle_task and idle_task.descriptor in ready:
+                ready.remove(idle_task.descriptor)
             if ready or patience <= 0:
                 return ready
 
