@@ -275,7 +275,7 @@ def test_what_the_receiver_does_meanwhile_is_not_the_senders_fault(
         contextlib.closing(Channel(ours, 20)) as channel,
         contextlib.closing(StopSignal()) as never,
     ):
-        channel.expect_much(min_rate=MIB)
+        channel.mark_authenticated(min_rate=MIB)
         channel.set_idle_task(IdleTask(never.descriptor, work_and_then_send))
         received = bytearray(12)
         channel.body(12).read_into(memoryview(received))

@@ -221,7 +221,7 @@ def test_a_byte_now_and_then_does_not_move_the_deadline(join: Join) -> None:
 
         def read_too_much() -> float:
             began = time.monotonic()
-            theirs.must_end_within(0.3)
+            theirs.set_deadline(0.3)
             with pytest.raises(PeerTimeout):
                 theirs.read(40)
             return time.monotonic() - began
@@ -239,7 +239,7 @@ def test_an_endless_stream_does_not_move_the_deadline(join: Join) -> None:
     with join(10) as (ours, theirs):
         ours.send_body(bytes(100))
         ours.flush()
-        theirs.must_end_within(0.2)
+        theirs.set_deadline(0.2)
         theirs.read(1)
         ours.send_body(bytes(100))
         ours.flush()
@@ -250,10 +250,10 @@ def test_an_endless_stream_does_not_move_the_deadline(join: Join) -> None:
 
 def test_a_deadline_can_be_lifted(ends: Ends) -> None:
     ours, theirs = ends
-    theirs.must_end_within(0)
+    theirs.set_deadline(0)
     with pytest.raises(PeerTimeout):
         theirs.read(1)
-    theirs.must_end_within(None)
+    theirs.set_deadline(None)
     concurrently(lambda: say_slowly(ours, b"x", 0.1), lambda: theirs.read(1))
 
 

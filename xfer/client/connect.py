@@ -60,7 +60,7 @@ def connect(target: Target, algorithm: str) -> Channel:
         raise _nobody_answers(target, error) from error
     channel = Channel(connected, target.timeout)
     try:
-        channel.must_end_within(OPENING_SECONDS - (time.monotonic() - began))
+        channel.set_deadline(OPENING_SECONDS - (time.monotonic() - began))
         _open(channel, target, algorithm)
     except XferError:
         channel.close()
@@ -85,8 +85,8 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
     if algorithm not in welcome.digests:
         raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
     channel.peer_flushes = welcome.durable
-    channel.must_end_within(None)
-    channel.expect_much()
+    channel.set_deadline(None)
+    channel.mark_authenticated()
     channel.limit(outgoing=target.bandwidth)
 
 

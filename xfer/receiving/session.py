@@ -88,7 +88,7 @@ class Session:
         self._channel.set_idle_task(IdleTask(self._committer.descriptor, self._on_idle))
         try:
             message = self._next_message()
-            self._channel.must_end_within(None)  # the opening's deadline, which is for this one too
+            self._channel.set_deadline(None)  # the opening's deadline, which is for this one too
             while not isinstance(message, Done):
                 self._take(message)
                 message = self._next_message()

@@ -191,7 +191,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:
         """What a sender that proved itself may do; its first message is still to come in time."""
-        channel.must_end_within(self.config.limits.opening_seconds)
+        channel.set_deadline(self.config.limits.opening_seconds)
         channel.most_to_drain = _UNAUTHENTICATED_DRAIN_BYTES
         speaks_tls = channel.peek() == _TLS_HANDSHAKE
         identity = self.config.identity
@@ -218,7 +218,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._admission.failed_proof(connection)
             raise
         self._admission.proved(connection)
-        channel.expect_much(self.config.limits.min_rate)
+        channel.mark_authenticated(self.config.limits.min_rate)
         channel.limit(incoming=self.bandwidth)
         return key_id, grants[key_id]
 

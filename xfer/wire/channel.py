@@ -56,16 +56,16 @@ class Channel:
     def is_encrypted(self) -> bool:
         return self._transport.is_encrypted
 
-    def must_end_within(self, seconds: float | None) -> None:
+    def set_deadline(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
-        self._transport.must_end_within(seconds)
+        self._transport.set_deadline(seconds)
 
-    def expect_much(self, min_rate: int = 0) -> None:
+    def mark_authenticated(self, min_rate: int = 0) -> None:
         """The other side has proved itself: from here on it is worth more memory.
 
         Bodies must flow at `min_rate` bytes a second, unless it is 0.
         """
-        self._transport.expect_much()
+        self._transport.mark_authenticated()
         self._transport.min_rate = self._min_rate = MinimumRate(min_rate) if min_rate else None
         self.most_to_drain = _DRAIN_BYTES
         inbox = memoryview(bytearray(_INBOX_BYTES))
@@ -186,7 +186,7 @@ class Channel:
     def give_up(self, error: XferError) -> None:
         """Say why the session ends and send nothing more; what comes back can be received."""
         with contextlib.suppress(XferError):
-            self.must_end_within(_DRAIN_SECONDS)
+            self.set_deadline(_DRAIN_SECONDS)
             if not error.is_from_peer:
                 self.send(Error(error.code, error.message, error.retryable))
             self.flush()
@@ -201,7 +201,7 @@ class Channel:
         self._transport.end_tls()
         self._transport.shut_down(socket.SHUT_WR)
         with contextlib.suppress(XferError):
-            self.must_end_within(_DRAIN_SECONDS)
+            self.set_deadline(_DRAIN_SECONDS)
             drained = 0
             while drained < self.most_to_drain:
                 drained += self._transport.receive_into(self._inbox)

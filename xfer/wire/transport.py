@@ -47,7 +47,7 @@ class Transport:
     """Bytes over a connected socket, which it owns from here on.
 
     A wait ends with PeerTimeout when nothing has moved in either direction for
-    `timeout` seconds, or at the absolute deadline set with `must_end_within`.
+    `timeout` seconds, or at the absolute deadline set with `set_deadline`.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
@@ -67,11 +67,11 @@ class Transport:
         self.incoming_limit: Bandwidth | None = None
         self.outgoing_limit: Bandwidth | None = None
 
-    def must_end_within(self, seconds: float | None) -> None:
+    def set_deadline(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows; None lifts it."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
-    def expect_much(self) -> None:
+    def mark_authenticated(self) -> None:
         """The other side has proved itself: from here on it is worth more memory."""
         self._received = memoryview(bytearray(BATCH_BYTES))
 
