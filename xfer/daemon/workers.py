@@ -53,11 +53,11 @@ class Supervisor:
     """The workers of `receiver`, which serves nobody in this process.
 
     From here on the signals that stop it wait for `run`. UsageError when it
-    can't be for several, see `Receiver.share`.
+    can't be for several, see `Receiver.prepare_fork`.
     """
 
     def __init__(self, receiver: Receiver, workers: int, *, reloads: bool) -> None:
-        receiver.share(workers)
+        receiver.prepare_fork(workers)
         self._receiver = receiver
         self._reloads = reloads
         self._workers = [_Worker(number) for number in range(workers)]
@@ -172,7 +172,7 @@ class Supervisor:
             for number in _STOPS:
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            self._receiver.join(worker.number, worker.predecessor)
+            self._receiver.after_fork(worker.number, worker.predecessor)
             threading.Thread(target=self._obey, daemon=True).start()
             if self._reloads:
                 foreground.reload_on_hang_up(self._receiver)

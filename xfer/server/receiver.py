@@ -131,8 +131,8 @@ class Receiver:
 
     # For `xfer receive --workers`, see `daemon.workers`
 
-    def share(self, workers: int) -> None:
-        """Be for so many processes, which are forked after this, and each `join`.
+    def prepare_fork(self, workers: int) -> None:
+        """Be for so many processes, which are forked after this, and each call `after_fork`.
 
         UsageError when a quota would have to be counted for all, or there are
         fewer places for senders than workers.
@@ -142,22 +142,22 @@ class Receiver:
 
         if self._keyring:
             self._keyring.refuse_quotas()
-        self._store.share(workers)
+        self._store.prepare_fork(workers)
         self._shared_admission = SharedAdmission(self._connection_limits, workers)
         if self._connection_limits.bwlimit:
             self._server.bandwidth = SharedBandwidth(self._connection_limits.bwlimit)
         self._server.socket.setblocking(False)  # who was awake first gets it; the others go on
 
-    def join(self, number: int, predecessor: int | None) -> None:
+    def after_fork(self, number: int, predecessor: int | None) -> None:
         """Be the worker with this number, in a process that was just forked.
 
         `predecessor` is the process that was it before, if any. LocalError when
         the store can't be used, or not be cleaned up behind that one.
         """
         if self._shared_admission is None:
-            raise RuntimeError("share comes first")
-        self._store.join(number, predecessor)
-        self._server.join(self._shared_admission.admission(number))
+            raise RuntimeError("prepare_fork comes first")
+        self._store.after_fork(number, predecessor)
+        self._server.after_fork(self._shared_admission.admission(number))
 
 
 def _grants(secret: str | None, keyring: Keyring | None) -> Grants:

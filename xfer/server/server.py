@@ -77,7 +77,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._dropping = ThrottledWarning(log, "dropped")
         self._running_out = ThrottledWarning(log, "exhausted")
 
-    def join(self, admission: Admission) -> None:
+    def after_fork(self, admission: Admission) -> None:
         """Be one of several processes at one socket, after a fork: nothing else is shared.
 
         `admission` may keep count of who is in with the others.

@@ -74,8 +74,8 @@ class LocalStore:
         quota = self.limits.quota if access.quota is None else access.quota
         return self._ledger.open(to_bytes(access.directory), replace(self.limits, quota=quota))
 
-    def share(self, workers: int) -> None:
-        """Be for so many processes, which are forked after this and each `join`.
+    def prepare_fork(self, workers: int) -> None:
+        """Be for so many processes, which are forked after this and each call `after_fork`.
 
         UsageError when something is limited that one process would have to count for all.
         """
@@ -83,15 +83,15 @@ class LocalStore:
             raise UsageError("quotas and --min-free are for a receiver with one worker")
         self._worker_state = WorkerState(workers)
 
-    def join(self, number: int, predecessor: int | None) -> None:
+    def after_fork(self, number: int, predecessor: int | None) -> None:
         """Be the worker with this number, and clean up behind a process that was it before.
 
         LocalError when that can't be done.
         """
         if self._worker_state is None:
-            raise RuntimeError("share comes first")
+            raise RuntimeError("prepare_fork comes first")
         try:
-            self._worker_state.join(self._layout, number, predecessor, durable=self.durable)
+            self._worker_state.after_fork(self._layout, number, predecessor, durable=self.durable)
         except OSError as error:
             raise LocalError(f"a worker cannot use the directory: {error.strerror}") from error
 

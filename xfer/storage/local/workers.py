@@ -23,7 +23,9 @@ class WorkerState:
         self._versions = Tables(workers)
         self._has_lost = mmap.mmap(-1, 1)
 
-    def join(self, layout: Layout, number: int, predecessor: int | None, *, durable: bool) -> None:
+    def after_fork(
+        self, layout: Layout, number: int, predecessor: int | None, *, durable: bool
+    ) -> None:
         """Be the worker with this number, in a process that was just forked.
 
         `predecessor` is the process, killed since, that had the number before.
