@@ -21,7 +21,7 @@ from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer, Result
 from xfer.sending.session import Options, SendSession
 from xfer.source import tree
-from xfer.source.tree import Entry, Kind, Unsendable
+from xfer.source.tree import Entry, Found, Kind
 from xfer.wire.keepalive import Progress
 
 MOST_CONNECTIONS: Final = 64
@@ -117,18 +117,18 @@ class _Attempts(Observer):
         if self._ended:
             raise self._ended
 
-    def _left(self) -> Iterator[Entry | Unsendable]:
+    def _left(self) -> Iterator[Found]:
         entries = tree.walk(self._job.paths, self._job.stream_name)
         if not self._completed and not self._owed:
             return self._all(entries)
         return self._all(self._incomplete(entries))
 
-    def _all(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
+    def _all(self, entries: Iterable[Found]) -> Iterator[Found]:
         for entry in entries:
             self.lost_input |= _is_stream(entry)  # what is read from it is gone
             yield entry
 
-    def _incomplete(self, entries: Iterable[Entry | Unsendable]) -> Iterator[Entry | Unsendable]:
+    def _incomplete(self, entries: Iterable[Found]) -> Iterator[Found]:
         gone = dict.fromkeys(self._owed)
         changed: set[str] = set()  # directories that something is sent in, and that come after it
         for entry in entries:
@@ -187,7 +187,7 @@ class _Attempts(Observer):
         self._observer.finished(result)
 
 
-def _is_stream(entry: Entry | Unsendable) -> bool:
+def _is_stream(entry: Found) -> bool:
     return isinstance(entry, Entry) and entry.kind is Kind.STREAM
 
 

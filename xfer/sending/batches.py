@@ -5,10 +5,10 @@ import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
-from xfer.source.tree import Entry, Unsendable
+from xfer.source.tree import Found
 from xfer.wire.messages.offers import in_frames
 
-Batch = Sequence[Entry | Unsendable]
+Batch = Sequence[Found]
 
 OPEN_DIRECTORIES: Final = 64
 """What is offered holds the directories open that it was found in."""
@@ -30,7 +30,7 @@ class Batches(Protocol):
 class InOrder:
     """Everything over one connection, in the order of `entries`."""
 
-    def __init__(self, entries: Iterable[Entry | Unsendable]) -> None:
+    def __init__(self, entries: Iterable[Found]) -> None:
         self._entries = entries
 
     def __iter__(self) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ from typing import TypeGuard
 from xfer.errors import CorruptData, XferError
 from xfer.sending.batches import Batch
 from xfer.sending.parts import PART_BYTES
-from xfer.source.tree import Entry, Kind, Unsendable
+from xfer.source.tree import Entry, Found, Kind
 from xfer.wire.messages import Plan, PlannedFile
 
 
@@ -35,7 +35,7 @@ class OutstandingOffers:
         self._asked |= new
         return list(new)
 
-    def should_offer(self, entry: Entry | Unsendable) -> TypeGuard[Entry]:
+    def should_offer(self, entry: Found) -> TypeGuard[Entry]:
         """A small file below what is absent is sent sooner than it is offered."""
         if not isinstance(entry, Entry) or entry.kind is not Kind.FILE:
             return False

@@ -72,7 +72,11 @@ class Unsendable(Struct, frozen=True):
     parent: None = None
 
 
-def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Entry | Unsendable]:
+Found = Entry | Unsendable
+"""What a walk finds."""
+
+
+def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Found]:
     """Everything below `paths`, in the order of names, as it is to be sent.
 
     A path is sent under its own last component; `-` is standard input and
@@ -132,7 +136,7 @@ class _Level(Struct, frozen=True):
     children: Iterator[str]
 
 
-def _descend(name: str, path: str) -> Iterator[Entry | Unsendable]:
+def _descend(name: str, path: str) -> Iterator[Found]:
     root = _look(name, path, path, None)
     if not isinstance(root, _Level):
         yield root

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 
-Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 class BackgroundThread:
@@ -38,11 +38,11 @@ class BackgroundThread:
         """Feed `data` to `digest`; it must stay as it is until the future is done."""
         return self._started().submit(digest.update, data)
 
-    def submit(self, work: Callable[..., Item], *arguments: object) -> "Future[Item]":
+    def submit(self, work: Callable[..., Value], *arguments: object) -> "Future[Value]":
         """Do `work(*arguments)` in the helper thread."""
         return self._started().submit(work, *arguments)
 
-    def prefetch(self, items: Iterator[Item]) -> Generator[Item, None, None]:
+    def prefetch(self, items: Iterator[Value]) -> Generator[Value, None, None]:
         """`items`, each made while the consumer still works on the one before.
 
         Closing the generator waits until none is being made any more.
@@ -64,7 +64,7 @@ class BackgroundThread:
         return self._pool
 
 
-def wait_for(future: "Future[Item]", seconds: float | None = None) -> bool:
+def wait_for(future: "Future[Value]", seconds: float | None = None) -> bool:
     """Wait until `future` is done, for up to so many seconds; whether it is."""
     from concurrent.futures import wait  # noqa: PLC0415 (loaded by then)
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from xfer.errors import PeerTimeout, XferError
 from xfer.system.background import BackgroundThread, wait_for
 
-Outcome = TypeVar("Outcome")
+Value = TypeVar("Value")
 
 HEARTBEAT_SECONDS: Final = 1.0
 """How often a `working` message goes out; far below any sensible timeout."""
@@ -40,7 +40,7 @@ class Heartbeat:
         self._background = background
         self._beat = beat
 
-    def during(self, progress: Progress, work: Callable[[Progress], Outcome]) -> Outcome:
+    def during(self, progress: Progress, work: Callable[[Progress], Value]) -> Value:
         """What `work(progress)` returns or raises. Raises ConnectionLost if the peer went away.
 
         Either way, the work has ended when this returns.

@@ -24,7 +24,7 @@ from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.min_rate import MinimumRate
 from xfer.wire.tls_engine import BATCH_BYTES, TLSEngine, closed, map_errors
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 _LONGEST_POLL: Final = 3600.0
 _UNAUTHENTICATED_BYTES: Final = 8 * 1024
@@ -204,7 +204,7 @@ class Transport:
         self.end_tls()
         self._socket.close()
 
-    def _retry(self, attempt: Callable[[], Result], events: int) -> Result:
+    def _retry(self, attempt: Callable[[], Value], events: int) -> Value:
         """`attempt` until it neither fails nor would block."""
         blocked_at = None
         while True:

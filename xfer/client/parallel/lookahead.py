@@ -14,26 +14,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from xfer.sending.batches import OPEN_DIRECTORIES
-from xfer.source.tree import Entry, Kind, Unsendable
+from xfer.source.tree import Entry, Found, Kind
 
-Item = Entry | Unsendable
-
-ITEM_WEIGHT: Final = 64 * 1024
-"""What an item costs beside its bytes, in bytes that travel in the same time."""
+ENTRY_WEIGHT: Final = 64 * 1024
+"""What an entry costs beside its bytes, in bytes that travel in the same time."""
 _IN_SIGHT: Final = 2048
 _LARGE: Final = 1024 * 1024
-_BATCH_ITEMS: Final = 100
+_BATCH_ENTRIES: Final = 100
 
 
-def weight(item: Item) -> int:
+def weight(found: Found) -> int:
     """How much work it is, in bytes."""
-    return ITEM_WEIGHT + (item.size if isinstance(item, Entry) and _is_file(item) else 0)
+    return ENTRY_WEIGHT + (found.size if isinstance(found, Entry) and _is_file(found) else 0)
 
 
 class Lookahead:
     """Pulls from `walk` as far as it may. A directory is in it once `Directories` says so."""
 
-    def __init__(self, walk: Iterable[Item]) -> None:
+    def __init__(self, walk: Iterable[Found]) -> None:
         self.weight = 0
         """Of all that is in it, see `weight`."""
         self.stream: Entry | None = None
@@ -43,7 +41,7 @@ class Lookahead:
         self._walk = iter(walk)
         self._large: list[tuple[int, int, Entry]] = []
         self._small: deque[Entry] = deque()
-        self._others: deque[Item] = deque()
+        self._others: deque[Found] = deque()
         self._found = 0
         self._open: Counter[int] = Counter()
         self._directories = Directories()
@@ -63,46 +61,46 @@ class Lookahead:
     def fill(self) -> None:
         """Look on, as long as what is in sight stays small and holds few directories open."""
         while not self.is_all and len(self) < _IN_SIGHT and len(self._open) < OPEN_DIRECTORIES:
-            item = next(self._walk, None)
-            if item is None:
+            found = next(self._walk, None)
+            if found is None:
                 self.is_all = True
                 return
-            self._directories.found(item.name)
-            if not isinstance(item, Entry) or item.kind is not Kind.DIRECTORY:
-                self.add(item)
-            elif ready := self._directories.left(replace(item, parent=None)):
+            self._directories.found(found.name)
+            if not isinstance(found, Entry) or found.kind is not Kind.DIRECTORY:
+                self.add(found)
+            elif ready := self._directories.left(replace(found, parent=None)):
                 self.add(ready)
 
-    def add(self, item: Item) -> None:
+    def add(self, found: Found) -> None:
         """It is to be handed out, perhaps again."""
-        if isinstance(item, Entry) and item.kind is Kind.STREAM:
-            self.stream = item
+        if isinstance(found, Entry) and found.kind is Kind.STREAM:
+            self.stream = found
             return
-        self.weight += weight(item)
-        if isinstance(item, Entry) and item.parent:
-            self._open[id(item.parent)] += 1
-        if not _is_file(item):
-            self._others.append(item)
-        elif item.size < _LARGE:
-            self._small.append(item)
+        self.weight += weight(found)
+        if isinstance(found, Entry) and found.parent:
+            self._open[id(found.parent)] += 1
+        if not _is_file(found):
+            self._others.append(found)
+        elif found.size < _LARGE:
+            self._small.append(found)
         else:
             self._found += 1  # entries of one size have no order of their own
-            heapq.heappush(self._large, (-item.size, self._found, item))
+            heapq.heappush(self._large, (-found.size, self._found, found))
 
-    def take(self, most: float, most_directories: int, *, files_only: bool) -> list[Item]:
-        """What is next, up to a weight of `most`, or one item that is heavier."""
-        taken: list[Item] = []
+    def take(self, most: float, most_directories: int, *, files_only: bool) -> list[Found]:
+        """What is next, up to a weight of `most`, or one entry that is heavier."""
+        taken: list[Found] = []
         total = 0
         parents: set[int] = set()
-        while total < most and len(taken) < _BATCH_ITEMS and len(parents) < most_directories:
-            item = self._next(files_only=files_only)
-            if item is None:
+        while total < most and len(taken) < _BATCH_ENTRIES and len(parents) < most_directories:
+            found = self._next(files_only=files_only)
+            if found is None:
                 break
-            taken.append(item)
-            total += weight(item)
-            if isinstance(item, Entry) and item.parent:
-                parents.add(id(item.parent))
-                self._let_go(id(item.parent))
+            taken.append(found)
+            total += weight(found)
+            if isinstance(found, Entry) and found.parent:
+                parents.add(id(found.parent))
+                self._let_go(id(found.parent))
         self.weight -= total
         return taken
 
@@ -111,7 +109,7 @@ class Lookahead:
         if ready := self._directories.finished(name):
             self.add(ready)
 
-    def _next(self, *, files_only: bool) -> Item | None:
+    def _next(self, *, files_only: bool) -> Found | None:
         if self._others and not files_only:
             return self._others.popleft()
         if self._large:
@@ -174,5 +172,5 @@ def _parent(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _is_file(item: Item) -> TypeGuard[Entry]:
-    return isinstance(item, Entry) and item.kind is Kind.FILE
+def _is_file(found: Found) -> TypeGuard[Entry]:
+    return isinstance(found, Entry) and found.kind is Kind.FILE

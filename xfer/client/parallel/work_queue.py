@@ -11,11 +11,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from xfer.client.parallel.lookahead import Item, Lookahead, weight
+from xfer.client.parallel.lookahead import Lookahead, weight
 from xfer.errors import XferError
 from xfer.outcomes import Outcome
 from xfer.sending.batches import OPEN_DIRECTORIES, Batch, directories
 from xfer.sending.observer import Observer, Result
+from xfer.source.tree import Found
 from xfer.wire.keepalive import HEARTBEAT_SECONDS, Progress
 from xfer.wire.messages.offers import in_frames
 
@@ -32,7 +33,7 @@ _OFFERS_AHEAD: Final = 8
 class WorkQueue:
     """The work of one job, and whether it is over."""
 
-    def __init__(self, entries: Iterable[Item], connections: int, observer: Observer) -> None:
+    def __init__(self, entries: Iterable[Found], connections: int, observer: Observer) -> None:
         self.changed = threading.Condition()
         self.lookahead = Lookahead(entries)
         self.observer = observer
@@ -98,7 +99,7 @@ class WorkQueue:
 
     # What consumers do, with the lock held
 
-    def take(self, consumer: "Consumer") -> list[Item] | None:
+    def take(self, consumer: "Consumer") -> list[Found] | None:
         """Work for `consumer`; none for the moment, or (None) never again."""
         if self._is_over:
             return None
@@ -107,14 +108,14 @@ class WorkQueue:
             self.lookahead.stream, self._was_lost = None, True
         if consumer.is_first and (stream := self.lookahead.stream):
             self.lookahead.stream = None
-            taken: list[Item] = [stream]
+            taken: list[Found] = [stream]
         else:
             most = min(self.lookahead.weight / (2 * self.connections), consumer.allowance / 2)
             taken = self.lookahead.take(
                 max(_LEAST, most), self.most_directories, files_only=not consumer.is_accepted
             )
-        for item in taken:
-            self._put_off.pop(item.name, None)
+        for found in taken:
+            self._put_off.pop(found.name, None)
         self._outstanding += len(taken)
         if taken:
             return taken
@@ -162,12 +163,12 @@ class WorkQueue:
         self._put_off[result.name] = result
         return True
 
-    def leave(self, consumer: "Consumer", outstanding: Iterable[Item | None]) -> None:
+    def leave(self, consumer: "Consumer", outstanding: Iterable[Found | None]) -> None:
         """`consumer` takes nothing more; what it had not begun is for the others."""
-        for item in outstanding:
+        for found in outstanding:
             self._outstanding -= 1
-            if item:
-                self.lookahead.add(item)
+            if found:
+                self.lookahead.add(found)
             else:
                 self._was_lost = True
         self._present -= 1
@@ -189,23 +190,23 @@ class Consumer(Observer):
         self.allowance: float = _MOST
         self._queue = queue
         self._is_taking = True
-        self._outstanding: dict[str, Item | None] = {}
+        self._outstanding: dict[str, Found | None] = {}
         """By name what was taken; None for what was begun, and cannot be given back."""
 
     # What there is to send
 
     def __iter__(self) -> Iterator[Batch]:
         while (taken := self._take()) is not None:
-            yield from in_frames(taken, lambda item: item.name)
+            yield from in_frames(taken, lambda found: found.name)
             if not taken:
                 yield []
                 self._wait()
 
-    def _take(self) -> list[Item] | None:
+    def _take(self) -> list[Found] | None:
         with self._queue.changed:
             taken = self._queue.take(self)
-            for item in taken or ():
-                self._outstanding[item.name] = item
+            for found in taken or ():
+                self._outstanding[found.name] = found
             if taken is None:
                 self._stop_taking()
             return taken
@@ -224,7 +225,7 @@ class Consumer(Observer):
             self._queue.stops_taking()
 
     def is_full(self, offered: Collection[Batch]) -> bool:
-        waiting = sum(weight(item) for batch in offered for item in batch)
+        waiting = sum(weight(found) for batch in offered for found in batch)
         left = self._queue.lookahead.weight / self._queue.connections
         return (
             len(offered) > _OFFERS_AHEAD

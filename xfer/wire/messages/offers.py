@@ -13,7 +13,7 @@ MAX_OFFERED: Final = 1024
 _FRAME_FILES: Final = 100
 _FRAME_TEXT: Final = 6000
 """UTF-16 units in the names of one frame: JSON takes up to six bytes for each."""
-Item = TypeVar("Item")
+Listed = TypeVar("Listed")
 Names = Annotated[tuple[Text, ...], Meta(max_length=MAX_OFFERED)]
 
 
@@ -72,17 +72,19 @@ class Plan(Message, frozen=True, tag="plan"):
     absent: Names = ()
 
 
-def in_frames(items: Iterable[Item], name_of: Callable[[Item], str]) -> Iterator[list[Item]]:
-    """`items` by as many as fit into one offer or plan, however long their names are."""
-    group: list[Item] = []
+def in_frames(
+    entries: Iterable[Listed], name_of: Callable[[Listed], str]
+) -> Iterator[list[Listed]]:
+    """`entries`, as many as fit into one offer or plan, however long their names are."""
+    group: list[Listed] = []
     text = 0
-    for item in items:
-        name = name_of(item)
+    for entry in entries:
+        name = name_of(entry)
         units = len(name) if name.isascii() else _units(name)
         if group and (len(group) >= _FRAME_FILES or text + units > _FRAME_TEXT):
             yield group
             group, text = [], 0
-        group.append(item)
+        group.append(entry)
         text += units
     if group:
         yield group
