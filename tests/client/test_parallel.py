@@ -276,5 +276,5 @@ def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
     assert next(iter(first)) == [batch]
     first.finished(Result(batch.name, Kind.FILE, outcome="stored"))
     assert [result.outcome for result in told] == ["stored"]
-    assert queue.take(first) is None
+    assert queue.next_work(first) is None
     assert queue.is_done()

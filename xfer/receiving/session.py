@@ -90,7 +90,7 @@ class Session:
             message = self._next_message()
             self._channel.set_deadline(None)  # the opening's deadline, which is for this one too
             while not isinstance(message, Done):
-                self._take(message)
+                self._handle(message)
                 message = self._next_message()
             self._commit_down_to(EMPTY)
             self._keep_the_rest()  # before the sender, told that this is over, comes again
@@ -140,17 +140,17 @@ class Session:
             self._channel.send(Working(progress.name, progress.done, progress.size))
             self._channel.flush()
 
-    def _take(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         match message:
             case FileHeader():
-                self._take_file(message, self._channel.body(message.body))
+                self._receive_file(message, self._channel.body(message.body))
             case DirectoryHeader():
                 metadata = Metadata(message.mode, message.mtime_ns)
-                self._take_bodiless(NewDirectory(message.file_name, metadata))
+                self._receive_bodiless(NewDirectory(message.file_name, metadata))
             case SymlinkHeader():
-                self._take_bodiless(NewSymlink(message.file_name, message.target))
+                self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
-                self._take_offer(message)
+                self._answer_offer(message)
             case Working():
                 pass  # that it came is all there is to it
             case Error():
@@ -158,7 +158,7 @@ class Session:
             case _:
                 raise ProtocolError(f"a {message.type} message where a file was expected")
 
-    def _take_bodiless(self, item: NewDirectory | NewSymlink) -> None:
+    def _receive_bodiless(self, item: NewDirectory | NewSymlink) -> None:
         try:
             names.check(item.name)
             if isinstance(item, NewSymlink):
@@ -171,7 +171,7 @@ class Session:
 
     # An offer
 
-    def _take_offer(self, offer: Offer) -> None:
+    def _answer_offer(self, offer: Offer) -> None:
         self._heartbeats_are_known = True
         if offer.directories:
             self._tell_absent(offer.directories)
@@ -207,22 +207,22 @@ class Session:
 
     # A file, or a part of one
 
-    def _take_file(self, header: FileHeader, body: Body) -> None:
+    def _receive_file(self, header: FileHeader, body: Body) -> None:
         if self._receipts.has_refused(header):
             body.drain(self._chunks[0])
             return
         try:
             if header.is_whole and body.remaining <= _INLINE_BYTES:
                 began = time.monotonic()
-                self._complete(header, self._uploads.take_whole(header, body.view()), began)
+                self._complete(header, self._uploads.receive_whole(header, body.view()), began)
             else:
-                self._take_part(header, body)
+                self._receive_part(header, body)
         except Refused as error:
             self._uploads.fall_back(header.file_name, error)
             self._receipts.refuse(header.file_name, error)
             body.drain(self._chunks[0])
 
-    def _take_part(self, header: FileHeader, body: Body) -> None:
+    def _receive_part(self, header: FileHeader, body: Body) -> None:
         upload = self._uploads.expect(header)
         self._receive(upload, body)
         self._verify(upload, header)

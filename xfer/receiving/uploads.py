@@ -110,14 +110,14 @@ class Uploads:
         digest = digests.new(algorithm)
         if stored := self._writer.open_stored(name):
             try:
-                self._take_in(stored, digest, Progress(name, size), None)
+                self._hash_prefix(stored, digest, Progress(name, size), None)
             finally:
                 stored.close()
         return digest.hexdigest()
 
     # What arrives
 
-    def take_whole(self, header: FileHeader, content: memoryview) -> Partial:
+    def receive_whole(self, header: FileHeader, content: memoryview) -> Partial:
         """All of a small file at once: nothing to continue, and nothing to keep."""
         name = names.check(header.file_name)
         self._writer.count(name)
@@ -214,7 +214,7 @@ class Uploads:
     def _resumed(self, partial: Partial, name: str, algorithm: str) -> Upload:
         try:
             upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
-            self._take_in(partial, upload.digest, Progress(name, partial.size), None)
+            self._hash_prefix(partial, upload.digest, Progress(name, partial.size), None)
         except BaseException:
             partial.keep()
             raise
@@ -226,13 +226,13 @@ class Uploads:
         partial = self._writer.create_partial(name, header.least_size)
         upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
-            self._take_in(stored, upload.digest, Progress(name, header.offset), partial)
+            self._hash_prefix(stored, upload.digest, Progress(name, header.offset), partial)
         except BaseException:
             partial.discard()
             raise
         return upload
 
-    def _take_in(
+    def _hash_prefix(
         self, source: Readable, digest: Digest, progress: Progress, copy: Partial | None
     ) -> None:
         """Hash, and where asked for copy, the first `progress.size` bytes of `source`."""

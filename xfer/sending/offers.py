@@ -63,7 +63,7 @@ class OutstandingOffers:
 
     # The thread that takes plans
 
-    def take(self, plan: Plan) -> None:
+    def add_plan(self, plan: Plan) -> None:
         """CorruptData when it is not about what was offered, or asked."""
         if not self._asked.issuperset(plan.absent):
             raise CorruptData("a plan for something that was not offered")

@@ -231,7 +231,7 @@ class SendSession:
     def _receive_replies(self) -> None:
         try:
             while not isinstance(message := self._channel.receive(), Done):
-                self._take(message)
+                self._handle(message)
             if self._outstanding or not self._is_done:
                 raise CorruptData("the receiver ended without a receipt for everything")
         except XferError as error:
@@ -242,14 +242,14 @@ class SendSession:
             self._channel.abort()
         self._offers.end(self._ended or ProtocolError("the session ended"))
 
-    def _take(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if self._moves_on(message):
             self._stall_limit.renew()
         else:
             self._stall_limit.check()
         match message:
             case Plan():
-                self._offers.take(message)
+                self._offers.add_plan(message)
             case Refusal():
                 self._offers.offer_all()
                 error = from_peer(message.code, message.message, retryable=message.retryable)
@@ -257,7 +257,7 @@ class SendSession:
             case Working():
                 self._observer.waiting(message.file_name, message.done, message.size)
             case _:
-                self._take_receipt(expected(message, Receipt))
+                self._handle_receipt(expected(message, Receipt))
 
     def _moves_on(self, message: Message) -> bool:
         """Whether something comes of it, of which there can only be so much."""
@@ -265,7 +265,7 @@ class SendSession:
             return bool(message.files)
         return isinstance(message, Receipt | Refusal) and message.file_name in self._outstanding
 
-    def _take_receipt(self, receipt: Receipt) -> None:
+    def _handle_receipt(self, receipt: Receipt) -> None:
         sent = self._outstanding.get(receipt.file_name)
         if sent is None or not _matches(receipt, sent):
             raise CorruptData("a receipt for something that was not sent")

@@ -85,7 +85,7 @@ class Transport:
             finally:
                 self._send_all(tls.outgoing())  # an alert, if it failed
             if not is_over:
-                self._take_records(tls)
+                self._receive_records(tls)
 
     @property
     def is_encrypted(self) -> bool:
@@ -107,7 +107,7 @@ class Transport:
         """Fill the front of `view`; how many bytes, at least one."""
         if tls := self._tls:
             while not (size := self._decrypt_into(view, tls)):
-                self._take_records(tls)
+                self._receive_records(tls)
             return size
         size = self._retry(partial(self._receive, view), select.POLLIN)
         if not size:
@@ -169,7 +169,7 @@ class Transport:
                 self._send_all(tls.outgoing())  # the alert that says why
             raise
 
-    def _take_records(self, tls: TLSEngine) -> None:
+    def _receive_records(self, tls: TLSEngine) -> None:
         receive = partial(self._receive, self._received)
         tls.feed(self._received[: self._retry(receive, select.POLLIN)])
 

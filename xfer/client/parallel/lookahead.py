@@ -55,7 +55,7 @@ class Lookahead:
         return len(self._large) + len(self._small)
 
     def has_more(self, *, files_only: bool) -> bool:
-        """Whether `take` would find something."""
+        """Whether `pop` would find something."""
         return self.files > 0 or bool(self._others and not files_only)
 
     def fill(self) -> None:
@@ -87,7 +87,7 @@ class Lookahead:
             self._found += 1  # entries of one size have no order of their own
             heapq.heappush(self._large, (-found.size, self._found, found))
 
-    def take(self, most: float, most_directories: int, *, files_only: bool) -> list[Found]:
+    def pop(self, most: float, most_directories: int, *, files_only: bool) -> list[Found]:
         """What is next, up to a weight of `most`, or one entry that is heavier."""
         taken: list[Found] = []
         total = 0

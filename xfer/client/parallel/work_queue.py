@@ -99,7 +99,7 @@ class WorkQueue:
 
     # What consumers do, with the lock held
 
-    def take(self, consumer: "Consumer") -> list[Found] | None:
+    def next_work(self, consumer: "Consumer") -> list[Found] | None:
         """Work for `consumer`; none for the moment, or (None) never again."""
         if self._is_over:
             return None
@@ -111,7 +111,7 @@ class WorkQueue:
             taken: list[Found] = [stream]
         else:
             most = min(self.lookahead.weight / (2 * self.connections), consumer.allowance / 2)
-            taken = self.lookahead.take(
+            taken = self.lookahead.pop(
                 max(_LEAST, most), self.most_directories, files_only=not consumer.is_accepted
             )
         for found in taken:
@@ -124,7 +124,7 @@ class WorkQueue:
         return None if self._is_superfluous(consumer) else []
 
     def has_news(self, consumer: "Consumer") -> bool:
-        """Whether `take` would give `consumer` something, or send it away."""
+        """Whether `next_work` would give `consumer` something, or send it away."""
         files_only = not consumer.is_accepted
         return (
             self.lookahead.has_more(files_only=files_only)
@@ -196,15 +196,15 @@ class Consumer(Observer):
     # What there is to send
 
     def __iter__(self) -> Iterator[Batch]:
-        while (taken := self._take()) is not None:
+        while (taken := self._next_work()) is not None:
             yield from in_frames(taken, lambda found: found.name)
             if not taken:
                 yield []
                 self._wait()
 
-    def _take(self) -> list[Found] | None:
+    def _next_work(self) -> list[Found] | None:
         with self._queue.changed:
-            taken = self._queue.take(self)
+            taken = self._queue.next_work(self)
             for found in taken or ():
                 self._outstanding[found.name] = found
             if taken is None:
