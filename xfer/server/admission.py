@@ -57,11 +57,30 @@ class ConnectionLimits(Struct, frozen=True):
     bwlimit: int = 0
 
 
-class Connection(Struct, eq=False):
-    """One connection. `abort` makes everybody who waits on it fail, at once."""
+class Connection:
+    """One connection, as admission counts it. `network` is what it comes from."""
 
-    network: str
-    abort: Callable[[], None]
+    def __init__(self, network: str, abort: Callable[[], None]) -> None:
+        self.network = network
+        # Replaced whole by the connection's own thread; called by any. A thread that still
+        # calls the one before shuts down the same socket.
+        self._abort = abort
+
+    def attach(self, abort: Callable[[], None]) -> None:
+        """From here on this makes every thread that waits on the connection fail."""
+        self._abort = abort
+
+    def detach(self) -> None:
+        """The connection is closed. What it had may be freed: nothing here refers to it."""
+        self._abort = _nothing
+
+    def abort(self) -> None:
+        """Make every thread that waits on the connection fail, now."""
+        self._abort()
+
+
+def _nothing() -> None:
+    pass
 
 
 class SenderSlots:

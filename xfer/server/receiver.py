@@ -13,8 +13,9 @@ from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICA
 from xfer.config.locations import default_state_directory
 from xfer.errors import UsageError
 from xfer.server.admission import ConnectionLimits
+from xfer.server.connection import ServerConfig
 from xfer.server.listen import listen
-from xfer.server.server import Server, ServerConfig
+from xfer.server.server import Server
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local.store import LocalStore
 
@@ -144,9 +145,8 @@ class Receiver:
             self._keyring.refuse_quotas()
         self._store.prepare_fork(workers)
         self._shared_admission = SharedAdmission(self._connection_limits, workers)
-        if self._connection_limits.bwlimit:
-            self._server.bandwidth = SharedBandwidth(self._connection_limits.bwlimit)
-        self._server.socket.setblocking(False)  # who was awake first gets it; the others go on
+        rate = self._connection_limits.bwlimit
+        self._server.prepare_fork(SharedBandwidth(rate) if rate else None)
 
     def after_fork(self, number: int, predecessor: int | None) -> None:
         """Be the worker with this number, in a process that was just forked.
