@@ -35,9 +35,10 @@ from xfer.auth.grants import Grant
 from xfer.auth.identity import client_context, load_identity
 from xfer.auth.keys import DEFAULT_KEY_ID
 from xfer.errors import AuthenticationError, PeerTimeout, Refused
-from xfer.server.admission import Admission, Connection, ConnectionLimits, network_of
+from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.connection import ServerConfig
 from xfer.server.listen import listen
+from xfer.server.penalties import network_of
 from xfer.server.server import Server
 from xfer.storage.local.store import LocalStore
 from xfer.system.stop import StopSignal

@@ -121,7 +121,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._stop_signal.set()
 
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
-        """Let files that are arriving finish for `seconds`, then abort. Call it once, at the end."""
+        """Let what is arriving finish for `seconds`, then abort it. Call this once, at the end."""
         self._stop_signal.set()
         self._admission.abort_unauthenticated_after(_OPENING_SECONDS)
         self._admission.abort_all_after(seconds, _ABORTING_SECONDS)

@@ -1,12 +1,12 @@
-"""Who is in, over all workers of one receiver: counted in memory that they share.
+"""Admission for several workers: counted in memory that they share.
 
-`max_connections` holds for all of them together, and so does what a network has
-to wait after wrong proofs: wherever it comes back, it is known. Strangers are
-divided: each worker has its share of `max_unauthenticated`, since one of its own
-strangers is all that it can send away to make room.
+`max_connections` holds for all workers together, and so do penalties for wrong
+proofs: a network waits at every worker. `max_unauthenticated` is divided, since
+a worker can abort only connections of its own to make room.
 
-What a worker that was killed had counted is forgotten when another takes its
-number.
+What a killed worker had counted is forgotten when another one takes its number.
+Every call comes with the `Admission`'s lock of its worker held, so the shared
+memory's lock, which is between processes, is enough.
 """
 
 import struct
@@ -16,21 +16,22 @@ from typing import Final
 from msgspec.structs import replace
 
 from xfer.errors import UsageError
-from xfer.server.admission import Admission, ConnectionLimits, Penalties, SenderSlots
+from xfer.server.admission import Admission, ConnectionLimits, SenderSlots
+from xfer.server.penalties import Penalties
 from xfer.system.shared_memory import SharedMemory
 
 _COUNT: Final = struct.Struct("=q")
 _FAILURES: Final = struct.Struct("=qqd")
-"""The hash of a network, how many there were, and when the last one was."""
+"""The hash of a network, its wrong proofs, and when the last one was (monotonic seconds)."""
 _REMEMBERED: Final = 4096
 _NEIGHBOURS: Final = 8
-"""Where a network may be: from the place that its hash gives, so many."""
+"""Cells that a network may be in, from the one that its hash gives."""
 
 
 class SharedAdmission:
-    """For so many workers. Make it before they are forked.
+    """The counts of so many workers. Make it before they are forked.
 
-    UsageError when there are fewer places than workers.
+    UsageError when `limits` allow fewer connections than there are workers.
     """
 
     def __init__(self, limits: ConnectionLimits, workers: int) -> None:
@@ -47,7 +48,7 @@ class SharedAdmission:
         self._failures = self._memory.view[workers * _COUNT.size :]
 
     def admission(self, number: int) -> Admission:
-        """For the worker with this number; whoever had it before is gone."""
+        """The admission of a worker. What the one before it had counted is cleared."""
         with self._memory.locked():
             _COUNT.pack_into(self._counts, number * _COUNT.size, 0)
         share = (self._limits.max_unauthenticated + number) // self._workers
@@ -57,9 +58,10 @@ class SharedAdmission:
             penalties=SharedPenalties(self),
         )
 
-    # Senders
+    # Senders: a count for each worker, so that a killed one's can be cleared
 
     def acquire_slot(self, number: int) -> bool:
+        """Take a slot for a worker; False when all workers together have none left."""
         with self._memory.locked():
             taken = sum(count for (count,) in _COUNT.iter_unpack(self._counts))
             if taken >= self._limits.max_connections:
@@ -76,9 +78,10 @@ class SharedAdmission:
         (count,) = _COUNT.unpack_from(self._counts, offset)
         _COUNT.pack_into(self._counts, offset, count + by)
 
-    # Failures, by network
+    # Wrong proofs, by network: a hash table of a fixed size
 
     def failures(self, network: str) -> tuple[int, float]:
+        """How many wrong proofs there were, and when the last one was."""
         with self._memory.locked():
             known, count, last = _FAILURES.unpack_from(self._failures, self._find(network))
         return (count, last) if known == hash(network) else (0, 0.0)
@@ -89,9 +92,9 @@ class SharedAdmission:
             _FAILURES.pack_into(self._failures, offset, hash(network), count, last)
 
     def _find(self, network: str) -> int:
-        """Where it is, or may be put: in an empty place, or in that of the oldest around there.
+        """The offset of its cell, else of an empty one, else of the oldest of its neighbours.
 
-        Forked processes have the same seed, and so the same hashes.
+        Forked processes have one seed, so `hash` is the same in all of them.
         """
         wanted = hash(network)
         offsets = [(wanted + step) % _REMEMBERED * _FAILURES.size for step in range(_NEIGHBOURS)]
@@ -101,7 +104,7 @@ class SharedAdmission:
 
 
 class SharedSenderSlots(SenderSlots):
-    """For senders of one worker, out of those of all workers."""
+    """The slots of one worker, out of those of all workers."""
 
     def __init__(self, shared: SharedAdmission, number: int) -> None:
         self._shared = shared
@@ -115,7 +118,7 @@ class SharedSenderSlots(SenderSlots):
 
 
 class SharedPenalties(Penalties):
-    """Which networks have to wait, whichever worker they have failed at."""
+    """Penalties that are known to all workers, whichever saw the wrong proofs."""
 
     def __init__(self, shared: SharedAdmission) -> None:
         super().__init__(time.monotonic)  # one clock for all processes
