@@ -1,15 +1,15 @@
-"""The options and arguments of the command line, and what their texts amount to."""
+"""Options that several commands share, what their texts amount to, and options as a struct."""
 
-import os
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from msgspec import Struct, structs
 
 from xfer.config.sizes import parse_size
-from xfer.daemon.units import Unit
 from xfer.errors import UsageError
-from xfer.storage.contract import IfExists, Limits
 
 
 class Checksum(StrEnum):
@@ -68,90 +68,6 @@ NewKeysFile = Annotated[
     typer.Option("--keys", metavar="FILE", help="A receiver's keys file; made if missing."),
 ]
 
-# receive: where to, and from whom
-
-Directory = Annotated[
-    str, typer.Option("--dir", metavar="DIR", help="Where files are stored. Must exist.")
-]
-Bind = Annotated[
-    str, typer.Option(metavar="ADDR", help="Listen on this address only; on all without it.")
-]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
-KeysFile = Annotated[
-    str | None,
-    typer.Option(
-        "--keys",
-        metavar="FILE",
-        help="Instead of one secret: a file with a key for each client, and what it opens. "
-        "Read again when it changes, and on SIGHUP.",
-    ),
-]
-
-# receive: how files are kept
-
-WhatExists = Annotated[
-    IfExists,
-    typer.Option(
-        help="What to do with other content under a name: keep it as a version in "
-        "DIR/.xfer/versions, refuse the new one, or replace it for good."
-    ),
-]
-PartialDays = Annotated[
-    float,
-    typer.Option(min=0.0, metavar="DAYS", help="Keep what is left of interrupted files for."),
-]
-Fsync = Annotated[
-    bool,
-    typer.Option(
-        help="Flush to disk before a receipt. Without it a crash can take files that have one."
-    ),
-]
-
-# receive: how much may be stored, and who may come in
-
-MaxFileSize = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Take no file that is larger: 500M, 20G, 1.5T."),
-]
-MaxFiles = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="One session creates up to N files and directories."),
-]
-Quota = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Everything in DIR, older versions included, has no more than this; "
-        "with --keys, everything below each key's directory.",
-    ),
-]
-MinFree = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Leave so much of the disk free.")
-]
-MaxUnauthenticated = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Connections at once that prove nothing (yet).")
-]
-MaxConnections = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Senders at once; the next one is told busy.")
-]
-MinRate = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Give up what flows slower, in bytes a second: 500K, 1M."),
-]
-
-Workers = Annotated[
-    int,
-    typer.Option(min=1, max=256, metavar="N", help="Receive in N processes, to use N processors."),
-]
-
-# receive: as a service
-
-Log = Annotated[LogFormat, typer.Option(help="How to log: lines for people, or JSON objects.")]
-Check = Annotated[
-    bool, typer.Option("--check", help="Only say whether everything needed is in place.")
-]
-PrintUnit = Annotated[Unit | None, typer.Option(help="Only print a systemd unit that does this.")]
-
 # send
 
 Paths = Annotated[
@@ -195,55 +111,53 @@ DemoPaths = Annotated[
     typer.Argument(metavar="PATH", help="What to send; xfer's own source if left out."),
 ]
 
-_NOT_IN_A_UNIT: Final = ("check", "print_unit")
-_OF_FILES: Final = ("directory", "secret_file", "keys")
+Chosen = TypeVar("Chosen", bound=Struct)
 
 
-def limits(
-    max_file_size: str | None, max_files: int | None, quota: str | None, min_free: str | None
-) -> Limits:
-    """What these options amount to. UsageError for a size that is none."""
-    return Limits(
-        _size("--max-file-size", max_file_size),
-        max_files,
-        _size("--quota", quota),
-        _size("--min-free", min_free),
-    )
+def takes(
+    kind: type[Chosen],
+) -> Callable[[Callable[[typer.Context, Chosen], None]], Callable[..., None]]:
+    """Have a command take a struct, each field of which is an option.
+
+    Typer wants one parameter an option, and reads names, types and defaults off the
+    signature: it is given those of the struct, which the command can hand on whole.
+    """
+
+    def decorate(command: Callable[[typer.Context, Chosen], None]) -> Callable[..., None]:
+        def with_options(context: typer.Context, **chosen: Any) -> None:
+            command(context, kind(**chosen))
+
+        annotations = {"context": typer.Context} | get_type_hints(kind, include_extras=True)
+        defaults = {
+            field.name: inspect.Parameter.empty if field.required else field.default
+            for field in structs.fields(kind)
+        }
+        with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
+        with_options.__annotations__ = annotations
+        vars(with_options)["__signature__"] = inspect.Signature(
+            [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=defaults.get(name, inspect.Parameter.empty),
+                    annotation=annotation,
+                )
+                for name, annotation in annotations.items()
+            ]
+        )
+        return with_options
+
+    return decorate
+
+
+def size(option: str, text: str | None) -> int | None:
+    """Bytes; None where the option was not given. UsageError for a size that is none."""
+    try:
+        return None if text is None else parse_size(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.message}") from error
 
 
 def rate(option: str, text: str | None) -> int:
-    """Bytes a second, 0 where there is no such option. UsageError for a size that is none."""
-    return _size(option, text) or 0
-
-
-def require_one_worker_for(workers: int, limits: Limits) -> None:
-    """UsageError where several workers would have to count together, which they do not."""
-    counted = {"--quota": limits.quota, "--min-free": limits.min_free}
-    for option, size in counted.items():
-        if workers > 1 and size is not None:
-            raise UsageError(f"{option} needs one worker to count for all: leave out --workers")
-
-
-def for_a_unit(context: typer.Context) -> list[str]:
-    """The options that the command line has, for a service that does the same from anywhere."""
-    words = []
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if not source or source.name != "COMMANDLINE" or option.name in _NOT_IN_A_UNIT:
-            continue
-        value = context.params[option.name or ""]
-        if isinstance(value, bool):
-            words.append((option.opts if value else option.secondary_opts)[0])
-        else:
-            is_file = option.name in _OF_FILES
-            words += [option.opts[0], os.path.abspath(value) if is_file else str(value)]
-    return words
-
-
-def _size(option: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except UsageError as error:
-        raise UsageError(f"{option}: {error.message}") from error
+    """Bytes a second; 0 where the option was not given. UsageError for a size that is none."""
+    return size(option, text) or 0

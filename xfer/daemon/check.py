@@ -1,11 +1,10 @@
-"""`xfer receive --check`: is everything in place? Each question is asked by trying it.
+"""`xfer receive --check`: is everything in place? Each answer comes from trying it.
 
-Nothing is made that was not there, so that a check by another user, root for
-one, leaves nothing behind that the receiver's own user could not touch.
+Nothing is left that was not there before: the check may be run by another user,
+root for example, and the receiver's own user could not touch what that one makes.
 """
 
 import contextlib
-import fcntl
 import os
 import resource
 import secrets
@@ -13,8 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-
-from msgspec import Struct
+from functools import partial
 
 from xfer.auth.grants import Expired
 from xfer.auth.identity import identity_file, load_identity
@@ -25,45 +23,42 @@ from xfer.config.locations import default_secret_file, default_state_directory
 from xfer.config.sizes import in_units
 from xfer.errors import LocalError, XferError
 from xfer.names import STATE_DIRECTORY, printable
-from xfer.server.admission import ConnectionLimits
 from xfer.server.listen import listen
+from xfer.server.settings import ReceiverSettings
+from xfer.storage.local.layout import was_used
+
+Check = Callable[[ReceiverSettings], str]
+"""Returns what was found; raises XferError when it is not in place."""
 
 _RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""No clock of a running receiver says an earlier time."""
 _MOST_CLOCK_SKEW = 10.0
+"""Seconds between this machine's clock and that of the directory's file system."""
 _DESCRIPTORS_A_SENDER = 8
-"""Its socket, its way into the store, and some files: fewer make it slower, not wrong."""
+"""Its socket, its store writer, and some files. With fewer, commits are smaller."""
 
 
-class Plan(Struct, frozen=True):
-    """What a receiver is about to be started with."""
+def run(settings: ReceiverSettings, secret_file: str | None) -> int:
+    """Print a line for each thing that has to be in place; return the exit code for all of them.
 
-    directory: str
-    secret_file: str | None
-    keys: str | None
-    bind: str
-    port: int
-    plaintext: bool
-    fsync: bool
-    connection_limits: ConnectionLimits
-    workers: int = 1
-
-
-def run(plan: Plan) -> int:
-    """Print a line for each thing that has to be in place; the exit code for all of them."""
-    checks: dict[str, Callable[[Plan], str]] = {
-        "secret" if plan.keys is None else "keys": _check_secret,
-        "directory": _check_directory,
-        "lock": _check_lock,
-        "disk": _check_disk,
-        "port": _check_port,
-        "identity": _check_identity,
-        "clock": _check_clock,
-        "descriptors": _check_descriptors,
-    }
+    Without `keys` in the settings there is one secret, in `secret_file` or where it usually is.
+    """
+    checks: list[tuple[str, Check]] = [
+        ("secret", partial(_check_secret, secret_file)),
+        ("directory", _check_directory),
+        ("lock", _check_lock),
+        ("disk", _check_disk),
+        ("port", _check_port),
+        ("identity", _check_identity),
+        ("clock", _check_clock),
+        ("descriptors", _check_descriptors),
+    ]
+    if settings.keys is not None:
+        checks[0] = ("keys", _check_keys)
     exit_code = 0
-    for name, check in checks.items():
+    for name, check in checks:
         try:
-            verdict, finding = "ok", check(plan)
+            verdict, finding = "ok", check(settings)
         except XferError as error:
             verdict, finding = "FAILED", error.message
             exit_code = exit_code or error.exit_code
@@ -71,10 +66,8 @@ def run(plan: Plan) -> int:
     return exit_code
 
 
-def _check_secret(plan: Plan) -> str:
-    if plan.keys is not None:
-        return _check_keys(plan.keys, plan.workers)
-    secret = find_secret(plan.secret_file)
+def _check_secret(secret_file: str | None, _: ReceiverSettings) -> str:
+    secret = find_secret(secret_file)
     if secret is None:
         file = default_secret_file()
         raise LocalError(f"none yet: `xfer keygen` makes one in {file}, as does the first start")
@@ -82,9 +75,10 @@ def _check_secret(plan: Plan) -> str:
     return "is there, and nobody else can read it"
 
 
-def _check_keys(file: str, workers: int) -> str:
+def _check_keys(settings: ReceiverSettings) -> str:
+    file = settings.keys or ""
     keyring = Keyring(file)
-    if workers > 1:
+    if settings.workers > 1:
         keyring.refuse_quotas()
     valid, grants = 0, keyring.current()
     for grant in grants.values():
@@ -96,33 +90,22 @@ def _check_keys(file: str, workers: int) -> str:
     return f"{valid} of {len(grants)} open, and nobody else can read them"
 
 
-def _check_directory(plan: Plan) -> str:
-    with _probe(plan.directory):
-        space = shutil.disk_usage(plan.directory).free
-    return f"{plan.directory} can be written; {in_units(space)} are free"
+def _check_directory(settings: ReceiverSettings) -> str:
+    with _probe(settings.directory):
+        space = shutil.disk_usage(settings.directory).free
+    return f"{settings.directory} can be written; {in_units(space)} are free"
 
 
-def _check_lock(plan: Plan) -> str:
-    file = os.path.join(plan.directory, STATE_DIRECTORY, "lock")
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+def _check_lock(settings: ReceiverSettings) -> str:
+    if not was_used(settings.directory):
         return "no receiver has ever used the directory"
-    except OSError as error:
-        raise LocalError(f"{file} cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise LocalError(f"another receiver is using {plan.directory}") from error
-    finally:
-        os.close(descriptor)
     return "no other receiver is using the directory"
 
 
-def _check_disk(plan: Plan) -> str:
-    if not plan.fsync:
+def _check_disk(settings: ReceiverSettings) -> str:
+    if not settings.fsync:
         return "nothing will be flushed (--no-fsync): a crash can take files that have a receipt"
-    with _probe(plan.directory) as descriptor:
+    with _probe(settings.directory) as descriptor:
         began = time.monotonic()
         try:
             os.write(descriptor, b"probe")
@@ -132,13 +115,13 @@ def _check_disk(plan: Plan) -> str:
         return f"a flush takes {1000 * (time.monotonic() - began):.1f} ms"
 
 
-def _check_port(plan: Plan) -> str:
-    with listen(plan.bind, plan.port) as free:
+def _check_port(settings: ReceiverSettings) -> str:
+    with listen(settings.bind, settings.port) as free:
         return f"{free.getsockname()[1]} is free"
 
 
-def _check_identity(plan: Plan) -> str:
-    if plan.plaintext:
+def _check_identity(settings: ReceiverSettings) -> str:
+    if settings.insecure_plaintext:
         return "none is needed: PLAINTEXT"
     state = default_state_directory()
     if os.path.lexists(identity_file(state)):
@@ -152,21 +135,21 @@ def _check_identity(plan: Plan) -> str:
     return f"the first start will make one in {state}"
 
 
-def _check_clock(plan: Plan) -> str:
+def _check_clock(settings: ReceiverSettings) -> str:
     now = time.time()
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if now < _RELEASED:
         raise LocalError(f"it says {moment}, which is before this program was written")
-    with _probe(plan.directory) as descriptor:
+    with _probe(settings.directory) as descriptor:
         skew = os.fstat(descriptor).st_mtime - time.time()
     if abs(skew) > _MOST_CLOCK_SKEW:
         raise LocalError(f"the clock of the directory's file system is {skew:+.0f} s off")
     return f"it is {moment}"
 
 
-def _check_descriptors(plan: Plan) -> str:
+def _check_descriptors(settings: ReceiverSettings) -> str:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limits = plan.connection_limits
+    limits = settings.connection_limits
     needed = limits.max_unauthenticated + _DESCRIPTORS_A_SENDER * limits.max_connections
     if 0 <= hard < needed:
         raise LocalError(f"{needed} may be needed at once, and {hard} are allowed (ulimit -Hn)")

@@ -1,37 +1,51 @@
-"""What `xfer receive` does around its receiver: announcements, signals, the service manager."""
+"""What `xfer receive` does around its receiver in one process: signals, announcements, serving."""
 
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from types import FrameType
 
 from xfer import logs
 from xfer.config.defaults import DEFAULT_PORT
 from xfer.daemon.systemd import READY, STOPPING, ServiceManager
 from xfer.server.receiver import Receiver
+from xfer.server.settings import ReceiverSettings
 
 
-def hold_hang_ups() -> None:
-    """Have SIGHUP wait to be heeded, by threads that are started later, too."""
+def block_hang_ups() -> None:
+    """Keep SIGHUP pending, for `reload_on_hang_up` to take, in threads that start later too."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
 
-def heed_signals(receiver: Receiver, *, reloads: bool) -> None:
-    """SIGINT and SIGTERM stop it, a second one at once; SIGHUP reloads keys, if it is held."""
+def handle_signals(receiver: Receiver, *, reloads: bool) -> None:
+    """SIGINT and SIGTERM stop the receiver, a second one ends the process; SIGHUP reloads keys."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        receiver.stop()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stopper(receiver))
+        signal.signal(number, stop)
     if reloads:
         reload_on_hang_up(receiver)
 
 
 def reload_on_hang_up(receiver: Receiver) -> None:
-    """In a thread that waits for it: a handler may take no lock."""
-    threading.Thread(target=_reload_on_hang_up, args=(receiver,), daemon=True).start()
+    """Reload keys at each SIGHUP, which is blocked.
+
+    In a thread of its own: a signal handler could interrupt the very thread that
+    holds the keyring's lock, and wait for it for ever.
+    """
+
+    def wait_and_reload() -> None:
+        while signal.sigwait([signal.SIGHUP]):
+            receiver.reload_keys()
+
+    threading.Thread(target=wait_and_reload, daemon=True).start()
 
 
-def announce(receiver: Receiver, directory: str, *, insecure_plaintext: bool) -> None:
-    """Say what is received, where, and what was found of a receiver that was killed."""
+def announce(receiver: Receiver, settings: ReceiverSettings) -> None:
+    """Log what a killed receiver left, where files go to, and how a sender reaches this one."""
     host, port = receiver.address
     if removed := receiver.leftovers.removed:
         logs.tell(
@@ -39,34 +53,22 @@ def announce(receiver: Receiver, directory: str, *, insecure_plaintext: bool) ->
         )
     if resumable := receiver.leftovers.resumable:
         logs.tell(f"{resumable} interrupted file(s) will resume when sent again", "leftovers")
+    directory, plaintext = settings.directory, settings.insecure_plaintext
     shown = f"[{host}]" if ":" in host else host
-    how = "in PLAINTEXT" if insecure_plaintext else "over TLS 1.3"
+    how = "in PLAINTEXT" if plaintext else "over TLS 1.3"
     logs.tell(
         f"receiving into {directory} {how}, listening on {shown}:{port}",
-        "listening", directory=directory, host=host, port=port, tls=not insecure_plaintext,
+        "listening", directory=directory, host=host, port=port, tls=not plaintext,
     )  # fmt: skip
     reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
     at_port = "" if port == DEFAULT_PORT else f":{port}"
-    option = " --insecure-plaintext" if insecure_plaintext else ""
+    option = " --insecure-plaintext" if plaintext else ""
     logs.tell(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}", "advice")
 
 
-def until_stopped(receiver: Receiver, manager: ServiceManager) -> None:
-    """Serve until a signal says that it is enough."""
+def serve_until_stopped(receiver: Receiver, manager: ServiceManager) -> None:
+    """Serve until a signal stops the receiver, and tell the service manager of both."""
     manager.tell(READY)
     receiver.serve_forever()
     manager.tell(STOPPING)
     logs.tell("stopping: what is arriving may finish", "stopping")
-
-
-def _stopper(receiver: Receiver) -> Callable[[int, FrameType | None], None]:
-    def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
-        receiver.stop()
-
-    return stop
-
-
-def _reload_on_hang_up(receiver: Receiver) -> None:
-    while signal.sigwait([signal.SIGHUP]):
-        receiver.reload_keys()

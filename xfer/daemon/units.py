@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct
-
-from xfer.config.defaults import DEFAULT_PORT
 from xfer.errors import LocalError
+from xfer.server.settings import ReceiverSettings
 
 _COMMAND: Final = (sys.executable, "-m", "xfer", "receive")
 
@@ -20,43 +18,32 @@ class Unit(StrEnum):
     SOCKET = "socket"
 
 
-class Place(Struct, frozen=True):
-    """What the receiver of a unit serves, and where it listens.
+def text_of(unit: Unit, settings: ReceiverSettings, options: Sequence[str]) -> str:
+    """The text of a unit for systemd's system manager; the service runs as the present user.
 
-    `options` are all that its command has, `reloads` says whether SIGHUP means
-    something to it.
+    `options` are the words of its command line, from which `settings` were made.
     """
-
-    directory: str
-    options: Sequence[str]
-    bind: str = ""
-    port: int = DEFAULT_PORT
-    reloads: bool = False
-
-
-def text_of(unit: Unit, place: Place) -> str:
-    """The text of a unit for systemd's system manager; the service runs as who asks for it."""
     from importlib import resources  # slow to load, and every start would
 
     text = resources.files("xfer.daemon").joinpath("templates", f"xfer.{unit}").read_text("ascii")
-    directory = _quoted(os.path.abspath(place.directory))
+    directory = _quoted(os.path.abspath(settings.directory))
     filled_in = {
         "@DIRECTORY@": directory,
         "@USER@": _user(),
-        "@COMMAND@": " ".join(map(_argument, [*_COMMAND, *place.options])),
-        "@RELOAD@\n": "ExecReload=/bin/kill -HUP $MAINPID\n" if place.reloads else "",
-        "@ADDRESS@": _address(place),
+        "@COMMAND@": " ".join(map(_argument, [*_COMMAND, *options])),
+        "@RELOAD@\n": "ExecReload=/bin/kill -HUP $MAINPID\n" if settings.keys is not None else "",
+        "@ADDRESS@": _address(settings),
     }
     for mark, value in filled_in.items():
         text = text.replace(mark, value)
     return text
 
 
-def _address(place: Place) -> str:
-    if not place.bind:
-        return str(place.port)
-    bind = f"[{place.bind}]" if ":" in place.bind else place.bind
-    return f"{bind}:{place.port}"
+def _address(settings: ReceiverSettings) -> str:
+    if not settings.bind:
+        return str(settings.port)
+    bind = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
+    return f"{bind}:{settings.port}"
 
 
 def _user() -> str:

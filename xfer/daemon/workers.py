@@ -1,16 +1,18 @@
 """Several processes that receive together: `xfer receive --workers N`.
 
-The parent has opened everything: the store with its lock, the identity, the
-keys, the socket. Then it forks the workers, before there is any thread, and
-from there on only watches: it answers nobody, and touches no file.
+The supervisor has opened everything: the store with its lock, the identity, the
+keys, the socket. It forks the workers before it has any thread, and from then on
+only watches them: it serves no connection and touches no file.
 
-- Workers heed no SIGTERM or SIGINT: a terminal or a service manager may send
-  these to all processes at once. They stop when the parent says so.
-- The parent says so by closing a pipe. Another one is closed when the parent is
-  gone, however that came about: then a worker ends at once, as a receiver does
-  that is killed itself. What has a receipt is on the disk.
-- A worker that ends unasked is replaced, not more than once a second.
-- SIGHUP is passed on.
+    signals ──► supervisor ──(closes the stop pipe)──► each worker stops its receiver
+                    │ └─────(dies: the alive pipe closes)──► each worker ends at once
+                    └──(SIGHUP)──► each worker reads its keys again
+
+- Workers ignore SIGTERM and SIGINT, which a terminal or a service manager may send
+  to all processes at once: only the supervisor says when to stop.
+- When the supervisor is gone, however that came about, a worker ends at once, as a
+  receiver does that is killed itself. What has a receipt is on the disk.
+- A worker that ends without being told to is replaced, once a second at most.
 """
 
 import logging
@@ -29,19 +31,20 @@ from xfer.daemon.systemd import READY, STOPPING, ServiceManager
 from xfer.errors import LocalError, XferError
 from xfer.server.receiver import Receiver
 from xfer.server.server import STOPPING_SECONDS
+from xfer.server.settings import ReceiverSettings
 
 log = logging.getLogger("xfer.receiver")
 
 _PAUSE_SECONDS: Final = 1.0
-"""At least, between two starts of workers of one number."""
-_PATIENCE_SECONDS: Final = STOPPING_SECONDS + 10.0
-"""After which a worker that was told to stop is killed."""
+"""Between two starts of workers of one number, at least."""
+_KILL_SECONDS: Final = STOPPING_SECONDS + 10.0
+"""After so long, a worker that was told to stop is killed."""
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _WATCHED: Final = (*_STOPS, signal.SIGCHLD, signal.SIGALRM)
 
 
 class _Worker(Struct):
-    """One number, and the process that has it now; 0 while there is none."""
+    """A worker's number, and the process that has it now; 0 while there is none."""
 
     number: int
     process: int = 0
@@ -50,26 +53,29 @@ class _Worker(Struct):
 
 
 class Supervisor:
-    """The workers of `receiver`, which serves nobody in this process.
+    """Runs the workers of `receiver`, which serves no connection in this process.
 
-    From here on the signals that stop it wait for `run`. UsageError when it
-    can't be for several, see `Receiver.prepare_fork`.
+    From here on, the signals that stop it stay pending until `run`. UsageError for
+    settings that only one process can keep, see `Receiver.prepare_fork`.
     """
 
-    def __init__(self, receiver: Receiver, workers: int, *, reloads: bool) -> None:
-        receiver.prepare_fork(workers)
+    def __init__(self, receiver: Receiver, settings: ReceiverSettings) -> None:
+        receiver.prepare_fork(settings.workers)
         self._receiver = receiver
-        self._reloads = reloads
-        self._workers = [_Worker(number) for number in range(workers)]
-        self._waited_for = {*_WATCHED, *((signal.SIGHUP,) if reloads else ())}
-        signal.signal(signal.SIGCHLD, _ignore)  # it may be inherited as to be thrown away
+        self._reloads = settings.keys is not None
+        self._workers = [_Worker(number) for number in range(settings.workers)]
+        self._waited_for = {*_WATCHED, *((signal.SIGHUP,) if self._reloads else ())}
+        # A parent may have left SIGCHLD ignored, and an ignored signal is never pending.
+        signal.signal(signal.SIGCHLD, _ignore)
         signal.signal(signal.SIGALRM, _ignore)
         signal.pthread_sigmask(signal.SIG_BLOCK, self._waited_for)
-        self._stop, self._stop_held_open = os.pipe()
-        self._parent, self._parent_held_open = os.pipe()
+        # Read by the workers. The writing ends are open in this process only: closing
+        # the first tells the workers to stop, and this process's end closes both.
+        self._stop_pipe, self._stop_writer = os.pipe()
+        self._alive_pipe, self._alive_writer = os.pipe()
 
     def run(self, manager: ServiceManager) -> None:
-        """Have it served until a signal says that it is enough, and all have ended.
+        """Start the workers; return when a signal has stopped them and all have ended.
 
         LocalError when there can't be as many processes.
         """
@@ -86,19 +92,20 @@ class Supervisor:
         self._watch()
         manager.tell(STOPPING)
         logs.tell("stopping: what is arriving may finish", "stopping")
-        os.close(self._stop_held_open)
+        os.close(self._stop_writer)
         self._wait_for_all()
 
-    # The parent
+    # The supervisor's own process
 
     def _watch(self) -> None:
-        """Until a signal to stop."""
+        """Replace workers and pass SIGHUP on, until a signal to stop."""
         while (number := signal.sigwait(self._waited_for)) not in _STOPS:
             if number == signal.SIGHUP:
                 self._tell_all(signal.SIGHUP)
             self._replace_ended()
 
     def _replace_ended(self) -> None:
+        """Start what may be started now. SIGALRM comes when the next one may."""
         self._reap()
         now = time.monotonic()
         starts_at = [
@@ -116,6 +123,7 @@ class Supervisor:
             signal.setitimer(signal.ITIMER_REAL, max(min(starts_at) - now, 0.0) + 0.01)
 
     def _reap(self, *, are_stopping: bool = False) -> None:
+        """Note and log which workers have ended."""
         for worker in self._workers:
             if not worker.process:
                 continue
@@ -133,8 +141,8 @@ class Supervisor:
                 )  # fmt: skip
 
     def _wait_for_all(self) -> None:
-        """A second signal ends this process at once, and with it all of them."""
-        signal.setitimer(signal.ITIMER_REAL, _PATIENCE_SECONDS)
+        """Until all workers have ended. A second signal ends this process at once, and so all."""
+        signal.setitimer(signal.ITIMER_REAL, _KILL_SECONDS)
         while self._reap_all():
             number = signal.sigwait(self._waited_for)
             if number in _STOPS:
@@ -145,7 +153,7 @@ class Supervisor:
                 self._tell_all(signal.SIGKILL)
 
     def _reap_all(self) -> bool:
-        """Whether somebody is still there."""
+        """Whether a worker is still there."""
         self._reap(are_stopping=True)
         return any(worker.process for worker in self._workers)
 
@@ -164,16 +172,16 @@ class Supervisor:
     # A worker
 
     def _work(self, worker: _Worker) -> NoReturn:
-        """All that a process does that was just forked."""
+        """Everything that a worker's process does, from the fork to its end."""
         code = 1
         try:
-            os.close(self._stop_held_open)
-            os.close(self._parent_held_open)
+            os.close(self._stop_writer)
+            os.close(self._alive_writer)
             for number in _STOPS:
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             self._receiver.after_fork(worker.number, worker.predecessor)
-            threading.Thread(target=self._obey, daemon=True).start()
+            threading.Thread(target=self._follow_supervisor, daemon=True).start()
             if self._reloads:
                 foreground.reload_on_hang_up(self._receiver)
             with self._receiver:
@@ -186,18 +194,18 @@ class Supervisor:
         finally:
             os._exit(code)
 
-    def _obey(self) -> None:
-        """Stop when the parent says so; end with it."""
+    def _follow_supervisor(self) -> None:
+        """Stop when it says so, end when it is gone. Runs in a thread of its own."""
         poller = select.poll()
-        for descriptor in (self._stop, self._parent):
+        for descriptor in (self._stop_pipe, self._alive_pipe):
             poller.register(descriptor, select.POLLIN)
         while True:
             ready = [descriptor for descriptor, _ in poller.poll()]
-            if self._parent in ready:
+            if self._alive_pipe in ready:
                 os._exit(1)
-            poller.unregister(self._stop)
+            poller.unregister(self._stop_pipe)
             self._receiver.stop()
 
 
 def _ignore(*_: object) -> None:
-    """A handler that does nothing keeps a signal from being thrown away."""
+    """A handler: unlike an ignored signal, one that has a handler stays pending."""

@@ -5,6 +5,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
+from msgspec import structs
+
 from xfer.auth.grants import Grant, Grants
 from xfer.auth.identity import load_identity
 from xfer.auth.keyring import Keyring
@@ -16,6 +18,7 @@ from xfer.server.admission import ConnectionLimits
 from xfer.server.connection import ServerConfig
 from xfer.server.listen import listen
 from xfer.server.server import Server
+from xfer.server.settings import ReceiverSettings
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
 from xfer.storage.local.store import LocalStore
 
@@ -98,6 +101,15 @@ class Receiver:
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers
         self._serving = threading.Lock()
+
+    @classmethod
+    def from_settings(
+        cls, settings: ReceiverSettings, secret: str | None, listening: socket.socket | None
+    ) -> Self:
+        """One receiver of `settings`, without those that it has workers for."""
+        options = structs.asdict(settings)
+        del options["workers"]
+        return cls(**options, secret=secret, listening=listening)
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree, changing_modes
 from xfer.storage.posix.lock import Lock
 
 _PRIVATE: Final = 0o700
+_LOCK: Final = "lock"
 
 
 class Leftovers(Struct, frozen=True):
@@ -127,10 +128,31 @@ def _make_private(name: str, parent: int) -> int:
 
 def _lock(state: int) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open("lock", flags, 0o600, dir_fd=state)
+    descriptor = os.open(_LOCK, flags, 0o600, dir_fd=state)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def was_used(directory: str) -> bool:
+    """Whether a receiver has ever used `directory`. LocalError when one uses it now.
+
+    Makes nothing, and lets go of the lock at once.
+    """
+    file = os.path.join(directory, STATE_DIRECTORY, _LOCK)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LocalError(f"{file} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise LocalError(f"another receiver is using {directory}") from error
+    finally:
+        os.close(descriptor)
+    return True
