@@ -1,9 +1,11 @@
 """Send files to a machine of yours: encrypted, verified, never half-written.
 
-receipts = xfer.send(["docs", "a.txt"], "nas", secret=secret)
+    receipts = xfer.send(["docs", "a.txt"], "nas", secret=secret)
 
-with xfer.Receiver("/srv/backup", secret=secret) as receiver:
-    receiver.serve_forever()
+    with xfer.Receiver("/srv/backup", secret=secret) as receiver:
+        receiver.serve_forever()
+
+Whatever goes wrong is an `XferError`.
 """
 
 import importlib
@@ -55,11 +57,11 @@ _HOMES = {
     "generate_secret": "auth.keys",
     "send": "client.send",
 }
-"""The modules of what is no error."""
+"""Where each public name is defined, but for errors."""
 
 
 def __getattr__(name: str) -> object:
-    """Load what is asked for, when it is: a sender needs no store, and starts sooner."""
+    """Load a public name when it is first used: a sender needs no store, and starts sooner."""
     if name not in __all__:
         raise AttributeError(f"module 'xfer' has no attribute {name!r}")
     home = importlib.import_module(f"xfer.{_HOMES.get(name, 'errors')}")

@@ -1,8 +1,8 @@
-"""What the receiver says on standard error: lines for people, or JSON for machines.
+"""The receiver's log on standard error: lines for people, or JSON for machines.
 
-Whoever logs gives a sentence, and with `about` what it is about. Either form
-shows every character that could steer a terminal, or begin a line of its own,
-escaped: parts of it may come from strangers.
+A log call has a sentence, and `extra=about(…)` for the fields of its JSON object.
+Parts of either may come from peers, so every character that could steer a
+terminal, or begin another line, is escaped.
 """
 
 import json
@@ -23,12 +23,12 @@ from xfer.names import printable
 _THROTTLE_SECONDS: Final = 5.0
 _PIPE_BYTES: Final = 4096
 _ABOUT_BYTES: Final = 150
-"""In JSON, a line is so much longer than what its sentence takes twice."""
+"""What a JSON line has at most beside its sentence and, in the fields, the same text again."""
 _said = logging.getLogger("xfer.said")
 
 
 class Peer(Struct, frozen=True):
-    """Who is on the other side. `key_id` is empty until that is proved."""
+    """The other side of a connection. `key_id` is empty until it has proved a key."""
 
     address: str
     key_id: str = ""
@@ -38,18 +38,19 @@ class Peer(Struct, frozen=True):
 
 
 def start(level: int, *, as_json: bool) -> None:
-    """Log to standard error from here on; what `tell` says is there at any `level`."""
+    """Log to standard error from here on. What `tell` says is logged at any `level`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_AsJson() if as_json else _AsText())
     logging.basicConfig(handlers=[handler], level=level)
-    # There is a line for each file: no time for what no line shows (see Python's logging HOWTO).
+    # A line for each file: leave out what no line shows (see "Optimization" in Python's
+    # logging HOWTO).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     _said.setLevel(logging.INFO)
 
 
 def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, object]:
-    """The `extra` of a log call: what the line has in JSON beside its sentence."""
+    """The `extra` of a log call: the fields of its JSON object beside the sentence."""
     who = {} if peer is None else {"peer": peer.address}
     if peer and peer.key_id:
         who["key_id"] = peer.key_id
@@ -57,16 +58,17 @@ def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, o
 
 
 class Line(Struct, frozen=True):
-    """One of several that are logged together: its sentence, and what is its own in JSON."""
+    """One of several lines of one event: its sentence, and its own fields in JSON."""
 
     sentence: str
     fields: Mapping[str, object]
 
 
 def info_each(log: logging.Logger, event: str, peer: Peer, lines: Iterable[Line]) -> None:
-    """Log many lines, some with each write: one by one, they took more time than their files.
+    """Log many lines with few writes: one by one, they took longer than storing their files.
 
-    No more than a pipe takes at once: there may be several processes at the other end of it.
+    A write has no more than a pipe takes in one piece (PIPE_BUF), since several
+    workers may write to one pipe.
     """
     shared = about(event, peer)
     group: list[Line] = []
@@ -87,25 +89,25 @@ def _info(log: logging.Logger, shared: dict[str, object], lines: list[Line]) -> 
 
 
 def tell(message: str, event: str, **fields: object) -> None:
-    """Something about the receiver as a whole, for whoever has started it."""
+    """Log something about the receiver as a whole, in the text format as a sentence of ours."""
     _said.info("%s", message, extra=about(event, None, **fields))
 
 
 def tell_failure(error: XferError) -> None:
-    """Why it ends."""
+    """Log why the receiver ends."""
     _said.error("%s", error.message, extra=about("failed", code=error.code))
 
 
 class ThrottledWarning:
-    """A warning that is given every few seconds, however often there is reason to."""
+    """A warning that is logged every few seconds at most. Any thread may call it."""
 
     def __init__(self, log: logging.Logger, event: str, seconds: float = _THROTTLE_SECONDS) -> None:
         self._log = log
         self._event = event
         self._seconds = seconds
+        self._counting = threading.Lock()  # guards what follows
         self._again_at = 0.0
         self._times = 0
-        self._counting = threading.Lock()
 
     def warn(self, message: str) -> None:
         """Log `message`, with how often it happened since the last time."""

@@ -1,8 +1,8 @@
 """TLS 1.3: the contexts, the receiver's identity, and what binds the opening to it.
 
-The receiver makes a key and a self-signed certificate once and keeps both in
-one file. Nobody checks a chain: the proofs of the opening cover the
-certificate, so whoever shows another one cannot pass.
+A receiver makes a key and a self-signed certificate once, and keeps both in one
+file. No sender checks a chain of certificates: the proofs of the opening cover the
+certificate that was shown, so an impostor with another one cannot pass.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ _VALID_DAYS: Final = 365 * 100
 
 
 def client_context() -> ssl.SSLContext:
+    """TLS 1.3, and any certificate: the opening tells whose it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -31,7 +32,7 @@ def client_context() -> ssl.SSLContext:
 
 
 class Identity(Struct, frozen=True):
-    """What the receiver shows: its context, and the binding of its certificate."""
+    """A receiver's TLS context, and the binding of its certificate (32 bytes)."""
 
     context: ssl.SSLContext
     binding: bytes
@@ -42,7 +43,10 @@ def identity_file(state_directory: str) -> str:
 
 
 def load_identity(state_directory: str) -> Identity:
-    """The receiver's identity, made in `state_directory` on first use. LocalError if neither."""
+    """The receiver's identity, made in `state_directory` if there is none.
+
+    LocalError when it can't be read or made.
+    """
     file = identity_file(state_directory)
     try:
         if not os.path.exists(file):
@@ -50,7 +54,9 @@ def load_identity(state_directory: str) -> Identity:
         certificate = _certificate(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.num_tickets = 0  # nobody resumes, and an unread ticket would reset a connection
+        # No sender resumes a TLS session, and to close a connection over an unread ticket
+        # would reset it.
+        context.num_tickets = 0
         context.load_cert_chain(file)
         return Identity(context, certificate_binding(certificate))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -58,14 +64,14 @@ def load_identity(state_directory: str) -> Identity:
 
 
 def _certificate(file: str) -> bytes:
-    """The certificate beside the private key, which nobody else may have seen."""
+    """The certificate in DER, from a file that is private, since the key is in it too."""
     with private_files.reading(file, "the TLS identity") as opened:
         text = opened.read()
     return ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERTIFICATE") :])
 
 
 def certificate_binding(certificate: bytes) -> bytes:
-    """What ties the opening to a DER certificate; empty without TLS."""
+    """The SHA-256 of a DER certificate, which both proofs cover; empty without TLS."""
     return hashlib.sha256(certificate).digest() if certificate else b""
 
 

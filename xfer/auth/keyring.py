@@ -1,4 +1,8 @@
-"""The keys in force: those of a keys file, which is read again when it has changed."""
+"""The grants in force: those of a keys file, which is read again when it has changed.
+
+A file with a mistake changes nothing: the grants before stay in force, and the log
+says why.
+"""
 
 import logging
 import threading
@@ -16,19 +20,23 @@ from xfer.names import printable
 log = logging.getLogger("xfer.receiver")
 
 _CHECK_SECONDS: Final = 1.0
+"""Between two looks at the file, at least."""
 
 
 class Keyring:
-    """The grants of a keys file, by key id. Used by many threads at once.
+    """The grants of a keys file, by key id. Any thread may call anything.
 
     LocalError when the file cannot be used at the start.
     """
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._may_count = True
-        self._keys: dict[bytes, Key] = {}
+        self._may_have_quotas = True  # changed before there are threads
+        # Guards reading the file and all that follows. `current` reads two of them without
+        # it: `_grants` is one reference, replaced whole, and a `_checked_at` that is old
+        # costs no more than one attempt to take the lock.
         self._reading = threading.Lock()
+        self._keys: dict[bytes, Key] = {}
         self._checked_at = time.monotonic()
         reader = KeysFileReader(file, self._keys)
         self._grants = reader.grants()
@@ -36,7 +44,7 @@ class Keyring:
         self._signatures = reader.signatures
 
     def current(self) -> Mapping[str, Grant]:
-        """The grants in force, after a look at the file if the last one was not just now."""
+        """The grants in force. Looks at the file first, unless that was done a second ago."""
         if time.monotonic() - self._checked_at >= _CHECK_SECONDS and self._reading.acquire(False):
             try:
                 self._checked_at = time.monotonic()
@@ -47,13 +55,13 @@ class Keyring:
         return self._grants
 
     def refuse_quotas(self) -> None:
-        """From here on a quota is a mistake. UsageError if there is one."""
-        self._may_count = False
-        self._require_countless(self._grants)
+        """From here on, a quota in the file is a mistake. UsageError if there is one now."""
+        self._may_have_quotas = False
+        self._require_no_quotas(self._grants)
 
-    def _require_countless(self, grants: Mapping[str, Grant]) -> None:
+    def _require_no_quotas(self, grants: Mapping[str, Grant]) -> None:
         for key_id, grant in grants.items():
-            if grant.access.quota is not None and not self._may_count:
+            if grant.access.quota is not None and not self._may_have_quotas:
                 raise UsageError(
                     f"{self._file}: [{key_id}] has a quota, which is for a receiver with one worker"
                 )
@@ -67,7 +75,7 @@ class Keyring:
         reader = KeysFileReader(self._file, self._keys)
         try:
             grants = reader.grants()
-            self._require_countless(grants)
+            self._require_no_quotas(grants)
             self._grants, self._keys = grants, reader.derived
             log.info(
                 "%s: %d key(s) in force", printable(self._file), len(self._grants),
@@ -78,5 +86,5 @@ class Keyring:
                 "%s; the keys before stay in force", printable(error.message),
                 extra=logs.about("keys_refused", code=error.code),
             )  # fmt: skip
-        # A mistake is told once, not at each connection.
+        # Kept after a mistake too, so that it is logged once and not at each connection.
         self._signatures = reader.signatures

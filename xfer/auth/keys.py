@@ -18,7 +18,7 @@ _GENERATED: Final = re.compile(r"xfer-key-([A-Za-z0-9_-]{43})")
 
 
 class Key(Struct, frozen=True):
-    """32 bytes that both sides hold; kept out of every printed form."""
+    """32 bytes that both sides hold. No printed form shows them."""
 
     secret: bytes
 
@@ -26,13 +26,15 @@ class Key(Struct, frozen=True):
         return "Key()"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
-        """A struct has one that shows every field."""
+        """For tracebacks by rich: a struct's own would show every field."""
         return []
 
     def client_proof(self, transcript: bytes) -> bytes:
+        """The sender's proof (32 bytes); its key is derived, so that no receiver's can equal it."""
         return _mac(_mac(self.secret, b"xfer/1 client proof"), transcript)
 
     def server_proof(self, transcript: bytes, client_proof: bytes) -> bytes:
+        """The receiver's proof (32 bytes), which covers the sender's."""
         return _mac(_mac(self.secret, b"xfer/1 server proof"), transcript + client_proof)
 
 
@@ -42,10 +44,10 @@ def generate_secret() -> str:
 
 
 def derive_key(text: str) -> Key:
-    """The key for a secret as somebody typed or stored it.
+    """The key for a secret as it was typed or stored.
 
-    Raises LocalError for a passphrase under 16 characters. A passphrase takes
-    scrypt (RFC 7914) some 0.1 s and 32 MiB, so derive once per process.
+    LocalError for a passphrase of less than 16 characters. A passphrase takes scrypt
+    (RFC 7914) some 0.1 s and 32 MiB, so a process derives each key once.
     """
     if generated := _GENERATED.fullmatch(text):
         return Key(base64.urlsafe_b64decode(generated[1] + "="))

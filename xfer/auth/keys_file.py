@@ -1,12 +1,15 @@
 """The keys file of `xfer receive --keys`: one table for each client, and what its key opens.
 
-[alice]
-secret = "xfer-key-…"     or secret_file = "alice.secret"
-previous = "…"            or previous_file: opens too, while it is being replaced
-directory = "alice"       everything of hers is below DIR/alice
-quota = "20G"
-if_exists = "version"
-expires = 2027-01-01
+    [alice]
+    secret = "xfer-key-…"     or secret_file = "alice.secret"
+    previous = "…"            or previous_file: opens too, while it is being replaced
+    directory = "alice"       all names of hers are below DIR/alice
+    quota = "20G"
+    if_exists = "version"
+    expires = 2027-01-01
+
+Reads the file into grants, and adds tables to it. Which grants are in force is
+for `keyring`.
 """
 
 import hashlib
@@ -33,13 +36,15 @@ _KNOWN: Final = (
 _MAX_CHARACTERS: Final = 16 * 1024 * 1024
 
 Signature = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime (nanoseconds) of a file: they differ once it has changed."""
 
 
 class KeysFileReader:
-    """One reading of a keys file and of the files that it names.
+    """Reads a keys file, and the secret files that it names, once.
 
-    `signatures` tell when to read again, and `derived` are the keys that were
-    needed, by the digest of their secret: a passphrase takes a while.
+    Afterwards, `signatures` are those of the files that were read, and `derived` the
+    keys that were needed, by the SHA-256 of their secret. Keys in `known` are not
+    derived again: a passphrase takes 0.1 s.
     """
 
     def __init__(self, file: str, known: Mapping[bytes, Key]) -> None:
@@ -49,7 +54,7 @@ class KeysFileReader:
         self._known = known
 
     def grants(self) -> dict[str, Grant]:
-        """LocalError for a file that cannot be used, saying which table is wrong and how."""
+        """The grant of each key id. LocalError says which table is wrong, and how."""
         tables = parse(read(self._file), self._file)
         if not tables:
             raise LocalError(f"there is no key in {self._file}")
@@ -114,12 +119,14 @@ def read(file: str) -> str:
 
 def parse(text: str, file: str) -> dict[str, Any]:
     """What is in the tables of a keys file. LocalError when it is not TOML."""
-    import tomllib  # noqa: PLC0415 (senders do not wait for what they never need)
+    import tomllib  # noqa: PLC0415 (only receivers with keys need it)
 
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise LocalError(f"{file} is not TOML: {error}") from None  # its cause has the text
+        raise LocalError(
+            f"{file} is not TOML: {error}"
+        ) from None  # its cause has the text, and so secrets
 
 
 def add(file: str, key_id: str) -> str:
@@ -169,7 +176,7 @@ def _quota(table: Mapping[str, Any]) -> int | None:
 
 
 def _expires(table: Mapping[str, Any]) -> datetime | None:
-    """A date is its first moment; a time that does not say where it is meant is UTC."""
+    """A date means its first moment, and a time without a zone is UTC."""
     moment = table.get("expires")
     if isinstance(moment, date) and not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
@@ -181,7 +188,7 @@ def _expires(table: Mapping[str, Any]) -> datetime | None:
 
 
 def signature_of(file: str) -> Signature | None:
-    """What differs once a file has changed; None where there is none."""
+    """The signature of a file as it is now; None where there is none."""
     try:
         status = os.lstat(file)
     except OSError:

@@ -8,10 +8,11 @@
 T covers both messages as they travelled and the receiver's certificate, so
 a relay that shows another certificate ends up with another T. The keys of
 the two directions differ, so no proof can be echoed. The sender proves
-first: nobody gets a receiver to hand out material to guess a weak secret
-with. Who gets a sender to connect to an impostor does get a proof, and can try
-passphrases on it at the price of one scrypt each; a generated secret cannot be
-guessed at any price.
+first: a receiver gives strangers nothing to try passphrases on. An impostor that
+a sender connects to does get a proof, and can try passphrases on it at the price
+of one scrypt each; a generated secret cannot be guessed at any price.
+
+Nonces and macs are 32 bytes; both sides compare macs in constant time.
 """
 
 import hashlib
@@ -27,16 +28,16 @@ from xfer.wire.channel import Channel, expected
 from xfer.wire.messages import VERSION, Challenge, Hello, Proof, Welcome, parse
 
 MOST_KEYS: Final = 2
-"""So many keys may open one key id: a new one, and the one that it takes the place of."""
+"""Keys of one key id: a new one, and the one that it replaces."""
 
 
 def prove_to_receiver(
     channel: Channel, key: Key, binding: bytes, key_id: str = DEFAULT_KEY_ID
 ) -> Welcome:
-    """The sender's end. `binding` is the SHA-256 of the receiver's certificate.
+    """The sender's end. `binding` is the SHA-256 of the certificate that was shown.
 
-    Returns once the receiver has proved itself as well; raises
-    AuthenticationError when either proof fails.
+    Returns the receiver's welcome once its proof was right. AuthenticationError when
+    either proof fails, ProtocolError for anything that is no opening.
     """
     hello = channel.send(Hello(VERSION, key_id, secrets.token_hex(32)))
     channel.flush()
@@ -58,13 +59,14 @@ def admit_sender(
     binding: bytes,
     welcome: Callable[[str, str], Welcome],
 ) -> str:
-    """The receiver's end. Returns the key id of a sender that proved itself.
+    """The receiver's end. Returns the key id of a sender whose proof was right.
 
-    `keys` has up to `MOST_KEYS` for each key id. `welcome` makes the message
-    that says what is allowed, given the key id and the mac; what it raises
-    instead, only a holder of the key is told. Whatever key id is named, and
-    however many keys it has, `MOST_KEYS` are tried: where there are fewer, one
-    that nobody has makes up the number.
+    `keys` has up to `MOST_KEYS` for each key id. `welcome(key_id, mac)` makes the
+    last message; what it raises instead is told to the holder of the key only.
+
+    For any key id, even one that does not exist, `MOST_KEYS` keys are tried, so that
+    the time it takes does not tell which key ids there are. AuthenticationError when
+    no proof is right.
     """
     hello_payload = channel.receive_payload()
     hello = expected(parse(hello_payload), Hello)
@@ -84,7 +86,7 @@ def admit_sender(
 
 
 def transcribe(hello: bytes, challenge: bytes, binding: bytes) -> bytes:
-    """T: the hash of everything that both sides must have seen alike."""
+    """T: the SHA-256 of all that both sides must have seen alike, each with its length."""
     parts = (b"xfer/1", hello, challenge, binding)
     return hashlib.sha256(b"".join(struct.pack("!I", len(p)) + p for p in parts)).digest()
 
@@ -99,3 +101,4 @@ def _same(shown: str, wanted: bytes) -> bool:
 
 
 _NOBODYS: Final = Key(secrets.token_bytes(32))
+"""Tried where a key id has fewer keys than others."""

@@ -1,4 +1,4 @@
-"""The secret and the key id of this user: from a file, the environment, or the usual place."""
+"""Where a secret comes from, and the key id that goes with it: file, environment, usual place."""
 
 import os
 from typing import Final
@@ -37,13 +37,13 @@ def find_key_id(option: str | None) -> str:
 
 
 def read_secret(file: str) -> str:
-    """The first line of a file that nobody but its owner can read."""
+    """The first line of a private file, see `private_files.reading`."""
     with private_files.reading(file, "the secret") as opened:
         return opened.readline(_MAX_SECRET).rstrip("\r\n")
 
 
 def create_secret(file: str) -> str:
-    """Write a new secret to `file`, for its owner's eyes only; never over another one."""
+    """Write a new secret to `file`, mode 600, and return it. LocalError when the file exists."""
     secret = generate_secret()
     private_files.create(file, secret + "\n")
     return secret

@@ -24,7 +24,7 @@ class _Commands(TyperGroup):
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """For a name that none has, all are loaded: one of them may be meant."""
+        """An unknown name loads all commands, so that Typer can suggest one."""
         for name in [cmd_name] if cmd_name in _COMMANDS else _COMMANDS:
             if name not in self.commands:
                 module = importlib.import_module(f"xfer.cli.commands.{name}")

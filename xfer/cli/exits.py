@@ -14,7 +14,7 @@ from xfer.errors import Cancelled, XferError
 
 @contextlib.contextmanager
 def exit_codes(tell: Callable[[XferError], None] | None = None) -> Iterator[None]:
-    """Turn what a command raises into a sentence and the exit code of the design."""
+    """Turn an error of the command inside into a sentence, said by `tell`, and an exit code."""
     try:
         yield
     except XferError as error:

@@ -15,14 +15,14 @@ _ADDRESS: Final = re.compile(
 
 
 class Address(Struct, frozen=True):
-    """A host and a port, as in `HOST[:PORT]`."""
+    """A host and a port."""
 
     host: str
     port: int = DEFAULT_PORT
 
 
 def parse_address(text: str) -> Address:
-    """`nas`, `nas:9000`, `192.0.2.7:9000`, `2001:db8::1` or `[2001:db8::1]:9000`."""
+    """The address in `nas`, `nas:9000`, `192.0.2.7:9000`, `2001:db8::1` or `[2001:db8::1]:9000`."""
     found = _ADDRESS.fullmatch(text)
     port = int(found["port"] or DEFAULT_PORT) if found else 0
     if not found or not 0 < port < 65536:

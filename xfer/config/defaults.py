@@ -1,4 +1,4 @@
-"""What holds where nothing else was said."""
+"""Defaults of options, and times that both sides keep."""
 
 from typing import Final
 

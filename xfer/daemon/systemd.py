@@ -1,4 +1,7 @@
-"""Systemd's protocols with what it starts: sd_notify(3), and sockets by sd_listen_fds(3)."""
+"""What systemd and the processes that it starts tell each other.
+
+Readiness by sd_notify(3), and a listening socket that it opened by sd_listen_fds(3).
+"""
 
 import contextlib
 import os
@@ -15,7 +18,10 @@ _FIRST_INHERITED: Final = 3
 
 
 class ServiceManager:
-    """Whoever NOTIFY_SOCKET names; the variable is removed, so that no child speaks for us."""
+    """The service manager that NOTIFY_SOCKET names, if one started this process.
+
+    The variable is removed, so that no child process notifies in our place.
+    """
 
     def __init__(self) -> None:
         self._address = os.environ.pop(_NOTIFY, "")
@@ -36,11 +42,11 @@ class ServiceManager:
 
 
 def inherited() -> socket.socket | None:
-    """The socket that a service manager has opened for this process; None if there is none.
+    """The listening socket that a service manager opened for this process; None without one.
 
-    By sd_listen_fds(3) the first one is descriptor 3. The variables that say so
-    are removed, so that no child takes them for its own.
-    LocalError when what is there is no listening TCP socket.
+    By sd_listen_fds(3) it is descriptor 3. The variables that say so are removed,
+    so that no child process takes them for its own. LocalError when descriptor 3 is
+    no listening TCP socket, or there are several.
     """
     pid, count, _ = (os.environ.pop(variable, "") for variable in _LISTEN)
     if pid != str(os.getpid()) or not count:

@@ -54,12 +54,12 @@ def _user() -> str:
 
 
 def _argument(word: str) -> str:
-    """A word of ExecStart, in which $ means something, too."""
+    """A word of ExecStart, where $ begins a variable."""
     return _quoted(word).replace("$", "$$")
 
 
 def _quoted(word: str) -> str:
-    """By systemd.syntax(7) and systemd.unit(5)."""
+    """A word quoted by systemd.syntax(7), with the specifiers of systemd.unit(5) escaped."""
     if not word.isprintable():
         raise LocalError("systemd's units cannot hold this name, which has control characters")
     word = word.replace("%", "%%")

@@ -1,4 +1,4 @@
-"""The listening socket."""
+"""A listening socket: on one address, or on all of both families."""
 
 import errno
 import socket
@@ -12,10 +12,10 @@ _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def listen(bind: str, port: int) -> socket.socket:
-    """A socket that listens at `bind`, an address or a host name, and `port`.
+    """A socket that listens on `bind` (an address or a host name) and `port` (0: any free one).
 
-    Empty means all addresses, of both families where the system has both.
-    LocalError when it can't be had.
+    An empty `bind` means all addresses, of both families where the system has IPv6.
+    LocalError when it can't listen there.
     """
     try:
         return _listen_at_first(bind or _ANY[0], port)
@@ -29,7 +29,7 @@ def listen(bind: str, port: int) -> socket.socket:
 
 
 def _listen_at_first(address: str, port: int) -> socket.socket:
-    """At the first of the addresses that a name stands for."""
+    """A socket that listens on the first address that a host name resolves to."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:

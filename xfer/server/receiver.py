@@ -27,29 +27,28 @@ if TYPE_CHECKING:
 
 
 class Receiver:
-    """Receives into `directory`, which must exist, from everybody who holds `secret`.
+    """A receiver into `directory`, which must exist: listens at once, serves on `serve_forever`.
 
-    In the place of `secret`, `keys` is a file that has one for each client, and
-    what it opens. It is read again when it changes, and by `reload_keys`.
-    Listens from the start; `serve_forever` answers until `stop`. Leaving the
-    context lets what is arriving finish, for a bounded time. Port 0 takes a
-    free one, see `address`. `if_exists` is "version", "refuse" or "replace".
-    The TLS identity is kept in `state_directory`, by default the user's own.
-    Partials that nobody came back for are removed after `partial_days`.
-    `fsync=False` gives receipts that a crash may break; they say so.
+    Senders prove `secret`; or `keys` is a file with a key for each client, read again
+    when it changes and by `reload_keys`. UsageError unless there is one of the two.
 
-    Nobody gets past the `limits`; a quota is for everything below `directory`,
-    or below the directory of each key.
+    bind, port        where to listen; port 0 takes a free one, see `address`
+    listening         a socket that listens already, in their place; the receiver closes it
+    if_exists         what happens to other content of a name: "version", "refuse", "replace"
+    limits            what may be stored; a quota is for `directory`, or each key's part of it
+    partial_days      how long what is left of interrupted files is kept
+    fsync             False: receipts that a crash may break, and that say so
+    state_directory   where the TLS identity is kept, by default the user's own
+    insecure_plaintext    True: no TLS
+    timeout           seconds in which nothing moves, after which a session ends
+    max_unauthenticated   connections at once without a proof
+    max_connections   senders at once
+    min_rate          bytes a second that bodies have to arrive at, 0 for any rate
+    bwlimit           bytes a second that all senders together may send, 0 for no limit
 
-    At most `max_unauthenticated` connections at once may be without a proof,
-    and `max_connections` senders with one; `min_rate` is what a body has to
-    flow at, and `bwlimit` what all of them may send, in bytes a second, 0 for
-    any rate. `listening` is a socket that
-    listens already, in place of `bind` and `port`; it belongs to the receiver.
-
-    Raises LocalError when the directory, the keys or the address can't be
-    used, and UsageError for anything but one of `secret` and `keys`.
-    It serves in one process, with a thread for each sender.
+    Leaving the context lets what is arriving finish, for a bounded time. One process,
+    with a thread for each sender. LocalError when the directory, the keys, the
+    identity or the address can't be used.
     """
 
     def __init__(
@@ -101,6 +100,7 @@ class Receiver:
             self._opened = opened.pop_all()
         self.leftovers = store.leftovers
         self._serving = threading.Lock()
+        """Held by `serve_forever`: the context is left once it has returned."""
 
     @classmethod
     def from_settings(
@@ -121,34 +121,34 @@ class Receiver:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens: host and port."""
+        """The host and the port that it listens on."""
         host, port = self._server.server_address[:2]
         return str(host), port
 
     def serve_forever(self) -> None:
-        """Answer senders, each in a thread of its own, until `stop`."""
+        """Serve senders, each in a thread of its own, until `stop`. One thread at a time."""
         with self._serving:
             self._server.serve()
 
     def stop(self) -> None:
-        """Accept nobody any more. Returns at once; any thread or signal handler may call it."""
+        """Accept no more connections. Any thread or signal handler may call it; returns at once."""
         self._server.stop()
 
     def reload_keys(self) -> None:
         """Read the keys file again, now. A mistake in it is logged, and changes nothing.
 
-        Who is connected stays so.
+        Sessions that are under way go on with the keys they began with.
         """
         if self._keyring:
             self._keyring.reload()
 
-    # For `xfer receive --workers`, see `daemon.workers`
+    # For several processes, see `daemon.workers`
 
     def prepare_fork(self, workers: int) -> None:
-        """Be for so many processes, which are forked after this, and each call `after_fork`.
+        """Make what so many processes share; each is forked after this, and calls `after_fork`.
 
-        UsageError when a quota would have to be counted for all, or there are
-        fewer places for senders than workers.
+        UsageError for quotas, which one process would have to count for all, and when
+        fewer connections are allowed than there are workers.
         """
         from xfer.server.shared_admission import SharedAdmission  # noqa: PLC0415
         from xfer.wire.bandwidth import SharedBandwidth  # noqa: PLC0415 (only several need these)
@@ -161,10 +161,10 @@ class Receiver:
         self._server.prepare_fork(SharedBandwidth(rate) if rate else None)
 
     def after_fork(self, number: int, predecessor: int | None) -> None:
-        """Be the worker with this number, in a process that was just forked.
+        """Be worker `number`, in a process that was just forked.
 
-        `predecessor` is the process that was it before, if any. LocalError when
-        the store can't be used, or not be cleaned up behind that one.
+        `predecessor` is the killed process that had the number before, if any: what it
+        left is cleaned up. LocalError when that, or using the store, fails.
         """
         if self._shared_admission is None:
             raise RuntimeError("prepare_fork comes first")

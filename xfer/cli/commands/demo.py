@@ -1,6 +1,7 @@
 """`xfer demo`: a real receiver process on loopback, a send, and a comparison."""
 
 import contextlib
+import filecmp
 import os
 import re
 import subprocess
@@ -26,7 +27,6 @@ from xfer.source import tree
 from xfer.source.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0
-_COMPARED_BYTES: Final = 1024 * 1024
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -42,14 +42,14 @@ def demo(
 
 
 def _own_source() -> str:
-    """The directory of this package: a source tree that is there for sure."""
+    """The directory of this package: a tree of files that every installation has."""
     return os.path.dirname(os.path.abspath(xfer.__file__))
 
 
 def _run(paths: Sequence[str]) -> None:
-    """Send `paths` to a receiver of its own, show receipts, compare what was stored.
+    """Send `paths` to a receiver started for it, show receipts, compare what was stored.
 
-    Raises the error of the first thing that did not arrive as it was.
+    Raises the error of the first path that did not arrive, or did not arrive as it was.
     """
     tree.check(paths)
     with tempfile.TemporaryDirectory(prefix="xfer-demo-") as directory:
@@ -93,7 +93,7 @@ class _Receipts(Observer):
 
 @contextlib.contextmanager
 def _receiver(stored: str, secret_file: str, state: str) -> Iterator[int]:
-    """A receiver in a process of its own; gives its port."""
+    """A receiver in a process of its own, which ends with the context; yields its port."""
     command = [sys.executable, "-m", "xfer", "receive", "--dir", stored]
     command += ["--bind", "127.0.0.1", "--port", "0", "--secret-file", secret_file, "--quiet"]
     process = subprocess.Popen(
@@ -124,7 +124,7 @@ def _port_of(process: subprocess.Popen[str]) -> int:
 
 
 def _compare(paths: Sequence[str], stored: str) -> int:
-    """Compare what was sent with what was stored; the bytes compared."""
+    """Compare everything below `paths` with what was stored; return the bytes compared."""
     compared = 0
     for entry in tree.walk(paths):
         if not isinstance(entry, Entry):
@@ -141,10 +141,6 @@ def _equal(entry: Entry, copy: bytes) -> bool:
         case Kind.SYMLINK:
             return os.path.islink(copy) and os.readlink(copy) == names.to_bytes(entry.target)
         case Kind.FILE:
-            with open(entry.path, "rb") as one, open(copy, "rb") as other:
-                while block := one.read(_COMPARED_BYTES):
-                    if block != other.read(_COMPARED_BYTES):
-                        return False
-                return not other.read(1)
+            return filecmp.cmp(os.fsencode(entry.path), copy, shallow=False)
         case _:
             return os.path.isdir(copy)

@@ -33,18 +33,18 @@ def keygen(
 
 
 def _new_secret(file: str | None) -> None:
-    """Make a secret in `file`, or where this user's is."""
+    """Make a secret in `file`, or where this user's is by default."""
     target = file or default_secret_file()
     create_secret(target)
     say(f"a new secret is in {target}; copy that file to the other machine")
 
 
 def first_secret(directory: str, *, in_log: bool) -> str:
-    """Make the user's secret, which a receiver into `directory` is about to need.
+    """Make the user's secret at the first start of a receiver into `directory`.
 
-    Nobody may read it `in_log`, if that is where this ends up.
+    It is shown on a terminal only, never `in_log`: logs are kept, and read by others.
     """
-    Layout(directory).close()  # fails before a secret is made for nothing
+    Layout(directory).close()  # an unusable directory fails before a secret is made for nothing
     file = default_secret_file()
     secret = create_secret(file)
     logs.tell(f"there was no secret yet: a new one is in {file}", "secret")
