@@ -28,8 +28,6 @@ from tests.support.receivers import serving
 from tests.support.trees import bytes_below
 from xfer.auth.identity import certificate_binding, client_context
 from xfer.auth.opening import prove_to_receiver
-from xfer.config.sizes import parse_size
-from xfer.errors import UsageError
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Plan
 
@@ -42,40 +40,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with receiving(tmp_path_factory.mktemp("small"), "--max-file-size", f"{LIMIT}") as site:
         yield site
     assert "Traceback" not in site.log.text
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("0", 0), ("4096", 4096), ("1B", 1), ("500M", 500 * MIB), ("20G", 20 * 1024**3),
-        ("1.5T", 1536 * 1024**3), ("2GiB", 2 * 1024**3), ("1k", 1024), ("0.5K", 512),
-        ("9223372036854775807", 2**63 - 1),
-    ],
-)  # fmt: skip
-def test_a_size_has_a_binary_unit(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "M",
-        "-1",
-        "1,5G",
-        "1 G",
-        "5GB",
-        "1e9",
-        "inf",
-        "nan",
-        "٣M",
-        "9223372036854775808",
-        "8192P",
-    ],
-)
-def test_what_is_no_size_is_wrong_usage(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a size such as 500M"):
-        parse_size(text)
 
 
 @pytest.mark.parametrize("option", ["--max-file-size", "--quota", "--min-free", "--min-rate"])
