@@ -159,3 +159,12 @@ def test_nothing_printable_steers_a_terminal_or_breaks_a_line(text: str) -> None
 @settings(deadline=None)
 def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assert names.printable(text) == text
+
+
+@given(st.lists(st.binary(max_size=60), unique=True))
+@settings(deadline=None)
+def test_a_fingerprint_is_short_and_no_other_name_has_it(on_disk: list[bytes]) -> None:
+    prints = {names.fingerprint(name) for name in on_disk}
+    assert len(prints) == len(on_disk)
+    assert {len(one) for one in prints} <= {16}
+    assert len(names.fingerprint(b"n" * names.MAX_NAME)) == 16

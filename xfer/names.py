@@ -1,10 +1,12 @@
 """Names: which ones are safe, and how any POSIX name survives the wire.
 
-A name is relative, with "/" between its components. A byte that is not UTF-8
-travels as the lone surrogate U+DC80 to U+DCFF (PEP 383). Unsafe names are
-refused, never cleaned up. Touches no disk.
+A name is relative, with "/" between its components. On disk it is bytes, on the
+wire text: a byte that is not UTF-8 travels as a lone surrogate, U+DC80 to U+DCFF
+(PEP 383). Unsafe names are refused, never changed into safe ones: the sender
+would otherwise get a receipt for a name that it did not send. Touches no disk.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -16,27 +18,33 @@ MAX_COMPONENT: Final = 255
 MAX_NAME: Final = 4096
 """Bytes in a whole name, and in the target of a symbolic link."""
 STATE_DIRECTORY: Final = ".xfer"
-"""First component that no file may have: the receiver's own directory."""
+"""The receiver's own directory: no file's name may begin with this component."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""Unicode's category Cc, which is closed."""
-_NO_NAMES: Final = frozenset(("", ".", ".."))
+"""All of Unicode's category Cc; Unicode promises to add no more to it."""
+_NO_COMPONENTS: Final = frozenset(("", ".", ".."))
 _SURELY_SHORT: Final = MAX_COMPONENT // 4
-"""Characters: so many are no more bytes than a component may have."""
+"""Characters. A character has at most 4 bytes: up to this length none need be counted."""
+_FINGERPRINT_BYTES: Final = 16
+"""128 bits: no two names share a fingerprint, not even names chosen to."""
 
 
 def check(name: str) -> str:
-    """Return `name` as it came; Refused (bad_name) when it is not safe to store."""
+    """Return `name` unchanged; Refused (bad_name) when it is not safe to store."""
     if reason := _fault(name):
         raise Refused(f"unsafe name: {reason}", code=Code.BAD_NAME)
     return name
 
 
 def is_safe(name: str) -> bool:
+    """Whether `check` returns `name`."""
     return _fault(name) is None
 
 
 def check_target(target: str) -> str:
-    """Like `check`, for the text of a symbolic link: any path, but one that can exist."""
+    """Return the text of a symbolic link unchanged; Refused (bad_name) when no link can have it.
+
+    A target may be any path, absolute ones included: the receiver follows no link.
+    """
     if not target or "\0" in target or not _is_canonical(target):
         raise Refused("unsafe link target", code=Code.BAD_NAME)
     if len(to_bytes(target)) >= MAX_NAME:
@@ -45,23 +53,32 @@ def check_target(target: str) -> str:
 
 
 def to_bytes(name: str) -> bytes:
-    """The name's bytes on disk, whatever the locale."""
+    """The bytes on disk of a name on the wire, whatever the locale.
+
+    UnicodeEncodeError for text that is no name: `check` refuses it.
+    """
     return name.encode("utf-8", "surrogateescape")
 
 
 def from_bytes(name: bytes) -> str:
-    """The name on the wire for a name's bytes on disk, whatever the locale."""
+    """The name on the wire for bytes on disk, whatever the locale."""
     return name.decode("utf-8", "surrogateescape")
 
 
+def fingerprint(name: bytes) -> bytes:
+    """16 bytes to remember a name by: a name may have 4096."""
+    return hashlib.blake2b(name, digest_size=_FINGERPRINT_BYTES).digest()
+
+
 def printable(text: str) -> str:
-    """`text` for a terminal or a log line: whatever could steer either is escaped."""
+    """`text` for a terminal or a log line, with control characters and the like escaped."""
     if text.isprintable():
         return text
     return "".join(c if c == " " or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _fault(name: str) -> str | None:
+    """Why `name` is not safe, to follow "unsafe name: "; None when it is."""
     if not name:
         return "it is empty"
     if not name.isprintable() and _CONTROL.search(name):
@@ -76,7 +93,7 @@ def _fault(name: str) -> str | None:
 def _fault_in(components: Sequence[str]) -> str | None:
     if components[0] == STATE_DIRECTORY:
         return f"{STATE_DIRECTORY} is the receiver's own"
-    if not _NO_NAMES.isdisjoint(components):
+    if not _NO_COMPONENTS.isdisjoint(components):
         return "it has an empty, . or .. component"
     if max(map(len, components)) > _SURELY_SHORT:
         longest = max(len(to_bytes(component)) for component in components)
@@ -86,8 +103,11 @@ def _fault_in(components: Sequence[str]) -> str | None:
 
 
 def _is_canonical(name: str) -> bool:
-    """Surrogates that spell valid UTF-8 would be a second name for the same bytes,
-    and a way to smuggle in characters that are refused when spelled plainly."""
+    """Whether `name` is the one spelling of its bytes.
+
+    Surrogates can spell valid UTF-8, too. That would be a second name for the same
+    bytes, and a way around the rules for characters that are refused as such.
+    """
     if name.isascii():
         return True
     try:

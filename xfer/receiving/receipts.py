@@ -1,6 +1,5 @@
 """What a sender is told of each thing it sent: receipts and refusals. The log is told, too."""
 
-import hashlib
 import logging
 import time
 from typing import Final
@@ -53,7 +52,7 @@ class ReceiptSender:
         """Answer something of which more may be on its way."""
         if len(self._refused) >= _MAX_REMEMBERED:
             self._refused.clear()
-        self._refused.add(_brief(name))
+        self._refused.add(_fingerprint(name))
         self._send_refusal(name, error)
         self._channel.flush()
 
@@ -61,7 +60,7 @@ class ReceiptSender:
         """Whether this is a later part of a file that was refused, and travelled already."""
         if not self._refused:
             return False
-        if header.offset and _brief(header.file_name) in self._refused:
+        if header.offset and _fingerprint(header.file_name) in self._refused:
             return True
         self.forget_refusal(header.file_name)
         return False
@@ -69,7 +68,7 @@ class ReceiptSender:
     def forget_refusal(self, name: str) -> None:
         """What comes of this name from now on is not what was refused."""
         if self._refused:
-            self._refused.discard(_brief(name))
+            self._refused.discard(_fingerprint(name))
 
     def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
@@ -87,6 +86,6 @@ class ReceiptSender:
         self._channel.send(Refusal(name[:ECHOED_NAME], error.code, error.message, error.retryable))
 
 
-def _brief(name: str) -> bytes:
-    """Stands for a name that may be long."""
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+def _fingerprint(name: str) -> bytes:
+    """Of any text: what was refused need not be a name."""
+    return names.fingerprint(name.encode("utf-8", "surrogatepass"))
