@@ -5,11 +5,9 @@ file. No sender checks a chain of certificates: the proofs of the opening cover 
 certificate that was shown, so an impostor with another one cannot pass.
 """
 
-import contextlib
 import datetime
 import hashlib
 import os
-import secrets
 import ssl
 from typing import Final
 
@@ -50,7 +48,8 @@ def load_identity(state_directory: str) -> Identity:
     file = identity_file(state_directory)
     try:
         if not os.path.exists(file):
-            _create_identity(state_directory, file)
+            # Another receiver may be first: then both use what that one made.
+            private_files.create_if_missing(file, _self_signed())
         certificate = _certificate(file)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -75,22 +74,7 @@ def certificate_binding(certificate: bytes) -> bytes:
     return hashlib.sha256(certificate).digest() if certificate else b""
 
 
-def _create_identity(state_directory: str, identity: str) -> None:
-    os.makedirs(state_directory, mode=0o700, exist_ok=True)
-    draft = f"{identity}.{secrets.token_hex(8)}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(_self_signed())
-            file.flush()
-            os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):  # another receiver was first: use its own
-            os.link(draft, identity)
-    finally:
-        os.unlink(draft)
-
-
-def _self_signed() -> bytes:
+def _self_signed() -> str:
     """A new P-256 key and a certificate for it, in PEM."""
     # Imported here because only a receiver's very first start needs it.
     from cryptography import x509  # noqa: PLC0415
@@ -110,8 +94,9 @@ def _self_signed() -> bytes:
         .not_valid_after(now + datetime.timedelta(days=_VALID_DAYS))
         .sign(key, hashes.SHA256())
     )
-    return key.private_bytes(
+    private_key = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
-    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return (private_key + certificate.public_bytes(serialization.Encoding.PEM)).decode()

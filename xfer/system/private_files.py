@@ -1,4 +1,9 @@
-"""Files that hold secrets: for their owner's eyes only, and never reached through a link."""
+"""Files that hold secrets: only their owner may read them, and they are reached through no link.
+
+A new one is written beside its place, under a random name, flushed, and then
+linked or renamed there: under its own name it is there whole, or not at all.
+Only `create` writes it in place, for file systems that have no hard links.
+"""
 
 import contextlib
 import errno
@@ -14,7 +19,8 @@ from xfer.errors import LocalError
 
 _READABLE_BY_OTHERS: Final = 0o077
 _ROOT: Final = 0
-_HANDED_DOWN: Final = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
+_INHERITED: Final = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
+"""What a shell puts in the place of `<(command)`: the name of a descriptor it opened for us."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -22,8 +28,8 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 def reading(file: str, what: str) -> Iterator[TextIO]:
     """A private file, open for reading; `what` names its content in errors.
 
-    LocalError when it can't be read, is a link, can be read by others, or
-    belongs to somebody who is neither us nor root.
+    LocalError when it can't be read or is not UTF-8, is a link, can be read by
+    others, or belongs to a user who is neither this one nor root.
     """
     try:
         with contextlib.ExitStack() as unless_private:
@@ -37,12 +43,15 @@ def reading(file: str, what: str) -> Iterator[TextIO]:
         reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
         raise LocalError(f"cannot read {what} in {file}: {reason}") from error
     except UnicodeDecodeError:
-        # Without its cause, which has the content.
+        # Without its cause: that has the content, and would be printed with a traceback.
         raise LocalError(f"{what} in {file} is not text") from None
 
 
 def create(file: str, text: str) -> None:
-    """Write a new private file, flushed. LocalError when that fails, and when it exists."""
+    """Write a new private file in its place, flushed. LocalError when that fails or it exists.
+
+    What could not be written whole is removed again.
+    """
     try:
         _make_parent(file)
         _write_new(file, text)
@@ -53,10 +62,12 @@ def create(file: str, text: str) -> None:
 
 
 def change(file: str, what: str, edit: Callable[[str], str]) -> None:
-    """Put `edit(text)` in the place of a private file in one step; in a new one, of no text.
+    """Replace the text of a private file by `edit(text)`, in one step; a missing file has "".
 
-    Whoever else changes a file of that directory so waits. LocalError when
-    that fails; then, and when `edit` raises, nothing has changed.
+    Its owner and group stay. The directory is locked meanwhile: two processes
+    change its files one after the other, and lose nothing that the other wrote.
+    LocalError when it can't be read (see `reading`) or written; then, and when
+    `edit` raises, nothing has changed.
     """
     try:
         _make_parent(file)
@@ -76,27 +87,44 @@ def change(file: str, what: str, edit: Callable[[str], str]) -> None:
         raise LocalError(f"cannot write {file}: {error.strerror}") from error
 
 
+def create_if_missing(file: str, text: str) -> None:
+    """Have a private file there, in one step: with `text`, or as another process just made it.
+
+    OSError when that fails.
+    """
+    _make_parent(file)
+    with _draft(file, text) as draft, contextlib.suppress(FileExistsError):
+        os.link(draft, file)
+
+
 def _make_parent(file: str) -> None:
     if parent := os.path.dirname(file):
         os.makedirs(parent, mode=0o700, exist_ok=True)
 
 
 def _replace(file: str, text: str, old: os.stat_result) -> None:
-    draft = f"{file}.{secrets.token_hex(8)}"
-    _write_new(draft, text)
-    try:
+    with _draft(file, text) as draft:
         if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
             os.chown(draft, old.st_uid, old.st_gid, follow_symlinks=False)
         os.rename(draft, file)
-    except OSError:
-        os.unlink(draft)
-        raise
+
+
+@contextlib.contextmanager
+def _draft(file: str, text: str) -> Iterator[str]:
+    """The name of a new private file beside `file`, flushed; removed unless it is renamed."""
+    draft = f"{file}.{secrets.token_hex(8)}"
+    _write_new(draft, text)
+    try:
+        yield draft
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
 
 
 def _open(file: str) -> int:
-    """A shell's `<(command)` is a link by its nature, to what the shell has opened for us."""
-    if handed_down := _HANDED_DOWN.fullmatch(file):
-        return os.dup(int(handed_down[1]))
+    """The descriptor of a file that is no link, unless the shell made the link for us."""
+    if inherited := _INHERITED.fullmatch(file):
+        return os.dup(int(inherited[1]))
     return os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
@@ -116,7 +144,7 @@ def _write_new(file: str, text: str) -> None:
             opened.write(text)
             opened.flush()
             os.fsync(descriptor)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(file)
         raise
