@@ -162,7 +162,7 @@ def test_the_books_are_right_to_the_byte_after_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, if_exists: IfExists
 ) -> None:
     """Without a second look at the disk, which would put right whatever is wrong."""
-    monkeypatch.setattr("xfer.storage.quota._FRESH_SECONDS", 1e9)
+    monkeypatch.setattr("xfer.storage.directory_usage._FRESH_SECONDS", 1e9)
     quota = 10_000_000
     with LocalStore(str(tmp_path), if_exists, limits=Limits(quota=quota)) as store:
 
@@ -210,8 +210,8 @@ def committing(writer: StoreWriter, name: str, partial: Partial) -> Callable[[],
 def test_room_that_the_owner_made_by_hand_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xfer.storage.quota._FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("xfer.storage.quota._FRESH_SHARE", 0)
+    monkeypatch.setattr("xfer.storage.directory_usage._FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("xfer.storage.directory_usage._FRESH_WALKS", 0)
     with limited(tmp_path, Limits(quota=SIZE)) as writer:
         take(writer, "a")
         assert code(take(writer, "b")) == Code.QUOTA
@@ -259,7 +259,7 @@ def test_a_long_count_is_waited_for_once_and_not_for_each_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counting = threading.Event()
-    monkeypatch.setattr("xfer.storage.quota.WALK_PATIENCE", 0.5)
+    monkeypatch.setattr("xfer.storage.directory_usage.WALK_PATIENCE", 0.5)
     monkeypatch.setattr(
         "xfer.storage.local.usage.LocalDisk.stored",
         lambda *_: SIZE if counting.wait(PATIENCE) else 0,

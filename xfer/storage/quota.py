@@ -1,135 +1,104 @@
 """Who may fill how much: quotas, the size of one file, and what of the disk stays free.
 
-Room is reserved before a body is taken, so that no number of senders at once
-gets past a limit. What is stored below a directory is counted once by a walk
-and then kept up to date; before anybody is refused it is counted again, for
-the owner may have made room by hand. Whatever changes during a walk counts
-twice until the next one: a limit is never exceeded for it. Knows no disk: a
-`Disk` is asked.
+Room is reserved before a body is received, so that no number of senders at once
+exceeds a limit. Before a sender is refused, what its directory holds is counted
+again, for the owner may have deleted files by hand. All sizes are in bytes.
+
+One file that arrives, and what is counted as what:
+
+    Account.reservation   a partial of 0 bytes, or what an earlier session left   arriving
+    Reservation.reserve   its whole size, before its bytes come                    arriving
+    Reservation.release   it is given up: nothing is left, or a partial            stored
+    Account.note_stored   it was committed: its bytes replace its reservation      stored
 """
 
-import logging
 import threading
-import time
-from collections.abc import Callable, Container, Iterator
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from msgspec import Struct, field
 
-from xfer import logs
 from xfer.errors import Code, Refused
 from xfer.storage.contract import Limits
+from xfer.storage.directory_usage import DirectoryUsage, Disk, Walks
 
-log = logging.getLogger("xfer.receiver")
-
-WALK_PATIENCE: Final = 10.0
-"""Seconds that a sender is kept waiting while what is stored is counted."""
-_FRESH_SECONDS: Final = 3.0
-_FRESH_SHARE: Final = 20
-"""A walk may take this fraction of the time, however many are refused meanwhile."""
 _OLD_SECONDS: Final = 3600.0
-_WALKS_AT_ONCE: Final = 2
-"""However many keys there are: a disk serves senders, too."""
-
-
-class Disk(Protocol):
-    """What is really there; all in bytes. Raises OSError, but `free` what a sender is told."""
-
-    def stored(self, directory: bytes, stopping: Callable[[], bool]) -> int:
-        """Files below a directory, and their versions. May take long; 0 once `stopping()`."""
-
-    def kept(self, directory: bytes, but: Container[bytes]) -> int:
-        """What interrupted sessions left of files for a directory, but for these partials."""
-
-    def free(self) -> int: ...
-
-
-class DirectoryUsage(Struct):
-    """What is known of one directory, in bytes. `arriving` is reserved, or there in part."""
-
-    directory: bytes
-    stored: int = 0
-    arriving: int = 0
-    stored_during_walk: int = 0
-    walk: threading.Thread | None = None
-    waited_for_until: float = 0.0
-    walked_at: float | None = None
-    walk_seconds: float = 0.0
-
-    def add(self, size: int) -> None:
-        self.stored += size
-        self.stored_during_walk += max(size, 0)
+"""After so long a directory is counted again when a sender comes for it."""
 
 
 class Ledger:
     """What each directory with a quota holds, and what is arriving; one for a store.
 
-    Used by many threads at once. `min_free` in bytes, as everything here.
+    Any thread may call its methods; each of them takes the lock, `_changed`.
+    `min_free` is what stays free on the disk, None for nothing.
     """
 
     def __init__(self, disk: Disk, min_free: int | None) -> None:
         self._disk = disk
         self._min_free = min_free
+        # Guards all that follows, and what is in each usage and reservation. Notified when a walk
+        # ends. Reentrant: `reserve` has it when it calls `require`.
         self._changed = threading.Condition()
         self._usages: dict[bytes, DirectoryUsage] = {}
         self._arriving: set[bytes] = set()
         self._promised = 0
         """Bytes that are reserved and not written yet."""
-        self._closing = False
-        self._walking = threading.Semaphore(_WALKS_AT_ONCE)
+        self._walks = Walks(disk, self._changed, self._arriving)
 
     def open(self, directory: bytes, limits: Limits) -> "Account":
-        """For a sender whose files go below `directory`. The counting begins beside it."""
+        """The account of a sender whose files go below `directory`; returns at once.
+
+        If it has a quota, what the directory holds begins to be counted.
+        """
         if limits.quota is not None:
             with self._changed:
                 usage = self._usages.setdefault(directory, DirectoryUsage(directory))
-                if usage.walked_at is None or _age(usage) > _OLD_SECONDS:
-                    self._begin_walk(usage)
+                if usage.age > _OLD_SECONDS:
+                    self._walks.begin(usage)
         return Account(self, directory, limits)
 
     @property
     def counts(self) -> bool:
-        """Whether anything is limited that has to be counted."""
+        """Whether there is any limit for which bytes have to be counted.
+
+        Without the lock: there are only ever more usages. A file that began to
+        arrive when there was none has no reservation, and counts once it is stored.
+        """
         return self._min_free is not None or bool(self._usages)
 
     def close(self) -> None:
         """Return once no walk is under way any more."""
-        with self._changed:
-            self._closing = True
-            walks = [usage.walk for usage in self._usages.values() if usage.walk]
-        for walk in walks:
-            walk.join()
+        self._walks.close(self._usages.values())
 
-    # What reservations do
+    # What reservations and accounts do
 
     def enter(self, reservation: "Reservation") -> None:
-        """What a kept partial holds is arriving again."""
+        """A partial is arriving, and what it holds counts as that from now on."""
         with self._changed:
+            directory = reservation.account.directory
             self._arriving.add(reservation.partial)
-            reservation.charged.extend(self._over(reservation.account.directory))
-            _charge(reservation, reservation.size)
-            if own := self._usages.get(reservation.account.directory):
-                own.stored -= reservation.size
+            reservation.charge(self._over(directory))
+            if own := self._usages.get(directory):
+                own.add_kept(-reservation.size)
 
     def reserve(self, reservation: "Reservation", size: int) -> None:
         with self._changed:
             if size > reservation.size:
                 self.require(reservation.account, size - reservation.size)
-                _charge(reservation, size - reservation.size)
-                reservation.size = size
-                self._promise(reservation)
+                reservation.resize(size)
+                self._promised += reservation.update_promised()
 
     def note_written(self, reservation: "Reservation") -> None:
         if self._min_free is not None:
             with self._changed:
-                self._promise(reservation)
+                self._promised += reservation.update_promised()
 
     def leave(self, reservation: "Reservation", kept: int) -> None:
-        """Its file arrives no more; `kept` bytes of it stay as a partial."""
+        """It arrives no more; `kept` bytes of it stay as a partial."""
         with self._changed:
             self._leave(reservation)
             if kept and (own := self._usages.get(reservation.account.directory)):
-                own.stored += kept
+                own.add_kept(kept)
 
     def note_stored(self, reservation: "Reservation | None", path: bytes, size: int) -> None:
         """What arrived is stored at `path`, where there are `size` bytes more than before."""
@@ -137,10 +106,14 @@ class Ledger:
             if reservation:
                 self._leave(reservation)
             for usage in self._over(path):
-                usage.add(size)
+                usage.add_stored(size)
 
     def require(self, account: "Account", more: int) -> None:
-        """Refused when there is no room for so many bytes more."""
+        """Refused when there is no room for so many bytes more.
+
+        Waits for up to 10 seconds where what is stored has to be counted first,
+        and is Refused (busy) when that takes longer.
+        """
         if more <= 0:
             return
         with self._changed:
@@ -153,20 +126,25 @@ class Ledger:
                 reason = "the receiver's owner keeps the rest of the disk free"
                 raise Refused(reason, code=Code.NO_SPACE)
 
+    def _is_within(self, quota: int, directory: bytes, more: int) -> bool:
+        usage = self._usages[directory]
+        if usage.walked_at is None:
+            self._walks.renew(usage)
+            if usage.walked_at is None:
+                raise Refused("the receiver still counts what it has", code=Code.BUSY)
+        if usage.has_room(quota, more):
+            return True
+        if more <= quota and not usage.is_fresh:
+            self._walks.renew(usage)
+        return usage.has_room(quota, more)
+
     def _leave(self, reservation: "Reservation") -> None:
         self._arriving.discard(reservation.partial)
-        _charge(reservation, -reservation.size)
-        reservation.charged.clear()
-        self._promised -= reservation.promised
-        reservation.promised = reservation.size = 0
-
-    def _promise(self, reservation: "Reservation") -> None:
-        promised = max(reservation.size - reservation.written, 0)
-        self._promised += promised - reservation.promised
-        reservation.promised = promised
+        reservation.clear()
+        self._promised += reservation.update_promised()
 
     def _over(self, path: bytes) -> Iterator[DirectoryUsage]:
-        """The usage of the directories that `path` is in, itself included."""
+        """The usages of the directories that `path` is in, itself included."""
         while self._usages:
             if path in self._usages:
                 yield self._usages[path]
@@ -174,65 +152,9 @@ class Ledger:
                 return
             path = path.rpartition(b"/")[0]
 
-    # Counting
-
-    def _is_within(self, quota: int, directory: bytes, more: int) -> bool:
-        usage = self._usages[directory]
-        if usage.walked_at is None:
-            self._begin_walk(usage)
-            self._wait_for_walk(usage)
-            if usage.walked_at is None:
-                raise Refused("the receiver still counts what it has", code=Code.BUSY)
-        if usage.stored + usage.arriving + more <= quota:
-            return True
-        fresh = max(_FRESH_SECONDS, _FRESH_SHARE * usage.walk_seconds)
-        if more <= quota and _age(usage) > fresh:
-            self._begin_walk(usage)
-            self._wait_for_walk(usage)
-        return usage.stored + usage.arriving + more <= quota
-
-    def _wait_for_walk(self, usage: DirectoryUsage) -> None:
-        """Not longer than the walk is worth, however many files are asked about meanwhile."""
-        left = max(usage.waited_for_until - time.monotonic(), 0.0)
-        self._changed.wait_for(lambda: usage.walk is None, left)
-
-    def _begin_walk(self, usage: DirectoryUsage) -> None:
-        if usage.walk is None and not self._closing:
-            usage.stored_during_walk = 0
-            usage.waited_for_until = time.monotonic() + WALK_PATIENCE
-            usage.walk = threading.Thread(target=self._walk, args=[usage], daemon=True)
-            usage.walk.start()
-
-    def _walk(self, usage: DirectoryUsage) -> None:
-        try:
-            with self._walking:
-                began = time.monotonic()
-                stored = self._disk.stored(usage.directory, lambda: self._closing)
-            with self._changed:
-                kept = self._disk.kept(usage.directory, self._arriving)
-                usage.stored = stored + usage.stored_during_walk + kept
-                usage.walked_at = time.monotonic()
-                usage.walk_seconds = usage.walked_at - began
-        except OSError as error:
-            not_counted = logs.about("not_counted")
-            log.warning("could not count what is stored: %s", error, extra=not_counted)
-        finally:
-            with self._changed:
-                usage.walk = None
-                self._changed.notify_all()
-
-
-def _charge(reservation: "Reservation", more: int) -> None:
-    for usage in reservation.charged:
-        usage.arriving += more
-
-
-def _age(usage: DirectoryUsage) -> float:
-    return time.monotonic() - (usage.walked_at or 0.0)
-
 
 class Account(Struct, frozen=True):
-    """One sender's, whose files go below `directory`."""
+    """What one sender may store below `directory`, whose path below the store it is."""
 
     ledger: Ledger
     directory: bytes
@@ -243,19 +165,20 @@ class Account(Struct, frozen=True):
         return self.limits.max_file_size is not None or self.ledger.counts
 
     def require(self, size: int, have: int = 0) -> None:
-        """Refused when a file of `size` bytes, `have` of them here, would not be taken."""
+        """Refused when a file of `size` bytes, `have` of which are here, has no room."""
         self.require_size(size)
         self.ledger.require(self, size - have)
 
     def require_size(self, size: int) -> None:
+        """Refused when no file may be as large."""
         most = self.limits.max_file_size
         if most is not None and size > most:
             raise Refused(f"the receiver takes files of up to {most} bytes", code=Code.TOO_LARGE)
 
     def reservation(self, partial: bytes, size: int) -> "Reservation | None":
-        """For a file that is arriving in a partial of this name, which has `size` bytes.
+        """For a file that arrives in a partial of this name, which has `size` bytes.
 
-        None when nobody has any limit on that.
+        None when there is no limit, and nothing to count.
         """
         if not self.has_limits:
             return None
@@ -264,11 +187,16 @@ class Account(Struct, frozen=True):
         return reservation
 
     def note_stored(self, reservation: "Reservation | None", path: bytes, size: int) -> None:
+        """What had the reservation is committed at `path`, now `size` bytes more than before."""
         self.ledger.note_stored(reservation, path, size)
 
 
 class Reservation(Struct, eq=False):
-    """What one file that is arriving has reserved: `size` bytes, of which some are written."""
+    """What one arriving file has reserved: `size` bytes, `written` of which are there.
+
+    `written` belongs to the thread that has the partial. All else is guarded by
+    the ledger's lock, which is held by who calls the last four methods.
+    """
 
     account: Account
     partial: bytes
@@ -288,5 +216,29 @@ class Reservation(Struct, eq=False):
         self.account.ledger.note_written(self)
 
     def release(self, kept: int = 0) -> None:
-        """Nothing more will come; so many bytes stay as a partial."""
+        """No more bytes will come; `kept` of them stay as a partial."""
         self.account.ledger.leave(self, kept)
+
+    # For the ledger
+
+    def charge(self, usages: Iterable[DirectoryUsage]) -> None:
+        """Count what it reserves as arriving in each of `usages`."""
+        self.charged.extend(usages)
+        for usage in self.charged:
+            usage.add_arriving(self.size)
+
+    def resize(self, size: int) -> None:
+        for usage in self.charged:
+            usage.add_arriving(size - self.size)
+        self.size = size
+
+    def clear(self) -> None:
+        """Reserve nothing, and count nowhere any more."""
+        self.resize(0)
+        self.charged.clear()
+
+    def update_promised(self) -> int:
+        """Bring `promised` up to date; by how many bytes it grew, negative where it shrank."""
+        before = self.promised
+        self.promised = max(self.size - self.written, 0)
+        return self.promised - before
