@@ -1,4 +1,4 @@
-"""What a sender is told of the operating system's errors."""
+"""What a sender is told of the operating system's errors: a code and a sentence, no paths."""
 
 import errno
 
@@ -6,7 +6,7 @@ from xfer.errors import Code, Refused
 
 
 def refusal(error: OSError) -> Refused:
-    """What the sender is told when the operating system would not do it."""
+    """The refusal that stands for `error`; raise it `from error`, so that the log has that, too."""
     code, message = _REASONS.get(
         error.errno or 0, (Code.STORAGE, "the receiver could not store it; its log says why")
     )

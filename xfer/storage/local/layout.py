@@ -1,9 +1,9 @@
-"""What a local store has open on its directory, and the lock that makes it the only one.
+"""What a local store has open of its directory, DIR, and the lock that makes it the only one.
 
 DIR/.xfer/lock           held by the one receiver that uses DIR
-DIR/.xfer/installing     held while names change, when that receiver has several processes
-DIR/.xfer/modes          likewise, while a directory has another mode than it was given
-DIR/.xfer/partials/      bytes that are not files yet, under random names
+DIR/.xfer/installing     held by one of its workers while names are replaced
+DIR/.xfer/modes          held by one of its workers while a directory has another mode for a moment
+DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
 """
 
@@ -27,26 +27,29 @@ _LOCK: Final = "lock"
 
 
 class Leftovers(Struct, frozen=True):
-    """Partials of a receiver that was killed: removed, and kept to be resumed."""
+    """How many partials a receiver that was killed left: removed, and kept to be resumed."""
 
     removed: int
     resumable: int
 
 
 class Layout:
-    """Descriptors of DIR and of its state directories.
+    """Descriptors of DIR and of its state directories, for all sessions of a store.
 
-    `installing` is held while names change. Raises LocalError when DIR can't be
-    used, or another receiver uses it.
+    They stay the same until `close`, so any thread may use them. `files` and
+    `versions` are the trees that names and older content are in. `installing`
+    is a lock that a session holds from its look at what has a name until it has
+    replaced that.
     """
 
     def __init__(self, directory: str) -> None:
+        """LocalError when `directory` can't be used, or another receiver uses it."""
         self.installing = Lock("installing")
         with contextlib.ExitStack() as opened:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
-                self.state = state
+                self._state = state
                 _opened(opened, _lock(state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 versions = _opened(opened, _make_private("versions", state))
@@ -61,7 +64,11 @@ class Layout:
             self._opened = opened.pop_all()
 
     def remove_leftovers(self, partial_seconds: float) -> Leftovers:
-        """Clean up behind a receiver that was killed. LocalError when that can't be done."""
+        """Remove what a receiver that was killed left in partials/, at a start.
+
+        Partials with a key stay, for `partial_seconds` after their last change.
+        LocalError when one can't be removed.
+        """
         try:
             return self._remove_leftovers(partial_seconds)
         except OSError as error:
@@ -72,7 +79,8 @@ class Layout:
         self.remove_expired(partial_seconds)
         removed = resumable = 0
         for name in os.listdir(self.partials):
-            # One with a second link is a stored file: killed between the steps of an install.
+            # One with a second link is a stored file: the receiver was killed after it was
+            # linked to its name, and before its old name was removed.
             links = os.stat(name, dir_fd=self.partials, follow_symlinks=False).st_nlink
             if os.fsencode(name).startswith(KEYED_PREFIX) and links == 1:
                 resumable += 1
@@ -82,25 +90,31 @@ class Layout:
         return Leftovers(removed, resumable)
 
     def remove_expired(self, partial_seconds: float) -> None:
-        """Remove the partials that nobody has written to for so long."""
+        """Remove the partials with a key that have not changed for so long, but for those in use.
+
+        OSError when partials/ can't be read.
+        """
         for name in map(os.fsencode, os.listdir(self.partials)):
             if not name.startswith(KEYED_PREFIX):
                 continue
             with contextlib.suppress(OSError, Refused):  # gone, or in use
-                # Not its mtime: that may be the sender's already.
+                # The time of its last change, for its mtime may be what the sender set.
                 written_at = os.stat(name, dir_fd=self.partials).st_ctime
                 if time.time() - written_at < partial_seconds:
                     continue
                 if partial := open_keyed(self.partials, name, create=False):
                     partial.discard()
 
-    def share_installing(self) -> None:
-        """From here on names change in one process at a time, of all that have called this."""
-        self.installing.share(self.state, self._opened)
-        changing_modes.share(self.state, self._opened)
+    def share_locks(self) -> None:
+        """Let each lock exclude all processes that call this, not only threads of this one.
+
+        Call it after a fork, before any thread starts. OSError when that fails.
+        """
+        self.installing.share(self._state, self._opened)
+        changing_modes.share(self._state, self._opened)
 
     def remove_temporary(self, process: int) -> None:
-        """Clean up behind a process of this receiver that was killed."""
+        """Remove what a process of this receiver that was killed left under temporary names."""
         prefix = temporary_prefix(process)
         for name in map(os.fsencode, os.listdir(self.partials)):
             if name.startswith(prefix):
@@ -112,11 +126,13 @@ class Layout:
 
 
 def _opened(stack: contextlib.ExitStack, descriptor: int) -> int:
+    """`descriptor`, which is closed with `stack`."""
     stack.callback(os.close, descriptor)
     return descriptor
 
 
 def _make_private(name: str, parent: int) -> int:
+    """Open a directory that only its owner may enter, made or made so if it is not."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, _PRIVATE, dir_fd=parent)
         os.fsync(parent)
@@ -127,6 +143,7 @@ def _make_private(name: str, parent: int) -> int:
 
 
 def _lock(state: int) -> int:
+    """The lock file, locked. BlockingIOError when another receiver has locked it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(_LOCK, flags, 0o600, dir_fd=state)
     try:

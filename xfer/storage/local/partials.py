@@ -1,7 +1,9 @@
-"""Bytes on their way into a local store.
+"""Bytes on their way into a local store: files in DIR/.xfer/partials/.
 
-A partial with a key is found again by its owner and name, and locked while a
-session has it. One without belongs to its session alone.
+A partial with a key, made of its sender and its name, is found again by a later
+session of that sender. It is locked with flock(2) while a session has it, and
+left where it is when the session ends early. One without a key has a temporary
+name, and is removed with its session, or by the next start.
 """
 
 import errno
@@ -20,36 +22,46 @@ from xfer.storage.contract import Metadata
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.files import apply_metadata, read_at
 from xfer.storage.posix.flush import start_writeback
-from xfer.storage.quota import Reservation
+from xfer.storage.quota import Account, Reservation
 
 KEYED_PREFIX: Final = b"keyed-"
 _PREFIX_DIGITS: Final = 32
+"""Hexadecimal digits of the digest of a directory."""
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
+"""After so many the kernel is told to begin writing to the disk, see `start_writeback`."""
 _READABLE_AND_WRITABLE: Final = 0o600
 _UNGUESSABLE: Final = secrets.token_hex(16).encode()
+"""Begins all temporary names of this receiver; its workers inherit it."""
 _NUMBERS: Final = itertools.count()
+"""Of temporary names. Any thread takes the next one, which is one step of the interpreter; if two
+had the same, the second would be refused, for a name is only ever made new."""
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalPartial:
-    """An open file in the directory of partials."""
+    """An open file in partials/ (`contract.Partial`). One thread at a time uses it."""
 
     def __init__(self, partials: int, name: bytes, descriptor: int, size: int = 0) -> None:
+        """`descriptor` is that of `name` in the open directory `partials`, and has `size` bytes."""
         self.name = name
         self.descriptor = descriptor
         self.metadata = Metadata()
-        self.reservation: Reservation | None = None
         self.size = size
         self._partials = partials
-        self._handed_over = self.size
+        self._reservation: Reservation | None = None
+        self._written_back = size
         self._is_open = self._has_name = True
+
+    def charge_to(self, account: Account) -> None:
+        """Reserve room for what it holds and is going to hold, if the account has any limit."""
+        self._reservation = account.reservation(self.name, self.size)
 
     def read_at(self, offset: int, view: memoryview) -> int:
         return read_at(self.descriptor, offset, view)
 
     def reserve(self, size: int) -> None:
-        if self.reservation:
-            self.reservation.reserve(size)
+        if self._reservation:
+            self._reservation.reserve(size)
 
     def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -60,11 +72,11 @@ class LocalPartial:
                 rest = rest[written:]
         except OSError as error:
             raise refusal(error) from error
-        if self.reservation:
-            self.reservation.note_written(self.size)
-        if self.size - self._handed_over >= _WRITEBACK_BYTES:
-            start_writeback(self.descriptor, self._handed_over, self.size - self._handed_over)
-            self._handed_over = self.size
+        if self._reservation:
+            self._reservation.note_written(self.size)
+        if self.size - self._written_back >= _WRITEBACK_BYTES:
+            start_writeback(self.descriptor, self._written_back, self.size - self._written_back)
+            self._written_back = self.size
 
     def truncate(self, size: int) -> None:
         try:
@@ -72,8 +84,8 @@ class LocalPartial:
         except OSError as error:
             raise refusal(error) from error
         self.size = size
-        if self.reservation:
-            self.reservation.note_written(size)
+        if self._reservation:
+            self._reservation.note_written(size)
 
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
@@ -94,19 +106,19 @@ class LocalPartial:
     def discard(self) -> None:
         if self._is_open:
             self._is_open = False
-            # Unlinked before the lock goes: else another session could find, under the
-            # partial's name, the very file that was just put in its place.
+            # Unlinked while it is locked still. Else another session could open this name,
+            # lock it, and write to what is a stored file by now.
             if self._has_name:
-                try:  # noqa: SIM105 (for every small file, a context takes its time)
+                try:  # noqa: SIM105 (a context costs too much for every small file)
                     os.unlink(self.name, dir_fd=self._partials)
                 except OSError:
-                    pass  # the next start tries again
+                    pass  # the next start removes it
             self._leave_reservation()
             os.close(self.descriptor)
 
     def hand_over_reservation(self) -> Reservation | None:
-        """What it has reserved, which is the caller's from here on."""
-        reservation, self.reservation = self.reservation, None
+        """What it has reserved, which the caller releases from here on."""
+        reservation, self._reservation = self._reservation, None
         return reservation
 
     def _leave_reservation(self, kept: int = 0) -> None:
@@ -114,7 +126,7 @@ class LocalPartial:
             reservation.release(kept)
 
     def forget_name(self) -> None:
-        """It was renamed; what has its old name from now on is somebody else's."""
+        """It was renamed: a file with its old name, from now on, is another session's."""
         self._has_name = False
 
 
@@ -125,9 +137,9 @@ def create_unkeyed(partials: int) -> LocalPartial:
 
 
 def open_keyed(partials: int, name: bytes, *, create: bool) -> LocalPartial | None:
-    """The partial of this name, locked; None if there is none and none is to be made.
+    """The partial of this name, locked; None if there is none and `create` is False.
 
-    Refused (busy) when another session has it.
+    Refused (busy) when another session has it. OSError when it can't be opened.
     """
     while True:
         try:
@@ -149,14 +161,18 @@ def open_keyed(partials: int, name: bytes, *, create: bool) -> LocalPartial | No
 
 
 def keyed_prefix(directory: bytes) -> bytes:
-    """How the names of all partials begin of files that go below a directory."""
+    """What the names of all partials begin with whose files go below `directory`.
+
+    So what they hold can be counted for that directory's quota.
+    """
     return KEYED_PREFIX + hashlib.sha256(directory).hexdigest()[:_PREFIX_DIGITS].encode() + b"-"
 
 
 def key_for(owner: str, name: str, directory: bytes = b"") -> bytes:
-    """What the partial is called of a sender's file that goes below `directory`.
+    """The name of the partial for the file `name` of the sender `owner`, below `directory`.
 
-    One name for each three, and no other.
+    Each of the three makes it another one. Their lengths are hashed with them, so
+    that no two combinations run together into the same bytes.
     """
     parts = (owner.encode("utf-8", "surrogatepass"), to_bytes(name))
     joined = b"".join(struct.pack("!I", len(part)) + part for part in parts)
@@ -164,12 +180,13 @@ def key_for(owner: str, name: str, directory: bytes = b"") -> bytes:
 
 
 def temporary_name() -> bytes:
+    """A name that nothing in partials/ has or had. Any thread may ask for one."""
     return temporary_prefix(os.getpid()) + b"%d" % next(_NUMBERS)
 
 
 @functools.cache
 def temporary_prefix(process: int) -> bytes:
-    """How all temporary names begin of one process of this receiver."""
+    """What all temporary names of one process of this receiver begin with."""
     return b"%s-%d-" % (_UNGUESSABLE, process)
 
 
@@ -178,10 +195,10 @@ def _open(partials: int, name: bytes, flags: int) -> int:
 
 
 def _make_writable(partials: int, name: bytes) -> None:
-    """A partial that was about to be installed has the mode of its file already."""
+    """Let it be opened: a partial that is finished has the mode of its file already."""
     status = os.stat(name, dir_fd=partials, follow_symlinks=False)
     if status.st_nlink > 1:
-        os.unlink(name, dir_fd=partials)  # it is a stored file, see below
+        os.unlink(name, dir_fd=partials)  # it is a stored file, see `_lock_current`
     elif status.st_mode & _READABLE_AND_WRITABLE == _READABLE_AND_WRITABLE:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     else:
@@ -189,7 +206,7 @@ def _make_writable(partials: int, name: bytes) -> None:
 
 
 def _lock_current(partials: int, name: bytes, descriptor: int) -> bool:
-    """Lock what was opened; False if it is not, or must not be, the partial any more.
+    """Lock what was opened; False if that is no partial, or not the one with this name any more.
 
     BlockingIOError when another session holds the lock.
     """
@@ -202,18 +219,23 @@ def _lock_current(partials: int, name: bytes, descriptor: int) -> bool:
     if not os.path.samestat(status, current):
         return False
     if status.st_nlink > 1:
-        # Killed between the two steps of an install: this is a stored file already, and
-        # not another byte may be written to it.
+        # A receiver was killed after it had linked this to a name, and before it removed the
+        # partial's name: it is a stored file, and nothing may be written to it.
         os.unlink(name, dir_fd=partials)
         return False
     return True
 
 
 def _umask() -> int:
+    """The umask of this process; the only way to learn it is to set it.
+
+    Done once, when this is imported: a file that another thread made meanwhile
+    would get the wrong mode.
+    """
     current = os.umask(0o077)
     os.umask(current)
     return current
 
 
 _DEFAULT_MODE: Final = 0o666 & ~_umask()
-"""For a sender that sends no mode."""
+"""Of a file whose sender sends no mode: what any program that makes a file would give it."""

@@ -19,13 +19,15 @@ _DAY_SECONDS: Final = 86_400.0
 
 
 class LocalStore:
-    """The store in `directory`, which must exist and be writable.
+    """The store in `directory`, which must exist and be writable (`contract.Store`).
 
-    Partials that nobody came back for are removed after `partial_days`.
-    `durable=False` leaves out every flush: a crash may then take what was
-    acknowledged. `leftovers` says what a receiver that was killed left here.
+    Partials that no session continues are removed `partial_days` after their
+    last change. `durable=False` leaves out every flush: a crash may then take
+    what has a receipt. `leftovers` says what a receiver that was killed left.
 
-    Raises LocalError when the directory can't be used, or another receiver uses it.
+    Any thread may call its methods, but for `prepare_fork`, `after_fork` and
+    `close`. Raises LocalError when the directory can't be used, or another
+    receiver uses it.
     """
 
     def __init__(
@@ -46,7 +48,8 @@ class LocalStore:
         self._worker_state: WorkerState | None = None
         try:
             if durable:
-                flush_all(self._layout.root)  # the names that a killed receiver made
+                # A receiver that was killed may have made names that it did not flush.
+                flush_all(self._layout.root)
             self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
         except LocalError:
             self._layout.close()
@@ -67,7 +70,10 @@ class LocalStore:
         return LocalStoreWriter(owner, self._layout, flusher, if_exists, self._account(access))
 
     def prepare(self, access: Access) -> None:
-        """Begin to count what is stored, if that is going to be needed."""
+        """Begin to count what is stored for a sender with a quota, before it connects.
+
+        Returns at once.
+        """
         self._account(access)
 
     def _account(self, access: Access) -> Account:
@@ -75,18 +81,19 @@ class LocalStore:
         return self._ledger.open(to_bytes(access.directory), replace(self.limits, quota=quota))
 
     def prepare_fork(self, workers: int) -> None:
-        """Be for so many processes, which are forked after this and each call `after_fork`.
+        """Get ready for so many worker processes: fork them after this, each calls `after_fork`.
 
-        UsageError when something is limited that one process would have to count for all.
+        UsageError when there is a quota or `min_free`: each process would count for itself.
         """
         if self._ledger.counts:
             raise UsageError("quotas and --min-free are for a receiver with one worker")
         self._worker_state = WorkerState(workers)
 
     def after_fork(self, number: int, predecessor: int | None) -> None:
-        """Be the worker with this number, and clean up behind a process that was it before.
+        """Be the worker with this number, 0 to `workers` - 1; call it before any thread starts.
 
-        LocalError when that can't be done.
+        `predecessor` is the id of the killed process that had this number before,
+        if any: what it left is cleaned up. LocalError when that can't be done.
         """
         if self._worker_state is None:
             raise RuntimeError("prepare_fork comes first")
@@ -99,6 +106,6 @@ class LocalStore:
         self._layout.remove_expired(self._partial_seconds)
 
     def close(self) -> None:
-        """Let go of the directory. Every writer must be closed before."""
+        """Close the directory, and wait for walks under way. Every writer must be closed before."""
         self._ledger.close()
         self._layout.close()

@@ -1,7 +1,8 @@
-"""How many bytes are below a directory of a local store: a walk that follows no link.
+"""How many bytes a directory of a local store holds: a walk that follows no link.
 
-A sender may give directories modes that forbid even their owner to look in.
-What is below counts all the same, else a quota could be hidden from.
+A sender can give a directory a mode that forbids even its owner, this process,
+to look into it. It is made readable while it is walked: otherwise a sender could
+hide files from its quota.
 """
 
 import contextlib
@@ -24,13 +25,13 @@ log = logging.getLogger("xfer.receiver")
 
 _READABLE: Final = 0o500
 _NO_ACCESS: Final = getattr(os, "O_PATH", 0)
-"""Opens a directory that may not be read; a system without it does not count what is below."""
+"""Opens a directory that may not be read. A system without it does not count what is below."""
 _LONGEST_PATH: Final = 4000
-"""Bytes that go into one call; a name and the directory above it can have more."""
+"""Bytes that a system call takes; a name below the directory of a sender can have more."""
 
 
 class LocalDisk:
-    """The disk that a local store is on."""
+    """The disk that a local store is on (`directory_usage.Disk`). Any thread may use it."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -58,8 +59,8 @@ class LocalDisk:
         return status.f_bavail * status.f_frsize
 
 
-class _Restore(Struct, frozen=True):
-    """A mode to be given back once everything below has been counted."""
+class _RestoreMode(Struct, frozen=True):
+    """The mode that an open directory had before: set again once all below it is counted."""
 
     descriptor: int
     mode: int
@@ -71,7 +72,10 @@ class _Restore(Struct, frozen=True):
 
 
 class _Walk:
-    """Adds up sizes. What vanishes meanwhile counts nothing, a file of several names once."""
+    """Adds up the sizes of files, for as long as `stopping()` is false.
+
+    What vanishes meanwhile counts nothing, and a file with several names once.
+    """
 
     def __init__(self, stopping: Callable[[], bool], forbidden: tuple[int, int] | None) -> None:
         self.total = 0
@@ -80,21 +84,28 @@ class _Walk:
         self._linked: set[tuple[int, int]] = set()
 
     def add(self, root: int, directory: bytes) -> None:
-        pending: list[bytes | _Restore] = [directory]
+        """Add what is below `directory`, depth first.
+
+        `pending` is a stack: a mode to restore lies below the directories in it.
+        """
+        pending: list[bytes | _RestoreMode] = [directory]
         try:
             while pending and not self._stopping():
                 step = pending.pop()
-                if isinstance(step, _Restore):
+                if isinstance(step, _RestoreMode):
                     step()
                 else:
                     self._count(root, step, pending)
         finally:
             for step in reversed(pending):
-                if isinstance(step, _Restore):
+                if isinstance(step, _RestoreMode):
                     step()
 
-    def _count(self, root: int, path: bytes, pending: list[bytes | _Restore]) -> None:
-        """Add the files of one directory; the directories in it are `pending` then."""
+    def _count(self, root: int, path: bytes, pending: list[bytes | _RestoreMode]) -> None:
+        """Add the files of one directory, and put the directories in it on `pending`.
+
+        What can't be read is logged, and counts nothing.
+        """
         try:
             descriptor = _open(root, path, pending)
             try:
@@ -110,7 +121,7 @@ class _Walk:
                 extra=logs.about("not_counted", file_name=name),
             )  # fmt: skip
 
-    def _add_all(self, descriptor: int, path: bytes, pending: list[bytes | _Restore]) -> None:
+    def _add_all(self, descriptor: int, path: bytes, pending: list[bytes | _RestoreMode]) -> None:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) == self._forbidden:
             return
@@ -118,7 +129,9 @@ class _Walk:
             for entry in entries:
                 self._add(entry, path, pending)
 
-    def _add(self, entry: os.DirEntry[str], path: bytes, pending: list[bytes | _Restore]) -> None:
+    def _add(
+        self, entry: os.DirEntry[str], path: bytes, pending: list[bytes | _RestoreMode]
+    ) -> None:
         if entry.is_dir(follow_symlinks=False):
             name = os.fsencode(entry.name)
             pending.append(path + b"/" + name if path else name)
@@ -135,19 +148,20 @@ class _Walk:
         self.total += status.st_size
 
 
-def _open(root: int, path: bytes, pending: list[bytes | _Restore]) -> int:
+def _open(root: int, path: bytes, pending: list[bytes | _RestoreMode]) -> int:
+    """Open a directory for reading, made readable if need be until `pending` restores its mode."""
     try:
         return _open_below(root, path, OPEN_DIRECTORY)
     except PermissionError:
         locked = _open_below(root, path, OPEN_DIRECTORY | _NO_ACCESS)
         mode = stat.S_IMODE(os.fstat(locked).st_mode)
-        pending.append(_Restore(locked, mode))
+        pending.append(_RestoreMode(locked, mode))
         _change_mode(locked, mode | _READABLE)
         return _open_below(root, path, OPEN_DIRECTORY)
 
 
 def _open_below(root: int, path: bytes, flags: int) -> int:
-    """Open a path that may be longer than the system takes at once."""
+    """Open a path that may be longer than a system call takes: its beginning, then the rest."""
     if len(path) <= _LONGEST_PATH:
         return os.open(path or b".", flags, dir_fd=root)
     cut = path.rindex(b"/", 0, _LONGEST_PATH)
@@ -159,5 +173,5 @@ def _open_below(root: int, path: bytes, flags: int) -> int:
 
 
 def _change_mode(descriptor: int, mode: int) -> None:
-    """Of what was opened without access to it, which `fchmod` does not do."""
+    """`fchmod` does not take a descriptor that was opened with O_PATH."""
     os.chmod(f"/proc/self/fd/{descriptor}", mode)

@@ -1,4 +1,4 @@
-"""One sender's way into a local store."""
+"""How one session gets files into a local store, and sees what is there."""
 
 import errno
 import os
@@ -36,15 +36,19 @@ from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Reservation
 
-_WORTH_ASKING: Final = 1024 * 1024
-"""Bytes: whether there is room for less is found out sooner by writing it."""
+_LARGE: Final = 1024 * 1024
+"""Bytes of a file for which free space is looked up first; a smaller one is written as fast."""
 _MOST_DIRECTORIES: Final = 128
-"""Held open while many files are asked about; a sender may have made them as deep as it likes."""
+"""Directories held open while many names are looked up; they can be thousands deep."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LocalStoreWriter:
-    """One sender's way into a local store, and to the files of one account."""
+    """A session's way into a local store (`contract.StoreWriter`).
+
+    A sender with a directory of its own sees only what is below that: its names
+    get `_below` in front of them on the way in.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class LocalStoreWriter:
 
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
         try:
-            if size is not None and size >= _WORTH_ASKING:
+            if size is not None and size >= _LARGE:
                 _require_room(self._layout.partials, size)
             partial = self._open_partial(name, create=True)
         except OSError as error:
@@ -104,7 +108,7 @@ class LocalStoreWriter:
             if found is None:
                 return None
             partial = found
-        partial.reservation = self._account.reservation(partial.name, partial.size)
+        partial.charge_to(self._account)
         return partial
 
     def kept(self, files: Sequence[str]) -> set[str]:
@@ -122,7 +126,7 @@ class LocalStoreWriter:
             return [self._stored(directories, to_bytes(self._below + name)) for name in files]
 
     def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
-        """What is not flushed yet is not there: a power cut may still take it."""
+        """A name that is not flushed yet is not stored yet: a power cut may still take it."""
         try:
             status = _status(directories, path)
         except (OSError, Refused):
@@ -160,19 +164,21 @@ class LocalStoreWriter:
         placed = items
         if self._below:
             placed = [replace(item, name=self._below + item.name) for item in items]
-        with Commit(self._layout, self._if_exists, self._flusher) as commit:
-            if self._account.has_limits:
-                return (yield from self._within_limits(commit, placed))
-            return (yield from commit.run(placed))
+        commit = Commit(self._layout, self._if_exists, self._flusher, placed)
+        if self._account.has_limits:
+            return (yield from self._within_limits(commit, placed))
+        return (yield from commit.run())
 
     def _within_limits(self, commit: Commit, placed: Sequence[Item]) -> CommitSteps:
+        """Run a commit, and count what it stores in place of what was reserved for it."""
         reservations = [_reservation_of(item) for item in placed]
         stored = [0 for _ in placed]
         try:
-            outcomes = yield from commit.run(placed)
-            for number, (item, outcome) in enumerate(zip(placed, outcomes, strict=True)):
+            outcomes = yield from commit.run()
+            ended = zip(placed, outcomes, commit.freed, strict=True)
+            for number, (item, outcome, freed) in enumerate(ended):
                 if outcome in (Outcome.STORED, Outcome.VERSIONED):
-                    stored[number] = _size_of(item) - commit.freed.get(item.name, 0)
+                    stored[number] = _size_of(item) - freed
         finally:
             for item, reservation, size in zip(placed, reservations, stored, strict=True):
                 self._account.note_stored(reservation, to_bytes(item.name), size)
@@ -183,9 +189,9 @@ class LocalStoreWriter:
 
 
 def _status(directories: Directories, path: bytes) -> os.stat_result:
-    """Of what is there, not followed if it is a link. OSError, or Refused where it may not be."""
+    """Of what has the name, not followed if it is a link. OSError or Refused as of `open`."""
     parent, _, name = path.rpartition(b"/")
-    directories.let_go(_MOST_DIRECTORIES)
+    directories.close_beyond(_MOST_DIRECTORIES)
     return os.stat(name, dir_fd=directories.open(parent), follow_symlinks=False)
 
 
@@ -195,12 +201,13 @@ def _is_absent(directories: Directories, path: bytes) -> bool:
     except FileNotFoundError:
         return True
     except (OSError, Refused):
-        pass  # something is in the way there
+        pass  # something is there, in its place or in that of a directory above it
     return False
 
 
 def _reservation_of(item: Item) -> Reservation | None:
-    """What the item has reserved; it stays reserved until it is counted as stored."""
+    """What the item's partial has reserved. It is released after the commit: until its bytes count
+    as stored, they count as reserved."""
     match item:
         case NewFile(_, LocalPartial() as partial):
             return partial.hand_over_reservation()
@@ -212,7 +219,7 @@ def _size_of(item: Item) -> int:
 
 
 def _require_room(partials: int, size: int) -> None:
-    """Better said now than after most of it has travelled."""
+    """Fail now, with ENOSPC, and not after most of the file has been sent."""
     status = os.fstatvfs(partials)
     if size > status.f_bavail * status.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

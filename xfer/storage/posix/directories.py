@@ -1,4 +1,9 @@
-"""Directories below the root, opened component by component and never through a link."""
+"""Directories below a root, opened component by component and never through a link.
+
+A name is reached from the descriptor of its directory. A path of several
+components would be resolved by the kernel, which follows the links on it; and
+between two calls with the same path, another program can put a link there.
+"""
 
 import contextlib
 import errno
@@ -9,23 +14,27 @@ from typing import Final, Self
 
 from xfer.errors import Code, Refused
 from xfer.storage.posix.lock import Lock
-from xfer.storage.posix.unflushed import Unflushed
+from xfer.storage.posix.unflushed import SharedUnflushed, Unflushed
 
 _WRITABLE: Final = 0o300
 changing_modes = Lock("modes")
-"""Held by whoever changes the mode of a directory for a moment, and has to give it back."""
+"""Held while a directory has another mode for a moment. Without it, a second thread or process
+would take that mode for the directory's own, and restore it last."""
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def in_spite_of_mode(directory: int, action: Callable[[], None]) -> None:
-    """Do `action` in a directory whose mode, which a sender gave it, forbids even its owner to.
+def make_writable_for(directory: int, action: Callable[[], None]) -> None:
+    """Do `action`, which makes a name in an open directory, whatever that directory's mode is.
 
-    PermissionError where that is not the reason.
+    A sender can give a directory a mode like 0555 that even its owner, this
+    process, may not write to; what comes for it later is stored all the same.
+    `action` is tried first as it is: nearly always it works. PermissionError
+    when the mode is not the reason.
     """
     try:
         action()
     except PermissionError:
-        with changing_modes:  # another session may be at it in the same directory
+        with changing_modes:
             mode = stat.S_IMODE(os.fstat(directory).st_mode)
             if mode & _WRITABLE == _WRITABLE:
                 raise
@@ -37,49 +46,66 @@ def in_spite_of_mode(directory: int, action: Callable[[], None]) -> None:
 
 
 class Tree:
-    """A root below which directories are opened and made.
+    """A root, open, below which directories are opened and made. Any thread may use it.
 
     `forbidden` is the (device, inode) of a directory that must not be entered:
-    file systems that fold case or ignore characters have more names for one
-    directory than can be listed.
+    its name is not enough, for a file system that folds case or ignores
+    characters has more names for it than can be listed.
     """
 
     def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
         self.root = root
         self.forbidden = forbidden
-        self.unflushed = Unflushed()
+        self._unflushed = Unflushed()  # replaced by `share` only; has a lock of its own
+
+    def share(self, unflushed: SharedUnflushed) -> None:
+        """Count unflushed names together with other workers. Call it before any thread starts."""
+        self._unflushed = unflushed
 
     def is_unflushed(self, path: bytes) -> bool:
-        """Whether some batch has made `path` and not flushed it, yet or ever.
+        """Whether a batch has made the name `path`, and a power cut may still take it.
 
-        Whoever relies on it flushes it.
+        A batch that puts something into such a directory flushes the directory
+        above it, too. See `unflushed` for when a name stays unflushed for good.
         """
-        return path in self.unflushed
+        return path in self._unflushed
+
+    def add_unflushed(self, paths: Iterable[bytes]) -> None:
+        """Call it before a name is made."""
+        self._unflushed.add(paths)
+
+    def remove_unflushed(self, paths: Iterable[bytes]) -> None:
+        """Call it once for each time that a path was added, after a flush has succeeded."""
+        self._unflushed.remove(paths)
 
 
 class Directories:
-    """Descriptors of the directories that one batch touches; closed with it.
+    """The directories of a tree that one batch needs, each opened once. Closed as a context.
 
-    `changed` collects the descriptors in which a name was made, moved or
-    replaced, so that they can be flushed; call `flushed` after that.
+    `changed` has the descriptors to be flushed: of directories in which a name
+    was made, moved or replaced. `open` adds those of the directories it made;
+    the caller adds the others, and calls `mark_flushed` after the flush.
+
+    Used by one thread at a time.
     """
 
     def __init__(self, tree: Tree, *, create: bool = True) -> None:
+        """`create=False` makes nothing: `open` raises FileNotFoundError instead."""
         self._tree = tree
         self._create = create
         self._opened: dict[bytes, int] = {b"": tree.root}
         self._missing: set[bytes] = set()
-        self._made: set[bytes] = set()
+        self._unflushed: set[bytes] = set()
         self.changed: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.let_go(0)
+        self.close_beyond(0)
 
-    def let_go(self, most: int) -> None:
-        """If more than so many are open, close them: nobody uses what `open` gave any more."""
+    def close_beyond(self, most: int) -> None:
+        """Close all if more than `most` are open. What `open` returned is invalid then."""
         if len(self._opened) <= most:
             return
         for path, descriptor in self._opened.items():
@@ -90,7 +116,9 @@ class Directories:
     def open(self, path: bytes) -> int:
         """The descriptor of the directory `path` below the root, made if missing.
 
-        FileNotFoundError if it is missing and was not to be made.
+        It stays this object's to close. OSError when the directory can't be
+        opened or made: NotADirectoryError or ELOOP where something else is, a
+        link among them. Refused (bad_name) for the forbidden directory.
         """
         if path in self._opened:
             return self._opened[path]
@@ -102,16 +130,16 @@ class Directories:
                 self._opened[walked] = self._open_or_make(walked, component, parent)
         return self._opened[path]
 
-    def will_make(self, paths: Iterable[bytes]) -> None:
-        """Nobody may rely on any of `paths` from now on until it is `flushed`."""
-        new = set(paths) - self._made
-        self._made |= new
-        self._tree.unflushed.add(new)
+    def mark_unflushed(self, paths: Iterable[bytes]) -> None:
+        """This batch is about to make names at `paths`, which no session may rely on yet."""
+        new = set(paths) - self._unflushed
+        self._unflushed |= new
+        self._tree.add_unflushed(new)
 
-    def flushed(self) -> None:
-        """What this batch has made is on stable storage."""
-        self._tree.unflushed.remove(self._made)
-        self._made.clear()
+    def mark_flushed(self) -> None:
+        """The directories in `changed` are on stable storage, with the names in them."""
+        self._tree.remove_unflushed(self._unflushed)
+        self._unflushed.clear()
 
     def _open_or_make(self, path: bytes, component: bytes, parent: int) -> int:
         if path in self._missing:
@@ -122,11 +150,11 @@ class Directories:
             if not self._create:
                 self._missing.add(path)
                 raise
-            self.will_make([path])
-            with contextlib.suppress(FileExistsError):  # another thread made it meanwhile
-                in_spite_of_mode(parent, lambda: os.mkdir(component, dir_fd=parent))
+            self.mark_unflushed([path])
+            with contextlib.suppress(FileExistsError):  # another session made it meanwhile
+                make_writable_for(parent, lambda: os.mkdir(component, dir_fd=parent))
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
-        if self._tree.is_unflushed(path):
+        if self._tree.is_unflushed(path):  # made above, or by a batch that has not flushed it
             self.changed.add(parent)
         if parent == self._tree.root and self._is_forbidden(descriptor):
             os.close(descriptor)

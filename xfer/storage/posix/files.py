@@ -1,4 +1,4 @@
-"""Open files: their content, compared and read, and the metadata that is kept with it."""
+"""Open files: reading and comparing their content, and their mode and time."""
 
 import contextlib
 import os
@@ -10,13 +10,14 @@ from xfer.storage.os_errors import refusal
 
 _COMPARED_BYTES: Final = 1024 * 1024
 _STORABLE_MODE: Final = 0o777
-"""Set-id and sticky bits stay behind."""
+"""Without set-id and sticky bits: a sender must not make programs that run as the receiver."""
 
 
 class OpenFile:
-    """A stored file, open for reading."""
+    """A stored file, open for reading (`contract.StoredFileReader`)."""
 
     def __init__(self, descriptor: int) -> None:
+        """The descriptor is this object's to close."""
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
 
@@ -24,7 +25,8 @@ class OpenFile:
         return read_at(self._descriptor, offset, view)
 
     def apply(self, metadata: Metadata) -> None:
-        with contextlib.suppress(OSError):  # another owner's, a read-only disk: the bytes are there
+        """Set mode and time where the system allows it: the bytes are what matters."""
+        with contextlib.suppress(OSError):  # another user's file, a read-only disk
             apply_metadata(self._descriptor, metadata)
 
     def close(self) -> None:
@@ -32,6 +34,7 @@ class OpenFile:
 
 
 def same_content(one: int, other: int) -> bool:
+    """Whether two open files have the same bytes, wherever they are read at the moment."""
     if os.fstat(one).st_size != os.fstat(other).st_size:
         return False
     offset = 0
@@ -43,17 +46,18 @@ def same_content(one: int, other: int) -> bool:
 
 
 def apply_metadata(descriptor: int, metadata: Metadata) -> None:
+    """Set mode and time of an open file or directory; OSError when that fails."""
     if metadata.mode is not None:
         os.fchmod(descriptor, metadata.mode & _STORABLE_MODE)
     if metadata.mtime_ns is not None:
         try:  # noqa: SIM105 (for every small file, a context takes its time)
             os.utime(descriptor, ns=(metadata.mtime_ns, metadata.mtime_ns))
         except OverflowError:
-            pass  # a time that this system can't represent is no reason to lose the bytes
+            pass  # the system has no such time, and the bytes are there
 
 
 def has_metadata(status: os.stat_result, metadata: Metadata) -> bool:
-    """Whether to apply `metadata` would change nothing."""
+    """Whether `apply_metadata` would change nothing."""
     mode = status.st_mode if metadata.mode is None else metadata.mode
     mtime_ns = status.st_mtime_ns if metadata.mtime_ns is None else metadata.mtime_ns
     is_same_mode = mode & _STORABLE_MODE == stat.S_IMODE(status.st_mode) & _STORABLE_MODE
@@ -61,6 +65,10 @@ def has_metadata(status: os.stat_result, metadata: Metadata) -> bool:
 
 
 def read_at(descriptor: int, offset: int, view: memoryview) -> int:
+    """Fill the front of `view` from `offset` on; how many bytes, 0 at the end.
+
+    Refused, with what a sender is told, when that fails.
+    """
     try:
         return os.preadv(descriptor, [view], offset)
     except OSError as error:

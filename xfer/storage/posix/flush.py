@@ -1,4 +1,4 @@
-"""Getting bytes and names onto stable storage, one flush for many where that is cheaper."""
+"""Bring bytes and names onto stable storage, with one flush for many where that is cheaper."""
 
 import ctypes
 import os
@@ -8,27 +8,32 @@ from typing import Final
 from xfer.errors import LocalError
 
 _FEW: Final = 4
-"""Up to so many files are flushed one by one: a large neighbour is not waited for."""
+"""Up to so many are flushed one by one with fsync(2). More are flushed with one syncfs(2), which
+waits for everything on the file system, a large file of another session included."""
 
 
 class Flusher:
-    """Flushes for one writer.
+    """Flushes for one writer, in one thread at a time.
 
-    It keeps a descriptor of its own on the file system, because the kernel
-    reports a failed write-back once per open file: on a shared one, somebody
-    else's flush could take the report away.
+    It keeps a descriptor of its own on the file system: the kernel reports a
+    failed write-back once to each open file description, so on a shared one
+    another session's flush would take the report away. (syncfs(2), errors.)
     """
 
     def __init__(self, directory: int, *, durable: bool = True) -> None:
-        """`durable=False` makes every flush a promise that is not kept."""
+        """For the file system of an open directory. `durable=False` leaves every flush out.
+
+        OSError when no descriptor is free.
+        """
         self.durable = durable
         self._file_system = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
 
     def flush(self, descriptors: Iterable[int]) -> None:
-        """Return once everything behind `descriptors` is on stable storage.
+        """Return once these files and directories are on stable storage.
 
-        All are on the file system that this flusher was made for. OSError if
-        any of it may be lost; trying again could not repair that.
+        They are all on the file system that this flusher was made for. OSError
+        if any may be lost: then a second flush would succeed, though the kernel
+        has dropped what it could not write. So nothing is tried again.
         """
         if not self.durable:
             return
@@ -54,11 +59,10 @@ def flush_all(directory: int) -> None:
 
 
 def start_writeback(descriptor: int, offset: int, size: int) -> None:
-    """Let the disk start on bytes that a flush will ask for later.
+    """Let the kernel begin to write these bytes to the disk; return at once.
 
-    Without it the kernel hoards gigabytes of them, and the flush before the
-    receipt takes longer than a sender waits for a heartbeat. A hint: what
-    fails here fails in the flush.
+    Otherwise it collects gigabytes of them in memory, and the flush before the
+    receipt takes minutes. A hint: what fails here fails in the flush.
     """
     if _SYNC_FILE_RANGE:
         _SYNC_FILE_RANGE(descriptor, offset, size, _SYNC_FILE_RANGE_WRITE)

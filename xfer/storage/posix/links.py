@@ -1,4 +1,8 @@
-"""Names in directories: linked where there was none, replaced in one step, kept as versions."""
+"""Names in open directories: made where there was none, replaced in one step, kept as versions.
+
+Everything here is one system call that the kernel does whole or not at all,
+or, for file systems without hard links, the nearest thing to it.
+"""
 
 import contextlib
 import datetime
@@ -8,22 +12,22 @@ import stat
 from typing import Final, NamedTuple
 
 from xfer.storage.contract import Metadata
-from xfer.storage.posix.directories import in_spite_of_mode
+from xfer.storage.posix.directories import make_writable_for
 from xfer.storage.posix.files import apply_metadata
 
 _COPIED_BYTES: Final = 1024 * 1024
 _NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""The file system has no hard links, or allows no other one to this file."""
+"""The file system has no hard links, or allows no more of them to this file."""
 
 
 class NameAt(NamedTuple):
-    """A name in an open directory."""
+    """A name, of one component, in an open directory, as linkat(2) takes it."""
 
     directory: int
     name: bytes
 
     def status(self) -> os.stat_result | None:
-        """What has the name now, not followed if it is a link; None when nothing has."""
+        """Of what has the name now, not followed if it is a link; None when nothing has."""
         try:
             return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -31,62 +35,67 @@ class NameAt(NamedTuple):
 
 
 NOWHERE: Final = NameAt(-1, b"")
+"""For a struct that gets its name later."""
 
 
-def is_no_link(error: OSError) -> bool:
-    """Whether there can't be a second name, and a partial has to be renamed."""
+def is_link_impossible(error: OSError) -> bool:
+    """Whether a hard link failed because there can be none: then a partial is renamed instead."""
     return error.errno in _NO_LINK
 
 
-def link(ready: bytes, partials: int, at: NameAt) -> None:
-    """Give a partial its name beside the one it has.
+def link(name: bytes, directory: int, at: NameAt) -> None:
+    """Make `at` a second name of the file `name` in an open directory.
 
-    FileExistsError when the name is taken: a link never replaces.
+    FileExistsError when the name is taken: a link, unlike a rename, replaces nothing.
     """
 
     def link() -> None:
         os.link(
-            ready, at.name,
-            src_dir_fd=partials, dst_dir_fd=at.directory, follow_symlinks=False,
+            name, at.name,
+            src_dir_fd=directory, dst_dir_fd=at.directory, follow_symlinks=False,
         )  # fmt: skip
 
-    in_spite_of_mode(at.directory, link)
+    make_writable_for(at.directory, link)
 
 
-def symlink_new(target: bytes, at: NameAt) -> None:
+def symlink(target: bytes, at: NameAt) -> None:
     """Make a symbolic link. FileExistsError when the name is taken."""
-    in_spite_of_mode(at.directory, lambda: os.symlink(target, at.name, dir_fd=at.directory))
+    make_writable_for(at.directory, lambda: os.symlink(target, at.name, dir_fd=at.directory))
 
 
-def link_or_rename(ready: bytes, partials: int, at: NameAt) -> bool:
-    """Give a partial its name; whether it still has the old one, too.
+def link_or_rename(name: bytes, directory: int, at: NameAt) -> bool:
+    """Like `link`, but rename the file where there can't be a link; whether it was linked.
 
-    FileExistsError when the name is taken. Where there are no links, nobody else
-    may make that name meanwhile.
+    FileExistsError when the name is taken. Where there are no hard links, that
+    is looked up before the rename: the caller holds a lock against other
+    sessions, and a name that another program makes in between is replaced.
     """
     try:
-        link(ready, partials, at)
+        link(name, directory, at)
     except OSError as error:
-        if not is_no_link(error):
+        if not is_link_impossible(error):
             raise
         if at.status() is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        replace(ready, partials, at)
+        replace(name, directory, at)
         return False
     return True
 
 
-def replace(ready: bytes, partials: int, at: NameAt) -> None:
-    """Give a partial its name, whatever had it."""
+def replace(name: bytes, directory: int, at: NameAt) -> None:
+    """Rename a file or link to `at`, and replace what had that name: anything but a directory."""
 
     def rename() -> None:
-        os.rename(ready, at.name, src_dir_fd=partials, dst_dir_fd=at.directory)
+        os.rename(name, at.name, src_dir_fd=directory, dst_dir_fd=at.directory)
 
-    in_spite_of_mode(at.directory, rename)
+    make_writable_for(at.directory, rename)
 
 
 def link_version(at: NameAt, kept_in: int) -> None:
-    """Keep what has the name in the directory `kept_in` too, under the time it is now."""
+    """Make a second name for what `at` is, in the open directory `kept_in`: the time in UTC.
+
+    The caller flushes `kept_in`. Where there can't be a link, it is copied.
+    """
     while True:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         try:
@@ -95,7 +104,7 @@ def link_version(at: NameAt, kept_in: int) -> None:
                 src_dir_fd=at.directory, dst_dir_fd=kept_in, follow_symlinks=False,
             )  # fmt: skip
         except FileExistsError:
-            continue  # two within a microsecond
+            continue  # two within a microsecond: the next one has another name
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
@@ -104,7 +113,11 @@ def link_version(at: NameAt, kept_in: int) -> None:
 
 
 def _copy_version(at: NameAt, stamp: str, kept_in: int) -> None:
-    """Where a second link can't be had: the older content once more, flushed."""
+    """Copy what `at` is, content flushed, with its mode and time; nothing is left of half a copy.
+
+    One that is killed half-way leaves a partial copy among the versions, and
+    the content under its name.
+    """
     status = os.stat(at.name, dir_fd=at.directory, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(at.name, dir_fd=at.directory), stamp, dir_fd=kept_in)
@@ -126,5 +139,6 @@ def _copy_version(at: NameAt, stamp: str, kept_in: int) -> None:
 
 
 def remove(name: bytes, directory: int) -> None:
+    """Remove a name that may be gone already."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)

@@ -1,25 +1,26 @@
-"""Names that a power cut may still take: made by some batch, and not flushed yet.
+"""Names that a batch has made and not flushed yet: a power cut may still take them.
 
-Nobody may say of such a name that it is there (`skip`), and whoever puts
-something into such a directory flushes the one above it, too. A name is added
-before it is made, and removed once a flush that began after that has succeeded.
-So after a flush that failed it stays here for good.
+No session may say of such a name that it is stored (`skip`), and a batch that
+puts something into such a directory flushes the directory above it, too. A name
+is added before it is made, and removed after a flush that began later has
+succeeded. When the flush fails, it is never removed.
 
-`Unflushed` is for one process. With several, each of them has to know of the
-names that the others make: `SharedUnflushed` counts in memory that they share.
+`Unflushed` is for a receiver of one process. With several workers, each has to
+know of the names that the others make: `SharedUnflushed` counts them in memory
+that the workers share.
 
-- Each worker counts in a table of its own, which nobody else writes to, so
-  that no lock is needed between them. All tables are read: a name is unflushed
-  as long as any worker's count of it is not 0.
+- Each worker counts in a table of its own, which no other worker writes to, so
+  that they need no lock between them. All tables are read: a name is unflushed
+  as long as the count in any of them is not 0.
 - A name is added before the system call that makes it, and looked up after the
-  system call that finds it. Whoever finds a name has entered the same directory
-  in the kernel after its maker, and so sees what that one had counted.
-- Names are counted by their hash. Two that share one are both unflushed while
-  one is: then a file travels once more, or a directory is flushed twice. The
-  mistake that would be a lie, a name taken for flushed, is not made.
-- Of a worker that was killed the counts stay. Whoever takes its place flushes
-  the whole file system before it clears them, as a receiver does that starts
-  after one that was killed.
+  system call that finds it. The kernel orders the two calls, and what comes
+  before the one and after the other: a worker that finds a name sees its count.
+- Names are counted by their hash. If two have the same, both are unflushed
+  while one is: then a file is sent once more, or a directory flushed twice.
+  What must not happen, that an unflushed name counts as flushed, cannot.
+- The counts of a worker that was killed stay. The worker that takes its number
+  flushes the whole file system before it clears them, as a receiver does when
+  it starts.
 """
 
 import mmap
@@ -29,28 +30,35 @@ from collections.abc import Iterable
 from typing import Final
 
 _CELLS: Final = 2**18
-"""A session has some 500 names unflushed at once: of so many one in 500 shares its hash then."""
+"""In one table. A session has some 500 unflushed names at once: one other name in 500 shares a
+cell with one of them then."""
 _CELL: Final = "I"
 _CELL_BYTES: Final = array(_CELL).itemsize
 
 
 class Unflushed:
-    """In the memory of one process; any thread may call anything."""
+    """How many batches have made each name and not flushed it. Any thread may call anything."""
 
     def __init__(self) -> None:
         self._counts: dict[bytes, int] = {}
         self._counting = threading.Lock()
+        """Guards the counts against lost updates, in `add` and `remove`."""
 
     def __contains__(self, path: bytes) -> bool:
+        """Without the lock: one lookup in one dict, by bytes, is atomic in Python.
+
+        It is as good as one with the lock, which the next batch may take right after it.
+        """
         return path in self._counts
 
     def add(self, paths: Iterable[bytes]) -> None:
+        """Call it before the names are made."""
         with self._counting:
             for path in paths:
                 self._counts[path] = self._counts.get(path, 0) + 1
 
     def remove(self, paths: Iterable[bytes]) -> None:
-        """As often as a path was added, it has to be removed."""
+        """Remove each path once; one that was added twice is still unflushed."""
         with self._counting:
             for path in paths:
                 if left := self._counts[path] - 1:
@@ -60,14 +68,17 @@ class Unflushed:
 
 
 class Tables:
-    """Memory for one table for each of so many workers. Make it before they are forked."""
+    """Memory for one table for each of so many workers. Made before they are forked."""
 
     def __init__(self, workers: int) -> None:
         self.cells = memoryview(mmap.mmap(-1, workers * _CELLS * _CELL_BYTES)).cast(_CELL)
 
 
 class SharedUnflushed(Unflushed):
-    """What one worker, the one with this number, sees of the tables of all."""
+    """The names of all workers, as one of them sees them: it adds to the table of its number.
+
+    Any thread may call anything.
+    """
 
     def __init__(self, tables: Tables, number: int) -> None:
         super().__init__()
@@ -75,6 +86,7 @@ class SharedUnflushed(Unflushed):
         self._own = tables.cells[number * _CELLS : (number + 1) * _CELLS]
 
     def __contains__(self, path: bytes) -> bool:
+        """Without a lock: a count is 32 bits, aligned, and is read whole. See the module."""
         return any(self._cells[_cell(path) :: _CELLS])
 
     def add(self, paths: Iterable[bytes]) -> None:
@@ -88,10 +100,13 @@ class SharedUnflushed(Unflushed):
                 self._own[_cell(path)] -= 1
 
     def forget_predecessor(self) -> None:
-        """What the worker with this number has made before is flushed."""
+        """Clear the table: what the previous worker of this number made is flushed.
+
+        Call it before any thread of this worker starts.
+        """
         self._own[:] = array(_CELL, bytes(_CELLS * _CELL_BYTES))
 
 
 def _cell(path: bytes) -> int:
-    """Forked processes have the same seed; nobody outside can choose names that collide."""
+    """The same in all workers, which inherit the seed of `hash`; no sender can know that seed."""
     return hash(path) % _CELLS

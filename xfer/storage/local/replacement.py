@@ -1,0 +1,179 @@
+"""Steps 3 to 5 of a commit (see `commit`): items whose names are taken already.
+
+Comparing comes first, without a lock, for it can take long. Then, under
+`Layout.installing`, no other session or worker changes names, and whatever was
+compared is looked at again: it can have been replaced meanwhile. Other programs
+take no lock, so right before a name is replaced it is looked at once more. Only
+what they put there between these two system calls is lost.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final, Self
+
+from xfer import names
+from xfer.errors import Code, Refused
+from xfer.outcomes import Outcome
+from xfer.storage.contract import IfExists, NewSymlink
+from xfer.storage.local.layout import Layout
+from xfer.storage.local.partials import LocalPartial, temporary_name
+from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, undecided
+from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
+from xfer.storage.posix.flush import Flusher
+from xfer.storage.posix.links import link_or_rename, link_version, remove, replace
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Replacement:
+    """Decides the items of one batch whose names are taken; everything it opens it closes."""
+
+    def __init__(self, layout: Layout, if_exists: IfExists, flusher: Flusher) -> None:
+        self._partials = layout.partials
+        self._installing = layout.installing
+        self._if_exists = if_exists
+        self._flusher = flusher
+        self._opened = contextlib.ExitStack()
+        self._versions = self._opened.enter_context(Directories(layout.versions))
+        self._unchanged: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def run(self, batch: Sequence[PendingItem]) -> None:
+        """Give each item of `batch` its outcome. Waits for other sessions and for the disk."""
+        each(batch, self._compare)
+        flush_for(batch, self._flusher, self._unchanged)
+        with self._installing:
+            each(undecided(batch), self._keep_version)
+            versioned = undecided(batch)
+            if flush_for(versioned, self._flusher, self._versions.changed):
+                self._versions.mark_flushed()
+            each(undecided(versioned), self._replace)
+
+    # 3. compare
+
+    def _compare(self, pending: PendingItem) -> None:
+        if pending.partial:
+            pending.ready = pending.partial.name
+            self._compare_file(pending, pending.partial)
+        elif isinstance(pending.item, NewSymlink):
+            self._compare_link(pending, names.to_bytes(pending.item.target))
+
+    def _compare_file(self, pending: PendingItem, partial: LocalPartial) -> None:
+        """Unchanged if the file there has the same bytes; then it gets the new mode and time.
+
+        Not if that would change them under another name that the file has:
+        then it is replaced, though its content is the same.
+        """
+        existing = self._open_existing(pending)
+        if existing is None:
+            return
+        status = os.fstat(existing)
+        pending.compared = _id_of(status)
+        is_shared = status.st_nlink > 1 and not has_metadata(status, partial.metadata)
+        if not is_shared and same_content(existing, partial.descriptor):
+            with contextlib.suppress(PermissionError):  # the content is what was asked for
+                apply_metadata(existing, partial.metadata)
+            self._unchanged.add(existing)
+            pending.outcome = Outcome.UNCHANGED
+
+    def _open_existing(self, pending: PendingItem) -> int | None:
+        """The plain file that has the name, open; None if nothing or something else has it."""
+        status = pending.at.status()
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return None
+        try:
+            descriptor = os.open(pending.at.name, _READ, dir_fd=pending.at.directory)
+        except (FileNotFoundError, PermissionError):
+            return None
+        self._opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _compare_link(self, pending: PendingItem, target: bytes) -> None:
+        status = pending.at.status()
+        is_link = status is not None and stat.S_ISLNK(status.st_mode)
+        if is_link and os.readlink(pending.at.name, dir_fd=pending.at.directory) == target:
+            pending.outcome = Outcome.UNCHANGED
+            return
+        pending.ready = temporary_name()
+        os.symlink(target, pending.ready, dir_fd=self._partials)
+        self._opened.callback(remove, pending.ready, self._partials)
+
+    # 4. version
+
+    def _keep_version(self, pending: PendingItem) -> None:
+        """Make sure that what has the name may be replaced: it is linked into versions/ by then.
+
+        The caller flushes that. Nothing is done if nothing has the name any more.
+        """
+        status = pending.at.status()
+        if status is None:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if self._is_unchanged_by_now(pending, status):
+            return
+        if self._if_exists is IfExists.REFUSE:
+            raise Refused("the receiver has other content under this name", code=Code.EXISTS)
+        pending.replaces = True
+        if self._if_exists is IfExists.VERSION:
+            kept_in = self._versions.open(pending.path)
+            link_version(pending.at, kept_in)
+            self._versions.changed.add(kept_in)
+            pending.versioned = _id_of(status)
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # else another name has it
+            pending.freed = status.st_size
+
+    def _is_unchanged_by_now(self, pending: PendingItem, status: os.stat_result) -> bool:
+        """Another session can have stored the same content since it was compared."""
+        if pending.partial and pending.compared != _id_of(status):
+            self._compare_file(pending, pending.partial)
+            self._flusher.flush(self._unchanged)
+        return pending.outcome is not None
+
+    # 5. replace
+
+    def _replace(self, pending: PendingItem) -> None:
+        is_linked = False
+        if not pending.replaces:
+            try:
+                is_linked = link_or_rename(pending.ready, self._partials, pending.at)
+            except FileExistsError:  # another program has made it since the versions were kept
+                self._keep_version_at_last(pending)
+                if pending.outcome:
+                    return
+        if pending.replaces:
+            self._keep_other_version(pending)
+            replace(pending.ready, self._partials, pending.at)
+        if pending.partial and not is_linked:
+            pending.partial.forget_name()
+        is_versioned = pending.replaces and self._if_exists is IfExists.VERSION
+        pending.outcome = Outcome.VERSIONED if is_versioned else Outcome.STORED
+
+    def _keep_other_version(self, pending: PendingItem) -> None:
+        """Keep what has the name now, if that is not what was linked into versions/.
+
+        It can be another item of this batch: a file system that folds case has
+        one name where the batch has two.
+        """
+        status = pending.at.status()
+        if pending.versioned and status and _id_of(status) != pending.versioned:
+            self._keep_version_at_last(pending)
+
+    def _keep_version_at_last(self, pending: PendingItem) -> None:
+        """Step 4 for one item, after that of the batch."""
+        self._keep_version(pending)
+        self._flusher.flush(self._versions.changed)
+        self._versions.mark_flushed()
+
+
+def _id_of(status: os.stat_result) -> FileId:
+    return status.st_dev, status.st_ino
