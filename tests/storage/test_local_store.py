@@ -892,3 +892,19 @@ def _require_that_a_second_run_finishes(directory: Path) -> None:
     assert (directory / "old").read_text() == (directory / "d/new").read_text() == "new content"
     assert os.readlink(directory / "link") == "old"
     assert {path.read_text() for path in versions(directory, "old")} == {"old content"}
+
+
+def test_a_name_that_is_taken_and_free_again_at_once_is_stored(tmp_path: Path, root: Path) -> None:
+    """Another program made it twice, and each time removed it before it was looked at."""
+    LocalStore(str(root)).close()
+    taken_twice = strace(tmp_path / "trace", "?linkat:error=EEXIST:when=1..2")
+    assert commit_apart(root, {"f": "data"}, taken_twice) == ["stored"]
+    assert (root / "f").read_text() == "data"
+    assert partials(root) == []
+
+
+def test_a_name_that_is_always_taken_and_never_there_is_refused(tmp_path: Path, root: Path) -> None:
+    LocalStore(str(root)).close()
+    always_taken = strace(tmp_path / "trace", "?linkat:error=EEXIST")
+    assert commit_apart(root, {"f": "data"}, always_taken) == [Code.STORAGE]
+    assert (os.listdir(root), partials(root)) == ([".xfer"], [])

@@ -142,14 +142,13 @@ class Replacement:
     # 5. replace
 
     def _replace(self, pending: PendingItem) -> None:
-        is_linked = False
-        if not pending.replaces:
-            try:
-                is_linked = link_or_rename(pending.ready, self._partials, pending.at)
-            except FileExistsError:  # another program has made it since the versions were kept
-                self._keep_version_at_last(pending)
-                if pending.outcome:
-                    return
+        try:
+            is_linked = self._link_if_free(pending)
+        except FileExistsError:  # another program has made it since the versions were kept
+            self._keep_version_at_last(pending)
+            if pending.outcome:
+                return
+            is_linked = self._link_if_free(pending)  # it can have been removed again meanwhile
         if pending.replaces:
             self._keep_other_version(pending)
             replace(pending.ready, self._partials, pending.at)
@@ -157,6 +156,12 @@ class Replacement:
             pending.partial.forget_name()
         is_versioned = pending.replaces and self._if_exists is IfExists.VERSION
         pending.outcome = Outcome.VERSIONED if is_versioned else Outcome.STORED
+
+    def _link_if_free(self, pending: PendingItem) -> bool:
+        """Place what needs to replace nothing; whether it has its old name, too."""
+        if pending.replaces:
+            return False
+        return link_or_rename(pending.ready, self._partials, pending.at)
 
     def _keep_other_version(self, pending: PendingItem) -> None:
         """Keep what has the name now, if that is not what was linked into versions/.
