@@ -1,9 +1,42 @@
-"""The contract between the receiver and whatever keeps the files.
+"""The contract between a receiver and a store: whatever keeps the files that arrive.
 
-A store takes bytes into partials and, in batches, puts them under their names.
-`commit` is the only step that makes anything visible, and what it reports is
-on stable storage. A kind of store is one module here; the same contract tests
-run against each.
+To write another kind of store, read this page, make the classes below, and list
+it in the contract tests, tests/storage/test_store_contract.py.
+
+    Store             one for a receiver; knows the place, a directory for example
+    StoreWriter       one for a session, from `Store.open_writer`
+    Partial           one for a file that is arriving; nobody sees it yet
+    StoredFileReader  one for a stored file while it is read
+
+How a file gets into a store:
+
+    writer.require, count   may it be stored, and is there room?
+    writer.create_partial   or find_partial: what an earlier session kept of it
+    partial.reserve         room for all of it
+    partial.write           its bytes, in order, as they arrive
+    partial.finish          its mode and time, after the last byte
+    writer.commit           puts many files under their names at once
+
+`commit` alone makes anything visible, and receipts are sent for what it returns.
+A name shows nothing, its old content or the whole new content, whatever is killed.
+
+Errors: `Refused` is what a sender is told, with one of the codes no_space, quota,
+too_large, bad_name, exists, busy (try again) and storage. Any other exception
+ends the session.
+
+Threads: there is a session for each sender, and all of them use one `Store`. A
+`StoreWriter`, and the partials and readers it returns, belong to one session,
+which has two threads: its own, and one in the background.
+
+- Nearly everything is called in the session's own thread. Long reading (`read_at`,
+  and `write` for a copy) is done in the background while that thread waits. So one
+  thread at a time uses these objects, and they need no lock.
+- The exception is what `commit` yields. That may be called in the background
+  while the session's thread creates partials, writes to them and asks about
+  names. Nothing else touches the partials of that batch.
+
+Names are relative, with "/" between components, and safe (see `names.check`).
+Sizes and offsets are bytes.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -16,11 +49,11 @@ from xfer.errors import Refused
 from xfer.outcomes import Outcome
 
 PARTIAL_DAYS: Final = 7.0
-"""For so long a partial waits for somebody to come back for it."""
+"""For so long after its last change a partial is kept for a later session, by default."""
 
 
 class IfExists(StrEnum):
-    """What happens to other content that already has a name."""
+    """What happens when a name has other content: the old one is kept, wins, or is lost."""
 
     VERSION = "version"
     REFUSE = "refuse"
@@ -28,11 +61,10 @@ class IfExists(StrEnum):
 
 
 class Limits(Struct, frozen=True):
-    """What may be stored: sizes in bytes, None for as much as there is.
+    """What may be stored at most, None for any number; `min_free` is what stays free on the disk.
 
-    `quota` is for everything below the directory of one sender, older versions
-    and what is arriving included, `max_files` for what one session creates, and
-    `min_free` stays free on the disk.
+    `max_files` is for the names that one session creates, `quota` for all that a
+    sender has, older versions and what is arriving included.
     """
 
     max_file_size: int | None = None
@@ -42,11 +74,7 @@ class Limits(Struct, frozen=True):
 
 
 class Access(Struct, frozen=True):
-    """What one sender sees of a store, and what holds for it alone.
-
-    Its names are below `directory`; empty for all of the store. None leaves
-    what holds for everybody.
-    """
+    """What one sender has of a store: all below `directory`; None is what all senders have."""
 
     directory: str = ""
     if_exists: IfExists | None = None
@@ -54,16 +82,17 @@ class Access(Struct, frozen=True):
 
 
 class Metadata(Struct, frozen=True):
-    """What is kept beside the bytes: permission bits, and nanoseconds since 1970."""
+    """Permission bits, and the time of the last change (nanoseconds since 1970), if known."""
 
     mode: int | None = None
     mtime_ns: int | None = None
 
 
 class StoredFile(Struct, frozen=True):
-    """A whole file that is there under its name: size in bytes, and metadata.
+    """What is known of a stored file.
 
-    What `has_other_names` must not be changed: it may be somebody else's.
+    If it `has_other_names` (hard links that another program made), its mode and
+    time must not change: they would under those names, too.
     """
 
     size: int
@@ -73,133 +102,148 @@ class StoredFile(Struct, frozen=True):
 
 
 class Readable(Protocol):
-    """Bytes in the store; `size` of them."""
+    """Bytes in the store that can be read."""
 
     @property
     def size(self) -> int: ...
 
     def read_at(self, offset: int, view: memoryview) -> int:
-        """Fill the front of `view`; how many bytes. Refused when the store fails."""
+        """Fill the front of `view` from `offset` on; how many bytes. Refused if that fails."""
 
 
 class StoredFileReader(Readable, Protocol):
-    """A whole file, open for reading."""
+    """A stored file, open for reading. It reads the same file even if that is replaced."""
 
     def close(self) -> None: ...
 
 
 class Partial(Readable, Protocol):
-    """Bytes on their way to becoming a file; nobody sees them yet."""
+    """A file that is arriving, of which `size` bytes are here.
+
+    In the end it is committed, kept for a later session, or discarded.
+    """
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes in all, before they come. Refused when there is none."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Refused when the store has no room, or fails."""
+        """Append; `data` may be overwritten then. Refused when there is no room, or it fails."""
 
     def truncate(self, size: int) -> None:
-        """Forget what comes after the first `size` bytes. Refused when the store fails."""
+        """Keep the first `size` bytes only. Refused when the store fails."""
 
     def finish(self, metadata: Metadata) -> None:
-        """No more bytes will come. Refused when the store fails."""
+        """All bytes are written, and this is their metadata. Refused when the store fails."""
 
     def keep(self) -> None:
-        """Leave it for a later session, if it can be found again; else discard it."""
-
-    def forget_name(self) -> None:
-        """It has become a file by being renamed: there is nothing to discard but the handle."""
+        """Leave it to a later session, if it has a name to be found by; else discard it."""
 
     def discard(self) -> None:
-        """Leave nothing behind. Safe to call at any time, and twice."""
+        """Leave nothing behind. Safe at any time, twice, and after a commit."""
 
 
 class NewFile(Struct, frozen=True):
+    """A finished partial, and its name."""
+
     name: str
     partial: Partial
 
 
 class NewDirectory(Struct, frozen=True):
+    """A directory, which is made if it is missing, and its metadata."""
+
     name: str
     metadata: Metadata
 
 
 class NewSymlink(Struct, frozen=True):
+    """A symbolic link. `target` is its text; a store never follows it."""
+
     name: str
     target: str
 
 
 Item = NewFile | NewDirectory | NewSymlink
+"""What a commit puts under a name."""
 
 
 CommitSteps = Generator[Callable[[], None], None, list[Outcome | Refused]]
-"""Work that stops where something has to be waited for.
+"""A commit under way. It yields what has to wait for a disk, a network or another session.
 
-It yields what waits, to be called in whichever thread before it goes on, and
-returns one result for each item.
+    steps = writer.commit(items)
+    for wait in steps:      # in the session's own thread: each step to the next yield is quick
+        wait()              # there or in the background: it has returned before the next step
+
+It returns one result for each item. What goes wrong with an item is its result:
+neither the steps nor what they yield raise for that.
 """
 
 
 class StoreWriter(Protocol):
-    """One sender's way into a store. One thread uses it, but for what commits wait for."""
+    """One session's way into a store. `durable` as in `Store`."""
 
     durable: bool
 
     def require(self, name: str, size: int, have: int = 0) -> None:
-        """Refused when a file of `size` bytes, `have` of them here, would not be taken."""
+        """Refused when a file of `size` bytes, `have` of which are here, would not be taken."""
 
     def count(self, name: str) -> None:
-        """Something of this name is about to arrive. Refused when it is one too many."""
+        """Something of this name is about to arrive. Refused (quota) when it is one too many."""
 
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
-        """An empty partial, which a later session finds again by `name` if it has one.
+        """An empty partial; with a `name`, a later session finds it by that if it is kept.
 
-        `size` (bytes) is how large it will get, as far as known. Refused when
-        there is no room for it, when the store fails, and (busy) when another
-        session has the partial of that name.
+        `size` is what it is going to have, if that is known. Refused when there is
+        no room for so much, when the store fails, and (busy) when another session
+        has the partial of that name.
         """
 
     def find_partial(self, name: str) -> Partial | None:
-        """The partial that an earlier session of this sender kept. Refused (busy) as above."""
+        """The partial that an earlier session of the same sender kept; None if there is none.
 
-    def kept(self, files: Sequence[str]) -> set[str]:
-        """Those of which `find_partial` may find something."""
-
-    def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
-        """The whole files under these names; None where nothing or something else is."""
-
-    def absent(self, directories: Sequence[str]) -> list[str]:
-        """Those of these names of which there is nothing at all, and so nothing below them."""
-
-    def open_stored(self, name: str) -> StoredFileReader | None:
-        """The whole file under this name, for reading; None as above."""
-
-    def set_metadata(self, name: str, metadata: Metadata) -> None:
-        """Change a whole file's metadata, as far as the store allows."""
-
-    def commit(self, items: Sequence[Item]) -> CommitSteps:
-        """Put each item under its name; one result for each, in order.
-
-        When it is over, everything that is not Refused is on stable storage,
-        bytes and name; an item that is Refused changed nothing that anybody
-        could see under its name, unless it was the last flush that failed.
-        Names are safe (see `names.check`) and occur once in a batch.
+        Refused as `create_partial`.
         """
 
-    def close(self) -> None: ...
+    def kept(self, files: Sequence[str]) -> set[str]:
+        """Those of `files` for which `find_partial` may find something; too many are allowed."""
+
+    def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
+        """The stored file under each name, if there is one and it is on stable storage."""
+
+    def absent(self, directories: Sequence[str]) -> list[str]:
+        """Those of these names under which there is nothing at all, and so nothing below them."""
+
+    def open_stored(self, name: str) -> StoredFileReader | None:
+        """The stored file under this name; None where none is, or it can't be read."""
+
+    def set_metadata(self, name: str, metadata: Metadata) -> None:
+        """Change the metadata of a stored file, as far as the store can."""
+
+    def commit(self, items: Sequence[Item]) -> CommitSteps:
+        """Put each item under its name; one result for each, in the same order.
+
+        A name occurs once in a batch; directories above it are made. In the end,
+        each item that is not Refused is on stable storage, bytes and name. One
+        that is Refused harms no other, and changed nothing under its name, unless
+        it was the last flush that failed. No partial of the batch is left.
+        A writer has one commit under way at a time.
+        """
+
+    def close(self) -> None:
+        """After the last commit. Partials that are still open are kept or discarded before."""
 
 
 class Store(Protocol):
-    """Keeps files. Used by many threads at once.
+    """Keeps files. `limits` hold for each sender whose `Access` has no other ones.
 
-    `durable` says whether `commit` really waits for stable storage, and
-    `limits` what it takes of anybody.
+    `durable` says whether `commit` really waits for stable storage; so do receipts.
     """
 
     durable: bool
     limits: Limits
 
     def open_writer(self, owner: str, access: Access = Access()) -> StoreWriter:  # noqa: B008 (frozen)
-        """A way in for the sender with this key id. Refused when the store fails."""
+        """For a new session of the sender with the key id `owner`. Refused when the store fails."""
 
     def tidy(self) -> None:
-        """Remove partials that nobody came back for; called now and then."""
+        """Remove partials that no session came back for; called now and then. OSError is logged."""
