@@ -1,4 +1,4 @@
-"""Running digests: which kinds there are, and a fresh one of each."""
+"""Running digests: which algorithms there are, and a new digest of each."""
 
 import hashlib
 from functools import cache
@@ -12,7 +12,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Digest(Protocol):
-    """The digest of everything that `update` was given so far."""
+    """The digest of all bytes that `update` was given so far. One thread at a time uses it."""
 
     def update(self, data: Buffer, /) -> object: ...
 
@@ -21,12 +21,12 @@ class Digest(Protocol):
 
 @cache
 def available() -> tuple[str, ...]:
-    """The algorithms that this side can compute."""
+    """The algorithms that this side can compute. It does not load them."""
     return ("md5", "blake3") if find_spec("blake3") else ("md5",)
 
 
 def new(algorithm: str) -> Digest:
-    """A fresh digest. Refused (unsupported) when this side cannot compute it."""
+    """A digest of no bytes yet. Refused (unsupported) when this side can't compute it."""
     if algorithm == DEFAULT:
         return hashlib.md5(usedforsecurity=False)
     if algorithm in available():

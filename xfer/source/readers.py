@@ -1,4 +1,9 @@
-"""Where the bytes of a file come from: the file itself, or standard input."""
+"""Reading what is to be sent: a file, or standard input.
+
+A source is open when it is made, and the caller closes it by using it as a
+context. A file must not change while it is read: what arrives would be neither
+the old content nor the new one.
+"""
 
 import os
 import select
@@ -11,12 +16,18 @@ from xfer.errors import LocalError
 from xfer.source.tree import Entry, Kind, relative, time_of, unreadable
 
 _STREAM_PATIENCE: Final = 15.0
-"""Seconds that a silent standard input may take before an empty part says so."""
+"""Seconds that a read of standard input takes at most. Then what there is of it is sent, even if
+it is nothing: the receiver sees that the sender is there."""
 _POLL_SECONDS: Final = 0.25
+"""How soon an interrupt is noticed."""
 
 
 class Source(Protocol):
-    """Bytes to send. `size` (bytes) is None until it is known."""
+    """Something to send, open. One thread at a time reads it; any may interrupt it.
+
+    `size` is in bytes, None until it is known. `mode` and `mtime_ns` are None for
+    what has none.
+    """
 
     @property
     def size(self) -> int | None: ...
@@ -32,22 +43,29 @@ class Source(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def read_into(self, view: memoryview) -> int:
-        """Fill the front of `view`; fewer bytes than it holds mean the end, or a pause."""
+        """Fill the front of `view`; how many bytes. Fewer than fit mean the end, or a pause.
 
-    def is_at_end(self) -> bool: ...
+        LocalError when it can't be read, or has changed.
+        """
+
+    def is_at_end(self) -> bool:
+        """Whether all bytes have been read."""
 
     def rewind(self) -> None:
         """Start again from the beginning. LocalError where that is impossible."""
 
     def interrupt(self) -> None:
-        """Let a read that is under way in another thread return soon."""
+        """Let a read that is under way in another thread return soon, and all later ones."""
 
 
 class FileSource:
-    """An open file, and the size and time that it had then."""
+    """A file, and the size, mode and time that it had when it was opened, not when it was found."""
 
     def __init__(self, entry: Entry) -> None:
-        """Open the file. LocalError when it can't be, or is no plain file any more."""
+        """Open the file. LocalError when that fails, or it is no plain file any more.
+
+        Not blocking: a FIFO that has taken its place would wait for a writer.
+        """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             target, directory = relative(entry.path, entry.parent)
@@ -71,7 +89,6 @@ class FileSource:
         os.close(self._descriptor)
 
     def read_into(self, view: memoryview) -> int:
-        """Fill `view` as far as the file goes. LocalError when it changed meanwhile."""
         filled = 0
         try:
             while filled < len(view):
@@ -94,21 +111,27 @@ class FileSource:
         self._position = 0
 
     def interrupt(self) -> None:
-        """A plain file never keeps anybody waiting for long."""
+        """A read of a plain file returns soon by itself."""
 
     def _require_unchanged(self) -> None:
-        """The size is compared with the bytes too: files below /proc have one of 0."""
+        """LocalError if size or time have changed, or if the size was not that of its bytes.
+
+        Files below /proc say that they have 0 bytes.
+        """
         now = os.fstat(self._descriptor)
         if (self._position, now.st_size, time_of(now)) != (self.size, self.size, self.mtime_ns):
             raise LocalError(f"{self._path} changed while it was read")
 
 
 class StreamSource:
-    """Standard input: its size is known once it has ended."""
+    """Standard input, which has a size once it has ended."""
 
     def __init__(self, descriptor: int) -> None:
+        """The descriptor stays open: it belongs to the process."""
         self._descriptor = descriptor
         self._position = 0
+        # Set once, by any thread. The reading thread looks at it every quarter of a second: to
+        # see it later would do no harm, so that it needs no lock.
         self._interrupted = False
         self.size: int | None = None
         self.mode = self.mtime_ns = None
@@ -117,10 +140,10 @@ class StreamSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass  # standard input is not ours to close
+        pass
 
     def read_into(self, view: memoryview) -> int:
-        """What came until `view` is full, the stream ends, or patience does."""
+        """Read until `view` is full, the stream ends, it is interrupted, or 15 seconds are over."""
         filled = 0
         patience_ends = time.monotonic() + _STREAM_PATIENCE
         poller = select.poll()
@@ -153,7 +176,7 @@ class StreamSource:
 
 
 def open_source(entry: Entry) -> Source:
-    """What the entry holds. LocalError when it can't be opened, or is no plain file any more."""
+    """Open a file or standard input; LocalError when that fails, or the file is no plain one."""
     if entry.kind is Kind.STREAM:
         if sys.stdin is None:
             raise LocalError("standard input is closed")

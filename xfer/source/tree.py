@@ -1,8 +1,15 @@
-"""What is to be sent: files, directories, symbolic links, standard input.
+"""What is to be sent: `walk` finds files, directories, symbolic links and standard input.
 
-Everything is opened relative to the directory it was listed in and never
-through a symbolic link. A directory comes after what it holds, so that its
-mode and time are the last word. Knows neither the wire nor the stores.
+- Everything below a given path is opened relative to the open directory that it
+  was found in, and never through a symbolic link. So another program that moves a
+  directory, or puts a link in its place, can't make a sender read other files; and
+  a path may be longer than the system takes.
+- A directory comes after everything in it. It is sent to give it its mode and time,
+  and each file that is stored in it would change its time again.
+- Files are not opened here: see `readers`. An entry holds its parent directory open
+  for that, and closes it when the last entry that needs it is dropped.
+
+Knows neither the wire nor the stores.
 """
 
 import errno
@@ -19,11 +26,13 @@ from xfer.errors import LocalError, UsageError, XferError
 
 STDIN: Final = "-"
 _LATEST_TIME: Final = 2**63 - 1
-"""Nanoseconds: some time in 2262. A system may keep later ones, and earlier ones than the same
-before 1970; the wire has no room for them."""
+"""Nanoseconds since 1970, in 2262: 64 bits on the wire. A system may have later times, and times
+longer before 1970."""
 
 
 class Kind(Enum):
+    """What an entry is. A stream is standard input."""
+
     FILE = "file"
     DIRECTORY = "directory"
     SYMLINK = "symlink"
@@ -31,7 +40,11 @@ class Kind(Enum):
 
 
 class OpenDirectory:
-    """A descriptor that stays open as long as an entry needs it, and no longer."""
+    """A descriptor that is closed when the last entry that refers to it is dropped.
+
+    Entries are queued and handed to other threads, so no block of code could say
+    when all of a directory have been sent.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -41,7 +54,12 @@ class OpenDirectory:
 
 
 class Entry(Struct, frozen=True):
-    """One thing to send. `parent` is the directory it was found in; None for a given path."""
+    """One thing to send: `name` on the receiver, `path` for the user.
+
+    `status` is as of the walk, None for a stream. `parent` is the open directory
+    that it was found in, None for a path that the user gave. `target` is the text
+    of a symbolic link.
+    """
 
     kind: Kind
     name: str
@@ -52,6 +70,7 @@ class Entry(Struct, frozen=True):
 
     @property
     def size(self) -> int:
+        """In bytes; 0 for a stream, whose size is unknown."""
         return self.status.st_size if self.status else 0
 
     @property
@@ -64,7 +83,7 @@ class Entry(Struct, frozen=True):
 
 
 class Unsendable(Struct, frozen=True):
-    """Something that was to be sent and cannot be. It holds no directory open."""
+    """Something that was found and cannot be sent, and why. It holds no directory open."""
 
     name: str
     path: str
@@ -73,14 +92,15 @@ class Unsendable(Struct, frozen=True):
 
 
 Found = Entry | Unsendable
-"""What a walk finds."""
+"""What a walk yields."""
 
 
 def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Found]:
-    """Everything below `paths`, in the order of names, as it is to be sent.
+    """Everything at and below `paths`, siblings by name, each directory after what is in it.
 
     A path is sent under its own last component; `-` is standard input and
-    takes `stream_name`. Raises UsageError when two paths claim one name.
+    takes `stream_name`. What can't be sent is Unsendable, and the walk goes on.
+    UsageError when two paths have the same name, or one has none.
     """
     for name, path in _roots(paths, stream_name):
         if path == STDIN:
@@ -90,14 +110,14 @@ def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Found
 
 
 def measure(paths: Sequence[str]) -> int:
-    """How many bytes `walk` would find in files, for a progress bar."""
+    """How many bytes there are in the files that `walk` finds, for a progress bar."""
     return sum(
         entry.size for entry in walk(paths) if isinstance(entry, Entry) and entry.kind is Kind.FILE
     )
 
 
 def check(paths: Sequence[str], stream_name: str | None = None) -> None:
-    """What can be known before connecting. UsageError, or LocalError if nothing is there."""
+    """Fail early, before connecting: UsageError as `walk`, LocalError if no path exists."""
     if not paths:
         raise UsageError("nothing to send")
     _roots(paths, stream_name)
@@ -107,9 +127,10 @@ def check(paths: Sequence[str], stream_name: str | None = None) -> None:
 
 
 def _roots(paths: Sequence[str], stream_name: str | None) -> list[tuple[str, str]]:
+    """Name and path of each of `paths`."""
     roots: dict[str, str] = {}
     for given in paths:
-        path = given.rstrip("/") or given  # with the slash, a link would be followed
+        path = given.rstrip("/") or given  # with a slash at the end, a link would be followed
         if path == STDIN and not stream_name:
             raise UsageError("standard input has no name of its own: give it one with --name")
         name = stream_name if path == STDIN else _own_name(path)
@@ -129,7 +150,7 @@ def _own_name(path: str) -> str:
 
 
 class _Level(Struct, frozen=True):
-    """A directory that is being walked: its descriptor, and what is left in it."""
+    """A directory that is being walked: its descriptor, and the names in it that are left."""
 
     entry: Entry
     directory: OpenDirectory
@@ -137,11 +158,12 @@ class _Level(Struct, frozen=True):
 
 
 def _descend(name: str, path: str) -> Iterator[Found]:
+    """What is at `path` and below it, to be stored at `name`."""
     root = _look(name, path, path, None)
     if not isinstance(root, _Level):
         yield root
         return
-    levels = [root]  # instead of recursion: a name has room for two thousand components
+    levels = [root]  # no recursion, which Python limits: a name can have 2,000 components
     while levels:
         level = levels[-1]
         for child in level.children:
@@ -160,7 +182,10 @@ def _descend(name: str, path: str) -> Iterator[Found]:
 def _look(
     name: str, path: str, target: str, parent: OpenDirectory | None
 ) -> Entry | Unsendable | _Level:
-    """What `path` is, which is `target` in the directory that it was found in."""
+    """What `path` is. It is looked at as `target`: a name in `parent`, or a path that was given.
+
+    A directory is opened, and returned as a level to walk.
+    """
     directory = parent.descriptor if parent else None
     try:
         names.check(name)
@@ -182,13 +207,16 @@ def _look(
 
 def _open_level(entry: Entry, target: str) -> _Level:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    _, parent = relative(entry.path, entry.parent)
+    parent = entry.parent.descriptor if entry.parent else None
     directory = OpenDirectory(os.open(target, flags, dir_fd=parent))
     return _Level(entry, directory, iter(sorted(os.listdir(directory.descriptor))))
 
 
 def relative(path: str, parent: OpenDirectory | None) -> tuple[str, int | None]:
-    """How to reach `path` without following what somebody may have put on the way."""
+    """A path, and the descriptor that it is relative to, to open `path` by.
+
+    With a `parent` that is its last component only: no link on the way is followed.
+    """
     if parent is None:
         return path, None
     return path[path.rindex("/") + 1 :], parent.descriptor
@@ -201,12 +229,12 @@ def _special(mode: int) -> str:
 
 
 def time_of(status: os.stat_result) -> int | None:
-    """When it was changed (nanoseconds since 1970); None for a time that nobody can be told."""
+    """When it was last changed, in nanoseconds since 1970; None if the wire can't carry that."""
     return status.st_mtime_ns if abs(status.st_mtime_ns) <= _LATEST_TIME else None
 
 
 def unreadable(path: str, error: OSError) -> LocalError:
-    """What the system's refusal to read `path` means to its owner."""
+    """The error that tells the user why `path` can't be read."""
     if error.errno == errno.ENOENT:
         return LocalError(f"{path} is not there")
     if error.errno == errno.ELOOP:
