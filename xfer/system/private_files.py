@@ -2,7 +2,7 @@
 
 A new one is written beside its place, under a random name, flushed, and then
 linked or renamed there: under its own name it is there whole, or not at all.
-Only `create` writes it in place, for file systems that have no hard links.
+Only `create` writes in place, and removes again what it could not write whole.
 """
 
 import contextlib

@@ -1,0 +1,133 @@
+"""Directories on the way to a name: made where missing, at any depth, and never left by a link."""
+
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.apart import Contents, commit_apart
+from tests.support.local_stores import MTIME, mode, open_descriptors, partials, put_into, read_at
+from tests.support.stores import commit, put, words
+from tests.support.tools import without
+from xfer import names
+from xfer.errors import Code
+from xfer.storage.contract import IfExists, Metadata, NewDirectory, NewSymlink, StoreWriter
+
+
+@pytest.mark.parametrize("name", ["link/f", "d/link/f", "link/d/f", "absolute/f"])
+def test_a_link_in_place_of_a_parent_is_never_followed(
+    tmp_path: Path, root: Path, writer: StoreWriter, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "d").mkdir(parents=True)
+    (root / "d").mkdir()
+    (root / "link").symlink_to("../outside")
+    (root / "d/link").symlink_to("../../outside")
+    (root / "absolute").symlink_to(outside)
+    assert put(writer, name, b"data") == Code.EXISTS
+    assert words(commit(writer, [NewSymlink(name, "x")])) == [Code.EXISTS]
+    assert words(commit(writer, [NewDirectory(name, Metadata())])) == [Code.EXISTS]
+    assert list(outside.rglob("*")) == [outside / "d"]
+    assert partials(root) == []
+
+
+def test_a_directory_does_not_land_on_what_a_link_points_to(
+    tmp_path: Path, root: Path, writer: StoreWriter
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o750)
+    (root / "d").symlink_to(outside)
+    assert words(commit(writer, [NewDirectory("d", Metadata(0o777, MTIME))])) == [Code.EXISTS]
+    assert mode(outside) == 0o750
+
+
+def test_a_directory_is_refused_where_a_file_is(root: Path, writer: StoreWriter) -> None:
+    put(writer, "f", b"data")
+    assert words(commit(writer, [NewDirectory("f", Metadata())])) == [Code.EXISTS]
+    assert (root / "f").read_bytes() == b"data"
+
+
+def test_a_parent_whose_mode_forbids_it_is_written_and_keeps_its_mode(root: Path) -> None:
+    prefix = without("dac_override", "dac_read_search")
+    (root / "locked").mkdir(mode=0o555)
+    contents: Contents = {"locked/f": "1", "f": "2", "locked/d/f": "3"}
+    assert commit_apart(root, contents, prefix) == ["stored"] * 3
+    assert (sorted(os.listdir(root / "locked")), partials(root)) == (["d", "f"], [])
+    assert mode(root / "locked") == 0o555
+
+
+def test_a_parent_that_may_not_be_written_harms_no_other_item(root: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a directory that is somebody else's")
+    prefix = without("dac_override", "dac_read_search", "fowner")
+    (root / "locked").mkdir(mode=0o755)
+    os.chown(root / "locked", 1234, 1234)
+    contents: Contents = {"locked/f": "1", "f": "2", "locked/d/f": "3"}
+    assert commit_apart(root, contents, prefix) == [Code.STORAGE, "stored", Code.STORAGE]
+    assert (os.listdir(root / "locked"), partials(root)) == ([], [])
+
+
+def test_another_file_system_below_the_directory_is_refused(
+    mount: Callable[[str, str], Path], root: Path, writer: StoreWriter
+) -> None:
+    other = mount("other", "size=1m")
+    assert put(writer, "other/f", b"data") == Code.STORAGE
+    assert (os.listdir(other), partials(root)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "caf\udce9/\udcff\udcfe",
+        "n" * 255,
+        "é" * 127 + "x",
+        "/".join(["n" * 255] * 16),
+        "-rf",
+        "a b/*?\"'\\",
+        "d/.xfer/f",
+        ".xfer2",
+        ".XFER/f",
+        "...",
+        "20240101T000000.000000Z",
+    ],
+)
+def test_any_safe_name_holds_content_and_versions(
+    root: Path, writer: StoreWriter, name: str
+) -> None:
+    assert names.check(name) == name
+    assert [put(writer, name, content) for content in (b"1", b"2")] == ["stored", "versioned"]
+    assert read_at(root, name) == b"2"
+    first = os.listdir(os.fsencode(root / ".xfer/versions"))
+    assert first == [names.to_bytes(name).split(b"/")[0]]
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many open files as the command line asks for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 8192 <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8192, hard))
+    elif soft < 8192:
+        pytest.skip("this process may not have 8,192 files open")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def deep_root(root: Path) -> Iterator[Path]:
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True, timeout=20)
+
+
+def test_a_name_of_1500_levels_is_stored_and_versioned(
+    many_descriptors: None, deep_root: Path
+) -> None:
+    name = "d/" * 1499 + "f"
+    before = open_descriptors()
+    told = [put_into(deep_root, IfExists.VERSION, name, content) for content in (b"1", b"2", b"2")]
+    assert told == ["stored", "versioned", "unchanged"]
+    assert read_at(deep_root, name) == b"2"
+    assert open_descriptors() == before
