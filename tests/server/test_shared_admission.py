@@ -1,30 +1,15 @@
-"""What workers share in memory: who is in, who has to wait, what is not flushed yet."""
+"""What workers share in memory: who is in, and who has to wait."""
 
 import os
-import warnings
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
+from tests.support.forks import elsewhere
 from xfer.errors import Refused
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.shared_admission import SharedAdmission
-from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 from xfer.system.shared_memory import SharedMemory
-
-
-def elsewhere(work: Callable[[], object]) -> bool:
-    """Whether `work`, in a process that is forked for it, gives something true."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
-        process = os.fork()
-    if not process:
-        try:
-            os._exit(0 if work() else 1)
-        finally:
-            os._exit(1)  # else a second one of this process would go on
-    return os.waitpid(process, 0)[1] == 0
 
 
 def nothing() -> None:
@@ -136,25 +121,3 @@ def test_who_asks_about_a_network_makes_none_forgotten() -> None:
     for number in range(10_000):
         assert shared.failures(f"stranger {number}") == (0, 0.0)
     assert known == [number for number in range(2000) if shared.failures(f"network {number}")[0]]
-
-
-# What is not flushed
-
-
-def test_what_one_process_has_not_flushed_is_known_to_the_other() -> None:
-    tables = Tables(2)
-    own, other = SharedUnflushed(tables, 0), SharedUnflushed(tables, 1)
-
-    def make_twice_and_flush_once() -> bool:
-        for _ in range(2):
-            other.add([b"name"])
-        other.add([b"flushed"])
-        other.remove([b"name", b"flushed"])
-        return True
-
-    assert elsewhere(make_twice_and_flush_once)
-    assert (b"name" in own, b"flushed" in own, b"other" in own) == (True, False, False)
-    own.forget_predecessor()
-    assert b"name" in own
-    other.forget_predecessor()
-    assert b"name" not in own

@@ -13,8 +13,9 @@ from tests.support.local_stores import MTIME, mode, open_descriptors, partials, 
 from tests.support.stores import commit, put, words
 from tests.support.tools import without
 from xfer import names
-from xfer.errors import Code
+from xfer.errors import Code, Refused
 from xfer.storage.contract import IfExists, Metadata, NewDirectory, NewSymlink, StoreWriter
+from xfer.storage.posix.directories import Directories, Tree
 
 
 @pytest.mark.parametrize("name", ["link/f", "d/link/f", "link/d/f", "absolute/f"])
@@ -131,3 +132,72 @@ def test_a_name_of_1500_levels_is_stored_and_versioned(
     assert told == ["stored", "versioned", "unchanged"]
     assert read_at(deep_root, name) == b"2"
     assert open_descriptors() == before
+
+
+# --- one batch
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    yield Tree(descriptor)
+    os.close(descriptor)
+
+
+def test_a_directory_that_was_made_is_unflushed_until_the_one_above_it_is_flushed(
+    tree: Tree,
+) -> None:
+    with Directories(tree) as batch:
+        below = batch.open(b"a/b")
+        assert batch.changed == {tree.root, batch.open(b"a")}
+        assert below not in batch.changed
+        assert tree.is_unflushed(b"a/b")
+        batch.mark_flushed()
+    assert not tree.is_unflushed(b"a/b")
+
+
+def test_what_one_batch_did_not_flush_the_next_one_flushes(tree: Tree) -> None:
+    with Directories(tree) as failed:
+        failed.open(b"a/b")
+    with Directories(tree) as batch:
+        batch.open(b"a/b")
+        assert batch.changed == {tree.root, batch.open(b"a")}
+        batch.mark_flushed()
+    assert tree.is_unflushed(b"a/b"), "the failed batch may have made it where this one did not"
+
+
+def test_nothing_is_made_for_a_batch_that_only_looks(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with Directories(tree, create=False) as batch:
+        batch.open(b"a")
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError):
+                batch.open(b"a/b/c")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_directories_are_opened_once_and_closed_when_there_are_too_many(tree: Tree) -> None:
+    before = open_descriptors()
+    with Directories(tree) as batch:
+        assert batch.open(b"a/b") == batch.open(b"a/b")
+        batch.close_beyond(3)
+        assert open_descriptors() == before + 2
+        batch.close_beyond(2)
+        assert open_descriptors() == before
+        batch.open(b"a/b")
+    assert open_descriptors() == before
+
+
+def test_the_forbidden_directory_is_not_entered_whatever_it_is_called(tmp_path: Path) -> None:
+    """As on a file system that folds case; here it was renamed instead."""
+    (tmp_path / ".XFER").mkdir()
+    status = (tmp_path / ".XFER").stat()
+    root = os.open(tmp_path, os.O_RDONLY)
+    before = open_descriptors()
+    with Directories(Tree(root, (status.st_dev, status.st_ino))) as batch:
+        for path in (b".XFER", b".XFER/partials"):
+            with pytest.raises(Refused) as caught:
+                batch.open(path)
+            assert caught.value.code == Code.BAD_NAME
+    assert open_descriptors() == before
+    os.close(root)

@@ -3,17 +3,14 @@
 import contextlib
 import os
 import random
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import PATIENCE, unprivileged, wait_until
+from tests.support.limited_stores import SIZE, code, limited, take
 from tests.support.stores import commit
 from tests.support.trees import bytes_below
 from xfer.errors import Code, Refused
@@ -30,35 +27,6 @@ from xfer.storage.contract import (
 )
 from xfer.storage.local.store import LocalStore
 
-SIZE = 1000
-
-
-@contextlib.contextmanager
-def limited(
-    directory: Path, limits: Limits, *, if_exists: IfExists = IfExists.VERSION, access: str = ""
-) -> Iterator[StoreWriter]:
-    with (
-        LocalStore(str(directory), if_exists, limits=limits) as store,
-        contextlib.closing(store.open_writer("default", Access(access))) as writer,
-    ):
-        yield writer
-
-
-def take(writer: StoreWriter, name: str, size: int = SIZE, fill: bytes = b"x") -> Outcome | Refused:
-    """Have a whole file of so many bytes stored, as a session does it."""
-    try:
-        partial = writer.create_partial(name, size)
-    except Refused as refused:
-        return refused
-    partial.write(fill * size)
-    partial.finish(Metadata())
-    return commit(writer, [NewFile(name, partial)])[0]
-
-
-def code(outcome: Outcome | Refused) -> str:
-    return outcome.code if isinstance(outcome, Refused) else outcome
-
-
 # A quota
 
 
@@ -71,30 +39,6 @@ def test_a_quota_is_exact_to_the_byte(tmp_path: Path) -> None:
         assert code(take(writer, "empty", 0)) == "stored"
     assert sorted(os.listdir(tmp_path)) == [".xfer", "a", "b", "empty"]
     assert os.listdir(tmp_path / ".xfer" / "partials") == []
-
-
-def test_what_was_there_before_counts(tmp_path: Path) -> None:
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    (tmp_path / "deep" / "er" / "file").write_bytes(bytes(SIZE))
-    (tmp_path / "same").hardlink_to(tmp_path / "deep" / "er" / "file")
-    (tmp_path / "link").symlink_to("/etc")
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
-        assert code(take(writer, "a")) == "stored"
-        assert code(take(writer, "b", 1)) == Code.QUOTA
-
-
-def test_older_versions_count(tmp_path: Path) -> None:
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
-        take(writer, "a")
-        assert code(take(writer, "a", SIZE, b"y")) == "versioned"
-        assert code(take(writer, "b", 1)) == Code.QUOTA
-    assert code_of_next(tmp_path, 2 * SIZE, 1) == Code.QUOTA
-    assert code_of_next(tmp_path, 2 * SIZE + 1, 1) == "stored"
-
-
-def code_of_next(directory: Path, quota: int, size: int) -> str:
-    with limited(directory, Limits(quota=quota)) as writer:
-        return code(take(writer, "next", size))
 
 
 def test_what_is_replaced_for_good_counts_no_more(tmp_path: Path) -> None:
@@ -205,77 +149,6 @@ def do_something(writer: StoreWriter, chance: random.Random) -> None:
 
 def committing(writer: StoreWriter, name: str, partial: Partial) -> Callable[[], object]:
     return lambda: commit(writer, [NewFile(name, partial)])
-
-
-def test_room_that_the_owner_made_by_hand_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("xfer.storage.directory_usage._FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("xfer.storage.directory_usage._FRESH_WALKS", 0)
-    with limited(tmp_path, Limits(quota=SIZE)) as writer:
-        take(writer, "a")
-        assert code(take(writer, "b")) == Code.QUOTA
-        (tmp_path / "a").unlink()
-        assert code(take(writer, "b")) == "stored"
-
-
-def test_a_directory_that_forbids_to_look_into_it_hides_nothing(tmp_path: Path) -> None:
-    """Run without privileges, which may look anywhere."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys; from pathlib import Path; from tests.storage.test_quota import *\n"
-        "print(code_of_next(Path(sys.argv[1]), 2 * SIZE, SIZE + 1))\n"
-    )
-    store = tmp_path / "store"
-    (store / "locked" / "below").mkdir(parents=True)
-    (store / "locked" / "below" / "file").write_bytes(bytes(SIZE))
-    (store / "locked" / "below").chmod(0)
-    (store / "locked").chmod(0)
-    assert printed_by(script, store) == "quota"
-    assert (store / "locked").stat().st_mode & 0o777 == 0
-    (store / "locked").chmod(0o700)
-    assert (store / "locked" / "below").stat().st_mode & 0o777 == 0
-    (store / "locked" / "below").chmod(0o700)
-
-
-def printed_by(script: Path, argument: Path) -> str:
-    command = [*unprivileged(), sys.executable, str(script), str(argument)]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=20)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_name_longer_than_one_call_takes_is_counted(tmp_path: Path) -> None:
-    name = "/".join(20 * ["n" * 200])
-    above = "a" * 200 + "/" + "b" * 200
-    with limited(tmp_path, Limits(quota=SIZE), access=above) as writer:
-        assert code(take(writer, name)) == "stored"
-    with limited(tmp_path, Limits(quota=SIZE), access=above) as writer:
-        assert code(take(writer, "b", 1)) == Code.QUOTA
-
-
-def test_a_long_count_is_waited_for_once_and_not_for_each_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counting = threading.Event()
-    monkeypatch.setattr("xfer.storage.directory_usage.WALK_PATIENCE", 0.5)
-    monkeypatch.setattr(
-        "xfer.storage.local.usage.LocalDisk.stored",
-        lambda *_: SIZE if counting.wait(PATIENCE) else 0,
-    )
-    with limited(tmp_path, Limits(quota=2 * SIZE)) as writer:
-        began = time.monotonic()
-        answers = [take(writer, f"{number}") for number in range(20)]
-        assert [(code(answer), is_retryable(answer)) for answer in answers] == 20 * [("busy", True)]
-        assert 0.4 < time.monotonic() - began < 5
-        counting.set()
-        wait_until(lambda: code(take(writer, "a")) == "stored")
-        assert code(take(writer, "b", 1)) == Code.QUOTA
-
-
-def is_retryable(outcome: Outcome | Refused) -> bool:
-    return isinstance(outcome, Refused) and outcome.retryable
 
 
 # Directories of their own
