@@ -45,6 +45,6 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
     assert [outcome for batch in committed for _, outcome in batch] == 8 * [Outcome.STORED]
     assert all(moment < ended for moment in signs)
     del committer
-    while any(thread.name.startswith("beside") for thread in threading.enumerate()):
+    while any(thread.name.startswith("background") for thread in threading.enumerate()):
         assert time.monotonic() < ended + 10, "a thread that nobody needs any more"
         time.sleep(0.01)
