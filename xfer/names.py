@@ -25,7 +25,7 @@ _NO_COMPONENTS: Final = frozenset(("", ".", ".."))
 _SURELY_SHORT: Final = MAX_COMPONENT // 4
 """Characters. A character has at most 4 bytes: up to this length none need be counted."""
 _FINGERPRINT_BYTES: Final = 16
-"""128 bits: no two names share a fingerprint, not even names chosen to."""
+"""128 bits: not even a sender that tries finds two names with the same fingerprint."""
 
 
 def check(name: str) -> str:

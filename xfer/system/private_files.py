@@ -1,8 +1,9 @@
 """Files that hold secrets: only their owner may read them, and they are reached through no link.
 
-A new one is written beside its place, under a random name, flushed, and then
-linked or renamed there: under its own name it is there whole, or not at all.
-Only `create` writes in place, and removes again what it could not write whole.
+What replaces a file, and what several processes may make at once, is written
+beside it under a random name, flushed, and then renamed or linked: under its own
+name it is there whole, or not at all. Other new files are written in place, and
+removed again when that fails.
 """
 
 import contextlib

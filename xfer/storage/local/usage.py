@@ -60,7 +60,11 @@ class LocalDisk:
 
 
 class _RestoreMode(Struct, frozen=True):
-    """The mode that an open directory had before: set again once all below it is counted."""
+    """The mode that an open directory had before: set again once all below it is counted.
+
+    Not under `changing_modes`, which sessions would wait for as long as that takes.
+    So a mode that a session gives the directory meanwhile may be lost.
+    """
 
     descriptor: int
     mode: int

@@ -16,7 +16,7 @@ class Lock:
     def __init__(self, file: str) -> None:
         """`file` is the name that the lock has, once shared, in the state directory."""
         self._name = file
-        self._threads = threading.Lock()
+        self._threads = threading.Lock()  # held while `_file` is locked, and for its own sake
         # Written by `share` before the process has other threads, and when the store is closed.
         self._file: int | None = None
 

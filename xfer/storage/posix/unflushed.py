@@ -45,9 +45,9 @@ class Unflushed:
         """Guards the counts against lost updates, in `add` and `remove`."""
 
     def __contains__(self, path: bytes) -> bool:
-        """Without the lock: one lookup in one dict, by bytes, is atomic in Python.
+        """Without the lock: one lookup of bytes in one dict is atomic, whatever other threads do.
 
-        It is as good as one with the lock, which the next batch may take right after it.
+        The answer may be outdated a moment later, and a lock would not change that.
         """
         return path in self._counts
 
