@@ -1,14 +1,17 @@
-"""The golden bytes in fixtures/wire, worked out apart from xfer: both must say the same."""
+"""The golden bytes and the page in fixtures/wire, made apart from xfer: all must say the same."""
 
 import json
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from xfer import digests
 from xfer.auth.identity import certificate_binding
 from xfer.auth.keys import derive_key
 from xfer.auth.opening import transcribe
+from xfer.errors import RETRYABLE, Code
 from xfer.outcomes import Outcome
 from xfer.wire import messages
 from xfer.wire.messages import (
@@ -32,6 +35,7 @@ from xfer.wire.messages import (
 )
 
 WIRE = Path(__file__).parents[2] / "fixtures" / "wire"
+PAGE = (WIRE / "README.md").read_text()
 OPENING = json.loads((WIRE / "opening.json").read_text())
 BODY = b"hello, xfer\n"
 MD5 = "81ee73cfce57bf3f7a2236e9dd34487b"
@@ -108,3 +112,42 @@ def test_the_recorded_opening_comes_out_as_recorded(way: str, certificate: bytes
     assert transcript.hex() == golden["T"]
     assert proof.hex() == golden["proof"]
     assert key.server_proof(transcript, proof).hex() == golden["welcome"]
+
+
+# The page
+
+
+def test_the_page_has_every_message_and_every_key() -> None:
+    shown = set(re.findall(r'"(\w+)"|`(\w+)`', PAGE))
+    words = {word for pair in shown for word in pair}
+    for message in GOLDEN.values():
+        assert f'"type":"{message.type}"' in PAGE
+        assert {field.name for field in msgspec.structs.fields(message)} <= words
+
+
+def test_the_page_has_every_code_that_travels() -> None:
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| .* \| (yes|no) \|$", PAGE, re.MULTILINE)
+    told = {code: may_retry for codes, may_retry in rows for code in re.findall(r"\w+", codes)}
+    of_this_side_only = {Code.CANCELLED, Code.LOCAL, Code.LOST, Code.USAGE}
+    assert set(told) == set(Code) - of_this_side_only
+    assert {code for code, may_retry in told.items() if may_retry == "yes"} == (
+        RETRYABLE - of_this_side_only
+    )
+
+
+def shown_messages() -> list[str]:
+    """The examples that leave nothing out."""
+    lines = re.findall(r'^    (?:S→R|R→S|either) (\{"type".*?\})(?:  .*)?$', PAGE, re.MULTILINE)
+    whole = [line for line in lines if "…" not in line]
+    return [re.sub(r"<(\d+) hex>", lambda found: "0" * int(found[1]), line) for line in whole]
+
+
+@pytest.mark.parametrize("line", shown_messages())
+def test_an_example_of_the_page_is_a_message(line: str) -> None:
+    assert json.loads(messages.encode(messages.parse(line.encode()))[4:]).items() <= (
+        json.loads(line).items()
+    )
+
+
+def test_enough_of_the_examples_are_whole() -> None:
+    assert len(shown_messages()) >= 11

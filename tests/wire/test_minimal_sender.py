@@ -1,4 +1,4 @@
-"""The sender of 40 lines, which knows of xfer only what the README says, against a receiver."""
+"""The sender of 40 lines, which knows of xfer only what the wire page says, against a receiver."""
 
 import ast
 import base64
