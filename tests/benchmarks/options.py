@@ -10,7 +10,7 @@ from tests.benchmarks import works
 from tests.benchmarks.xfers import Xfer, installed
 
 LATENCY: Final = "latency"
-"""BackgroundThread the letters of the works, a name for what goes through a long line."""
+"""Beside the letters of the works, a name for what goes through a long line."""
 CLIENTS: Final = "clients"
 """And one for many senders at once."""
 

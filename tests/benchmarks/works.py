@@ -135,7 +135,7 @@ def extent(source: Path) -> Extent:
 def require_same(source: Path, destination: Path) -> None:
     """BenchmarkError unless `destination` has `source`, under its name, to the last byte.
 
-    BackgroundThread it there may be xfer's own directory, and nothing else.
+    Beside it there may be xfer's own directory, and nothing else.
     """
     beside = {entry.name for entry in destination.iterdir()} - {source.name, ".xfer"}
     if beside:
