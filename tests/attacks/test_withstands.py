@@ -49,4 +49,5 @@ def test_every_file_and_folder_that_the_page_names_is_there() -> None:
         "xfer/storage/",
     }
     assert len(named) > 15
-    assert [name for name in sorted(named) if not (TESTS / name).exists()] == []
+    gone = [name for name in sorted(named) if not (TESTS / name).exists()]
+    assert not gone, f"tests/README.md names what is not there: {', '.join(gone)}"
