@@ -46,7 +46,7 @@ from xfer.wire import min_rate
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Error
 from xfer.wire.min_rate import MinimumRate
-from xfer.wire.transport import IdleTask
+from xfer.wire.waiter import IdleTask
 
 
 class Door:

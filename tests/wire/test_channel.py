@@ -355,6 +355,7 @@ def test_aborting_fails_whoever_waits(ends: Ends) -> None:
 @pytest.mark.parametrize("megabytes", [0, 32])
 def test_last_words_reach_a_peer_that_is_still_sending(ends: Ends, megabytes: int) -> None:
     ours, theirs = ends
+    ours.mark_authenticated()  # else it drains no more than a mebibyte
 
     def refuse() -> None:
         ours.end_with(Refused("no room", code=Code.QUOTA))

@@ -84,10 +84,8 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
         ) from error
     if algorithm not in welcome.digests:
         raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
-    channel.peer_flushes = welcome.durable
     channel.set_deadline(None)
-    channel.mark_authenticated()
-    channel.limit(outgoing=target.bandwidth)
+    channel.mark_authenticated(outgoing=target.bandwidth, peer_flushes=welcome.durable)
 
 
 def _nobody_answers(target: Target, error: OSError) -> ConnectionLost:

@@ -30,7 +30,8 @@ from xfer.storage.contract import (
 )
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
-from xfer.wire.channel import Body, Channel
+from xfer.wire.channel import Channel
+from xfer.wire.inbox import Body
 from xfer.wire.keepalive import HEARTBEAT_SECONDS, Heartbeat, Progress
 from xfer.wire.messages import (
     DirectoryHeader,
@@ -46,7 +47,7 @@ from xfer.wire.messages import (
     Working,
 )
 from xfer.wire.messages.offers import in_frames
-from xfer.wire.transport import IdleTask
+from xfer.wire.waiter import IdleTask
 
 log = logging.getLogger("xfer.receiver")
 

@@ -35,7 +35,6 @@ log = logging.getLogger("xfer.receiver")
 
 _TLS_HANDSHAKE: Final = 0x16
 """The first byte of every TLS connection; a frame of ours begins with 0x00."""
-_UNAUTHENTICATED_DRAIN_BYTES: Final = 1024 * 1024
 
 
 class ServerConfig(Struct, frozen=True):
@@ -103,7 +102,6 @@ class ConnectionHandler:
         the first message.
         """
         channel.set_deadline(self._config.limits.opening_seconds)
-        channel.most_to_drain = _UNAUTHENTICATED_DRAIN_BYTES
         identity = self._config.identity
         self._require_kind(channel, identity)
         if identity:
@@ -122,8 +120,7 @@ class ConnectionHandler:
             self._admission.failed_proof(connection)
             raise
         self._admission.proved(connection)
-        channel.mark_authenticated(self._config.limits.min_rate)
-        channel.limit(incoming=self._bandwidth)
+        channel.mark_authenticated(min_rate=self._config.limits.min_rate, incoming=self._bandwidth)
         return key_id, grants[key_id]
 
     def _welcome(self, grants: Mapping[str, Grant], key_id: str, mac: str) -> Welcome:

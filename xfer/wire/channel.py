@@ -1,7 +1,10 @@
 """A connected socket that speaks messages and moves bodies. Knows no disk.
 
-One thread receives, any may send: a message is queued in one piece, and a
-body right behind its header as long as one thread sends bodies.
+    send, send_body -> _outbox -flush-> Transport -> socket
+    socket -> Transport -> Inbox -> receive, body
+
+One thread receives. Any thread may send: a message is queued in one piece, and
+a body right behind its header as long as one thread sends bodies.
 """
 
 import contextlib
@@ -14,35 +17,40 @@ from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire import frames, messages
 from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.inbox import Body, Inbox, MinimumRateBody
 from xfer.wire.messages import Error, Message, type_of
 from xfer.wire.min_rate import MinimumRate
-from xfer.wire.transport import IdleTask, Transport
+from xfer.wire.transport import Transport
+from xfer.wire.waiter import IdleTask, Waiter
 
 SpecificMessage = TypeVar("SpecificMessage", bound=Message)
 
-_INBOX_BYTES: Final = 256 * 1024
-_UNAUTHENTICATED_INBOX_BYTES: Final = 8 * 1024
 _OUTBOX_BYTES: Final = 64 * 1024
 _DRAIN_SECONDS: Final = 5.0
 _DRAIN_BYTES: Final = 256 * 1024 * 1024
+_UNAUTHENTICATED_DRAIN_BYTES: Final = 1024 * 1024
 
 
 class Channel:
     """Frames and bodies over a connected socket, which it owns from here on.
 
-    Every wait is bounded by `timeout` (seconds), see `Transport`.
+    Every wait is bounded by `timeout` (seconds), see `Waiter`. Any method may
+    raise ConnectionLost, PeerTimeout or ProtocolError; what gets that far is over.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
-        self._transport = Transport(connected, timeout)
+        self._waiter = Waiter(connected, timeout)
+        self._transport = Transport(connected, self._waiter)
+        self._inbox = Inbox(self._transport)  # the receiving thread's
+        # Held while something is queued or sent, so that frames stay whole and in
+        # order. Reentrant: `send` holds it around `send_body`, which may `flush`.
         self._sending = threading.RLock()
-        self._inbox = memoryview(bytearray(_UNAUTHENTICATED_INBOX_BYTES))
-        self._start = self._end = 0
-        self._outbox = bytearray()
-        self.most_to_drain = _DRAIN_BYTES
+        self._outbox = bytearray()  # guarded by `_sending`
+        # `mark_authenticated` sets these, before there is a second thread.
+        self._drain_bytes = _UNAUTHENTICATED_DRAIN_BYTES
+        self._min_rate: MinimumRate | None = None
         self.peer_flushes = True
         """Whether the other side, if it receives, has what it stores on stable storage."""
-        self._min_rate: MinimumRate | None = None
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Do the handshake. ProtocolError when the other side does not speak TLS 1.3."""
@@ -54,33 +62,36 @@ class Channel:
 
     @property
     def is_encrypted(self) -> bool:
+        """Whether what is sent now is; not yet during the handshake."""
         return self._transport.is_encrypted
 
     def set_deadline(self, seconds: float | None) -> None:
-        """Set the absolute deadline for all that follows; None lifts it."""
-        self._transport.set_deadline(seconds)
+        """Set the absolute deadline for all that follows, seconds from now; None lifts it."""
+        self._waiter.set_deadline(seconds)
 
-    def mark_authenticated(self, min_rate: int = 0) -> None:
-        """The other side has proved itself: from here on it is worth more memory.
+    def mark_authenticated(
+        self,
+        *,
+        min_rate: int = 0,
+        incoming: Bandwidth | None = None,
+        outgoing: Bandwidth | None = None,
+        peer_flushes: bool = True,
+    ) -> None:
+        """Enlarge buffers: the other side has proved itself. From here on these limits hold.
 
-        Bodies must flow at `min_rate` bytes a second, unless it is 0.
+        Bodies have to arrive at `min_rate` bytes a second, unless it is 0.
+        `incoming` and `outgoing` limit all that is moved, TLS included.
         """
-        self._transport.mark_authenticated()
-        self._transport.min_rate = self._min_rate = MinimumRate(min_rate) if min_rate else None
-        self.most_to_drain = _DRAIN_BYTES
-        inbox = memoryview(bytearray(_INBOX_BYTES))
-        rest = self._end - self._start
-        inbox[:rest] = self._inbox[self._start : self._end]
-        self._inbox, self._start, self._end = inbox, 0, rest
-
-    def limit(self, incoming: Bandwidth | None = None, outgoing: Bandwidth | None = None) -> None:
-        """From here on, move no more bytes a second than that, TLS included."""
-        self._transport.incoming_limit = incoming
-        self._transport.outgoing_limit = outgoing
+        self._transport.mark_authenticated(incoming, outgoing)
+        self._inbox.enlarge()
+        self._drain_bytes = _DRAIN_BYTES
+        self._min_rate = MinimumRate(min_rate) if min_rate else None
+        self._waiter.set_min_rate(self._min_rate)
+        self.peer_flushes = peer_flushes
 
     def set_idle_task(self, idle_task: IdleTask | None) -> None:
-        """Have this done while more is waited for."""
-        self._transport.idle_task = idle_task
+        """Have this run while nothing can be received."""
+        self._waiter.set_idle_task(idle_task)
 
     # Sending
 
@@ -94,7 +105,7 @@ class Channel:
         return frame[4:]
 
     def send_body(self, data: bytes | memoryview) -> None:
-        """Queue raw bytes; small ones wait for company, large ones go out at once."""
+        """Queue raw bytes; small ones wait to be sent with others, large ones go out at once."""
         with self._sending:
             if len(self._outbox) + len(data) <= _OUTBOX_BYTES:
                 self._outbox += data
@@ -117,13 +128,11 @@ class Channel:
     def wait_for_message(self, stop: StopSignal | None, seconds: float) -> bool:
         """Wait until something is there to receive; False if that takes longer.
 
-        Raises Interrupted once `stop` is set.
+        Raises Interrupted once `stop` is set, also if something is there.
         """
         if stop and stop.is_set:
             raise Interrupted
-        if self._start == self._end:
-            self._start, self._end = 0, self._transport.receive_now(self._inbox)
-        return self._start < self._end or self._transport.wait_readable(stop, seconds)
+        return self._inbox.fill_now() or self._transport.wait_readable(stop, seconds)
 
     def peek(self) -> int:
         """The first byte that the peer sent, which stays to be received."""
@@ -131,60 +140,39 @@ class Channel:
 
     def receive_payload(self) -> bytes:
         """The JSON bytes of the next frame, exactly as they travelled."""
-        return frames.read_payload(self.read)
+        return frames.read_payload(self._inbox.read)
 
     def receive(self) -> Message:
-        """The next message, whichever it is."""
-        return messages.parse(self.receive_payload())
+        """The next message, of any kind."""
+        return messages.parse(frames.read_payload(self._inbox.read))
 
     def expect(self, kind: type[SpecificMessage]) -> SpecificMessage:
-        """The next message, which must be of this kind."""
+        """The next message, which must be of this kind, see `expected`."""
         return expected(self.receive(), kind)
 
     def read(self, length: int) -> bytes:
-        """Exactly `length` bytes."""
-        return self.view(length).tobytes()
+        """Exactly `length` raw bytes."""
+        return self._inbox.read(length)
 
-    def view(self, length: int) -> memoryview:
-        """Exactly `length` bytes, which stay what they are until more is received."""
-        end = self._start + length
-        if end <= self._end:
-            view, self._start = self._inbox[self._start : end], end
-        else:
-            view = memoryview(bytearray(length))
-            self.read_into(view)
-        return view
-
-    def read_into(self, view: memoryview) -> None:
-        """Fill `view`, past the inbox where what is missing is larger than it."""
-        filled = 0
-        while filled < len(view):
-            if self._start < self._end:
-                size = min(len(view) - filled, self._end - self._start)
-                view[filled : filled + size] = self._inbox[self._start : self._start + size]
-                self._start += size
-            elif len(view) - filled < len(self._inbox):
-                self._fill()
-                continue
-            else:
-                size = self._transport.receive_into(view[filled:])
-            filled += size
-
-    def body(self, length: int) -> "Body":
+    def body(self, length: int) -> Body:
         """The raw bytes that follow the header just received."""
-        return (
-            MinimumRateBody(self, length, self._min_rate) if self._min_rate else Body(self, length)
-        )
+        if self._min_rate:
+            return MinimumRateBody(self._inbox, length, self._min_rate)
+        return Body(self._inbox, length)
 
     # Ending
 
     def end_with(self, error: XferError) -> None:
-        """Say why the session ends, and see to it that the peer can read it."""
+        """Tell the peer why the session ends, and see to it that it can read that."""
         self.give_up(error)
         self.drain()
 
     def give_up(self, error: XferError) -> None:
-        """Say why the session ends and send nothing more; what comes back can be received."""
+        """Tell the peer why the session ends and send nothing more.
+
+        What the peer sends can still be received. An error that came from the
+        peer is not sent back to it.
+        """
         with contextlib.suppress(XferError):
             self.set_deadline(_DRAIN_SECONDS)
             if not error.is_from_peer:
@@ -195,69 +183,22 @@ class Channel:
     def drain(self) -> None:
         """Send nothing more, and forget what still comes, for a bounded time and amount.
 
-        A socket that is closed over unread data is reset, and the reset takes
-        the last words with it.
+        Closing a socket that has unread data resets the connection, and then the
+        peer may not get to read what was sent last.
         """
         self._transport.end_tls()
         self._transport.shut_down(socket.SHUT_WR)
         with contextlib.suppress(XferError):
             self.set_deadline(_DRAIN_SECONDS)
-            drained = 0
-            while drained < self.most_to_drain:
-                drained += self._transport.receive_into(self._inbox)
+            self._inbox.drain(self._drain_bytes)
 
     def close(self) -> None:
+        """Close the connection. No other thread uses it any more."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Make every thread that waits on this channel fail now."""
+        """Make every thread that waits on this channel fail now. Any thread may."""
         self._transport.shut_down(socket.SHUT_RDWR)
-
-    def _fill(self) -> None:
-        self._start = self._end = 0
-        self._end = self._transport.receive_into(self._inbox)
-
-
-class Body:
-    """Raw bytes of a known length, to be read to the end or drained."""
-
-    def __init__(self, channel: Channel, length: int) -> None:
-        self.remaining = length
-        self._channel = channel
-
-    def view(self) -> memoryview:
-        """All that remains, which stays what it is until more is received."""
-        content, self.remaining = self._channel.view(self.remaining), 0
-        return content
-
-    def read_into(self, view: memoryview) -> None:
-        """Fill `view`, which is no longer than what remains."""
-        self._channel.read_into(view)
-        self.remaining -= len(view)
-
-    def drain(self, scratch: memoryview) -> None:
-        """Read what remains and forget it."""
-        while self.remaining:
-            self.read_into(scratch[: self.remaining])
-
-
-class MinimumRateBody(Body):
-    """A body that must not come too slowly."""
-
-    def __init__(self, channel: Channel, length: int, min_rate: MinimumRate) -> None:
-        super().__init__(channel, length)
-        self._min_rate = min_rate
-
-    def view(self) -> memoryview:
-        """All that remains."""
-        content = memoryview(bytearray(self.remaining))
-        self.read_into(content)
-        return content
-
-    def read_into(self, view: memoryview) -> None:
-        """Raises PeerTimeout, too, see `MinimumRate`."""
-        self._min_rate.read_into(self._channel.read_into, view)
-        self.remaining -= len(view)
 
 
 def expected(message: Message, kind: type[SpecificMessage]) -> SpecificMessage:
