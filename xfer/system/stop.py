@@ -1,25 +1,34 @@
-"""The word that it is time to stop, for whoever waits for something else."""
+"""A signal to stop that can be waited for in poll(2), together with a socket."""
 
+import contextlib
 import os
 
 
 class Interrupted(Exception):
-    """The stop signal was set while somebody waited, or before."""
+    """The stop signal was set during a wait, or before it."""
 
 
 class StopSignal:
-    """Set once, from any thread; whoever polls can wait for it beside a socket."""
+    """Set once, from any thread or signal handler, and never cleared.
+
+    It is a pipe whose write end is closed to set it: from then on each poll
+    finds that something, the end of the file, can be read from `descriptor`.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
-        self.descriptor, self._held_open = os.pipe()
+        self.descriptor, write_end = os.pipe()
+        # Whoever pops it closes it. That takes no lock, which a signal handler might find
+        # held by the very thread that it interrupted: of two pops, one fails.
+        self._write_end = [write_end]
 
     def set(self) -> None:
-        """Wake everybody: the end of the pipe is something to read."""
-        if not self.is_set:
-            self.is_set = True
-            os.close(self._held_open)
+        """Wake all that wait for it."""
+        self.is_set = True
+        with contextlib.suppress(IndexError):
+            os.close(self._write_end.pop())
 
     def close(self) -> None:
+        """Set it, and close the pipe. Nothing may wait for it any more."""
         self.set()
         os.close(self.descriptor)
