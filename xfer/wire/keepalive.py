@@ -1,6 +1,7 @@
 """Long work during which the peer must not give up: it is told that this side is alive.
 
-And the other end of that: for how long such a word is taken for it.
+`Heartbeat` and `Watchdog` are for the side that works, `StallLimit` for the one
+that waits for it: it bounds how long heartbeats alone are enough.
 """
 
 import contextlib
@@ -19,13 +20,17 @@ Value = TypeVar("Value")
 HEARTBEAT_SECONDS: Final = 1.0
 """How often a `working` message goes out; far below any sensible timeout."""
 _LONGEST_WORK: Final = 3600.0
-"""Seconds that a peer may be at work with nothing to show for it, and beside them"""
+"""Seconds that a peer may send nothing but heartbeats, to which are added"""
 _SLOWEST_WORK: Final = 1024 * 1024
-"""one for so many bytes of the largest file that it may be at work on."""
+"""one for each so many bytes of the largest file, which it may have to read."""
 
 
 class Progress(Struct):
-    """How far some work is: `done` of `size` bytes of `name`."""
+    """How far some work is: `done` of `size` bytes of `name`.
+
+    The working thread writes `done` and the one that sends heartbeats reads it:
+    one reference, replaced whole.
+    """
 
     name: str
     size: int = 0
@@ -33,10 +38,13 @@ class Progress(Struct):
 
 
 class Heartbeat:
-    """Does long work in the helper thread while the caller's own sends heartbeats."""
+    """Does long work in the helper thread while the caller's own sends heartbeats.
+
+    The helper thread is free when `during` is called, else the work waits for it.
+    """
 
     def __init__(self, background: BackgroundThread, beat: Callable[[Progress], None]) -> None:
-        """`beat` is called once in a while, with how far the work is."""
+        """`beat` sends a heartbeat: it is called every second, with how far the work is."""
         self._background = background
         self._beat = beat
 
@@ -55,69 +63,82 @@ class Heartbeat:
 
 
 class Watchdog:
-    """Over work in the caller's own thread that is hardly ever long.
+    """Sends heartbeats while work in the caller's own thread takes long, which it seldom does.
 
-    Whenever it is, the helper thread sends heartbeats; it looks after one
-    piece of work after the other, and leaves when there was none for a while.
+        caller's thread   watch: count the work, do it, say that it is over
+        helper thread     every second: send a heartbeat if it is still the same work
+
+    To hand each piece of work to another thread, as `Heartbeat` does, would take
+    longer than most of them. The helper thread is started with the first work
+    and stays for the following; it ends after a second without any.
     """
 
     def __init__(self, background: BackgroundThread, beat: Callable[[], None]) -> None:
+        """`beat` sends a heartbeat, from the helper thread."""
         self._background = background
         self._beat = beat
+        # Guards all that follows. Held while a heartbeat is sent, too: so there is none
+        # under way when `watch` has returned.
         self._changed = threading.Condition()
-        self._works = 0
-        self._is_at_work = False
-        self._is_kept = False
-        self._ends = False
+        self._count = 0  # of works begun
+        self._is_working = False
+        self._has_helper = False
+        self._must_end = False
 
     def watch(self, work: Callable[[], None]) -> None:
-        """Do `work`. There is no heartbeat any more once this returns."""
+        """Do `work`, and raise what it raises. No heartbeat is sent any more once this returns."""
         with self._changed:
-            self._works += 1
-            self._is_at_work, self._ends = True, False
-            if not self._is_kept:
-                self._is_kept = True
-                self._background.submit(self._keep)
+            self._count += 1
+            self._is_working, self._must_end = True, False
+            if not self._has_helper:
+                self._has_helper = True
+                self._background.submit(self._send_heartbeats)
         try:
             work()
         finally:
             with self._changed:
-                self._is_at_work = False
+                self._is_working = False
 
     def end(self) -> None:
-        """The helper thread is wanted for something else."""
+        """Have the helper thread end at once: it is needed for something else."""
         with self._changed:
-            self._ends = True
+            self._must_end = True
             self._changed.notify()
 
-    def _keep(self) -> None:
-        works = 0
+    def _send_heartbeats(self) -> None:
+        seen = 0
         with self._changed:
-            while not self._ends and (self._is_at_work or self._works != works):
-                if self._works == works:
-                    with contextlib.suppress(XferError):  # whoever works comes across it, too
+            while not self._must_end and (self._is_working or self._count != seen):
+                if self._count == seen:
+                    with contextlib.suppress(XferError):  # the caller's thread meets it, too
                         self._beat()
-                works = self._works
+                seen = self._count
                 self._changed.wait(HEARTBEAT_SECONDS)
-            self._is_kept = False
+            self._has_helper = False
 
 
 class StallLimit:
-    """In a peer that says that it is at work; nothing else may come of that for a while."""
+    """Bounds the time in which a peer sends heartbeats, and nothing comes of its work.
+
+    One thread sends to that peer, calling `expect_size` and `renew`; another one
+    receives from it, calling `renew` and `check`. Each field is one reference,
+    replaced whole; only the sending thread writes `_largest`, and what either
+    writes to `_renewed_at` is the time it is. So there is no lock.
+    """
 
     def __init__(self) -> None:
-        self._largest = 0
+        self._largest = 0  # bytes
         self._renewed_at = time.monotonic()
 
     def expect_size(self, size: int) -> None:
-        """The peer may be at work on a file of so many bytes."""
+        """The peer may have to read a file of so many bytes."""
         self._largest = max(self._largest, size)
 
     def renew(self) -> None:
-        """Something was sent, or answered."""
+        """Something other than a heartbeat was sent or answered: the time starts again."""
         self._renewed_at = time.monotonic()
 
     def check(self) -> None:
-        """PeerTimeout when the peer has been at work for too long."""
+        """Raise PeerTimeout when the peer has sent nothing but heartbeats for too long."""
         if time.monotonic() - self._renewed_at > _LONGEST_WORK + self._largest / _SLOWEST_WORK:
             raise PeerTimeout("the other side is at work all the time, and nothing comes of it")
