@@ -1,4 +1,4 @@
-"""A limit on bytes a second, for all connections that share it together."""
+"""A limit on bytes a second (`--bwlimit`), which many connections share."""
 
 import struct
 import threading
@@ -6,38 +6,42 @@ import time
 from typing import Final
 
 _PIECES_A_SECOND: Final = 20
-_LEAST_PIECE: Final = 256
+_MIN_PIECE: Final = 256
 _MOMENT: Final = struct.Struct("=d")
-_MOST_SAVED: Final = 0.1
-"""Seconds: what was not used for longer is lost, and makes no burst later."""
+_MAX_SAVED_SECONDS: Final = 0.1
+"""What was not used for longer than that is lost: it must not make a burst later."""
 
 
 class Bandwidth:
     """At most `rate` bytes a second. Used by many threads at once."""
 
     def __init__(self, rate: int) -> None:
-        self.piece = max(rate // _PIECES_A_SECOND, _LEAST_PIECE)
-        """Bytes to move at once, so that nothing stands still for long."""
+        self.piece = max(rate // _PIECES_A_SECOND, _MIN_PIECE)
+        """How many bytes to move at once, so that no pause is long."""
         self._rate = rate
-        self._paid_until = 0.0
-        self._paying = threading.Lock()
+        self._lock = threading.Lock()
+        self._paid_until = 0.0  # monotonic time; guarded by `_lock`
 
     def pay(self, size: int) -> None:
         """Wait until `size` bytes, which have just moved, are within the limit."""
-        with self._paying:
+        with self._lock:
             wait = self._charge(size)
-        if wait > 0:
+        if wait > 0:  # without the lock, or the others could not pay meanwhile
             time.sleep(wait)
 
     def _charge(self, size: int) -> float:
-        """How many seconds it takes until so many bytes more are within the limit."""
+        """Count `size` bytes more; seconds until all that was counted is within the limit."""
         now = time.monotonic()
-        self._paid_until = max(self._paid_until, now - _MOST_SAVED) + size / self._rate
+        self._paid_until = max(self._paid_until, now - _MAX_SAVED_SECONDS) + size / self._rate
         return self._paid_until - now
 
 
 class SharedBandwidth(Bandwidth):
-    """One limit for several processes, which are forked after it is made."""
+    """One limit for several processes, which are forked after it is made.
+
+    What is paid for is in memory that they share: all of them read the same
+    monotonic clock.
+    """
 
     def __init__(self, rate: int) -> None:
         super().__init__(rate)
@@ -46,7 +50,7 @@ class SharedBandwidth(Bandwidth):
         self._memory = SharedMemory(_MOMENT.size)
 
     def _charge(self, size: int) -> float:
-        with self._memory.locked():
+        with self._memory.locked():  # against processes, and `_lock` against threads
             (self._paid_until,) = _MOMENT.unpack_from(self._memory.view)
             wait = super()._charge(size)
             _MOMENT.pack_into(self._memory.view, 0, self._paid_until)
