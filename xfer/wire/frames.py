@@ -7,11 +7,12 @@ import json
 import math
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from xfer.errors import ProtocolError
 
-MAX_PAYLOAD = 65_536
+MAX_PAYLOAD: Final = 65_536
+"""Bytes: what a peer can make this side hold before a message is understood."""
 _MIN_PAYLOAD = len("{}")
 _PREFIX = struct.Struct("!I")
 
@@ -34,7 +35,8 @@ def framed(payload: bytes) -> bytes:
 def read_payload(read: Read) -> bytes:
     """The JSON bytes of the next frame, exactly as they travelled.
 
-    The length is checked before anything of that length is read or allocated.
+    The length is checked before anything of that length is read or allocated:
+    ProtocolError if it is not allowed, beside what `read` raises.
     """
     (length,) = _PREFIX.unpack(read(_PREFIX.size))
     if not _MIN_PAYLOAD <= length <= MAX_PAYLOAD:
@@ -43,9 +45,9 @@ def read_payload(read: Read) -> bytes:
 
 
 def decode(payload: bytes) -> dict[str, Any]:
-    """The object in `payload`, held to RFC 8259 and to the rules of this protocol.
+    """The object in `payload`, checked against RFC 8259 and the rules of this protocol.
 
-    Raises ProtocolError for anything but one UTF-8 JSON object without
+    Raises ProtocolError for anything but one JSON object in UTF-8, without
     duplicate keys, NaN or infinities.
     """
     try:
@@ -75,7 +77,7 @@ def _finite(text: str) -> float:
     return number
 
 
-# Made once: json.dumps and json.loads would make one of each for every frame.
+# Made once: with these options, json.dumps and json.loads make a new one for every call.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite

@@ -2,8 +2,8 @@
 
 A field of a class is the key of the same name on the wire; a field that holds
 its default is left out there. `parse` and `encode` turn payloads into messages
-and messages into frames. Which names are safe to store is not decided here,
-and what a message leads to is for `sender` and `receiver`.
+and messages into frames. Which names are safe to store is not decided here
+but in `xfer.names`; what a message leads to, in `xfer.sending` and `xfer.receiving`.
 """
 
 from xfer.wire.messages.base import Message, type_of

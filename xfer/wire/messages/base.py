@@ -6,19 +6,23 @@ import msgspec
 class Object(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An object on the wire, each field of which is the key of the same name.
 
-    Annotations hold for what comes in. What is made here is left to the type checker.
+    msgspec checks the annotations, sizes and patterns included, when it decodes
+    an object, not when this program makes one: that is the type checker's.
+
+    `gc=False`: none of them can be part of a reference cycle, so the collector
+    need not visit them.
     """
 
 
 class Message(Object, frozen=True, tag_field="type"):
-    """What travels in a frame."""
+    """What a frame carries. Its key `type` says which message it is."""
 
     @property
     def type(self) -> str:
-        """The value of the key that says which message this is."""
+        """The value of its key `type`."""
         return type_of(type(self))
 
 
 def type_of(kind: type[Message]) -> str:
-    """The `type` of every message of this kind."""
+    """The value of the key `type` in every message of this kind."""
     return str(kind.__struct_config__.tag)

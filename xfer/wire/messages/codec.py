@@ -1,8 +1,15 @@
-"""From bytes to messages and back.
+"""From the payloads of frames to messages and back.
 
-What is exactly as we would have written it needs no second look: so it is read
-by a decoder that knows the messages, in a fraction of the time that strict JSON
-takes in Python. Anything else is held to the rules of frames first.
+    parse:  msgspec decodes; encodes again to the same bytes?  -yes-> the message
+                             no, or it cannot decode           -no--> parsed strictly
+
+msgspec lets pass what this protocol forbids, duplicate keys for example, and
+bad values in keys that it skips. Encoding the message again shows whether there
+was any of that: a message has one encoding here, so if the bytes are the same,
+they held nothing else. What this program sends passes that test, and the two
+steps take about a quarter of the time that a strict parser takes in Python.
+What others send may not pass, with a blank between two keys or a key of a later
+version: it is parsed strictly, which takes longer and gives the same message.
 """
 
 import re
@@ -24,7 +31,9 @@ AnyMessage = (
     | Offer | Plan | Receipt | Refusal | Working | Error | Done
 )  # fmt: skip
 _CLASSES: Final[dict[str, type[Message]]] = {type_of(kind): kind for kind in AnyMessage.__args__}
+"""By the value of the key `type`."""
 _LISTED: Final[dict[type[Message], type[Object]]] = {Offer: OfferedFile, Plan: PlannedFile}
+"""What the objects in the key `files` are."""
 _DECODER: Final = msgspec.json.Decoder(AnyMessage)
 _ENCODER: Final = msgspec.json.Encoder()
 _WHERE: Final = re.compile(r"- at `\$\.([^`]+)`$")
@@ -41,19 +50,19 @@ def encode(message: Message) -> bytes:
 def parse(payload: bytes) -> Message:
     """The message in a frame's payload.
 
-    Unknown keys are ignored. Raises ProtocolError for an unknown type, a key
-    that is missing and a value of the wrong kind.
+    Unknown keys are ignored: later versions may add some. Raises ProtocolError
+    for an unknown type, a key that is missing and a value of the wrong kind.
     """
     try:
         message: Message = _DECODER.decode(payload)
-        if _ENCODER.encode(message) == payload:
+        if _ENCODER.encode(message) == payload:  # so it is strict JSON, see above
             return message
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    return _strictly(payload)
+    return _parse_strictly(payload)
 
 
-def _strictly(payload: bytes) -> Message:
+def _parse_strictly(payload: bytes) -> Message:
     content = frames.decode(payload)
     kind = content.get("type")
     message = _CLASSES.get(kind) if isinstance(kind, str) else None
@@ -71,7 +80,7 @@ def _strictly(payload: bytes) -> Message:
 
 
 def _known(kind: type[Object], content: Any) -> Any:
-    """What of an object makes a `kind`. Where a key may be left out, null leaves it out, too."""
+    """The keys of an object that a `kind` has. A null is as if an optional key were left out."""
     if not isinstance(content, dict):
         return content
     return {
@@ -83,10 +92,11 @@ def _known(kind: type[Object], content: Any) -> Any:
 
 @cache
 def _keys(kind: type[Object]) -> list[tuple[str, bool]]:
+    """The keys that a `kind` has, each with whether it has to be there."""
     return [(field.name, field.required) for field in msgspec.structs.fields(kind)]
 
 
 def _fault(reason: str) -> str:
-    """Says where, not what is there: that is the other side's, and may be long."""
+    """Which key is at fault, of what msgspec says. Its value is left out: it may be long."""
     where = _WHERE.search(reason)
     return f"with an unusable {where[1]}" if where else "that lacks a key"

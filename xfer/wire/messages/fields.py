@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 MAX_INTEGER: Final = 2**63 - 1
+"""Of a size in bytes, and of a time in nanoseconds since 1970: what a file system can hold."""
 
 Algorithm = Annotated[str, Meta(pattern=r"\A(md5|blake3)\Z")]
 Blake3 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -13,5 +14,7 @@ Mode = Annotated[int, Meta(ge=0, le=0o7777)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Size = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Text = Annotated[str, Meta(max_length=32_768)]
+"""Characters. Names are held to a shorter limit, see `xfer.names`."""
 Time = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Word = Annotated[str, Meta(max_length=64)]
+"""An error code, which may be one of a later version."""

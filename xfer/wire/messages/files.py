@@ -1,4 +1,4 @@
-"""What a sender sends: files and their parts, directories, links."""
+"""What a sender sends: files and their parts, directories, symbolic links."""
 
 from xfer.errors import ProtocolError
 from xfer.wire.messages.base import Message
@@ -8,10 +8,12 @@ from xfer.wire.messages.fields import MAX_INTEGER, Blake3, Md5, Mode, Size, Text
 class FileHeader(Message, frozen=True, tag="file"):
     """A file, or the part of one that starts at `offset`; `body` raw bytes follow.
 
-    `file_size` (bytes) is None while the sender does not know it. Exactly one
-    of `md5` and `blake3` is there: the digest, as hex, of the file's first
-    `offset` + `body` bytes. `mode` are permission bits, `mtime_ns` nanoseconds
-    since 1970.
+    `file_size` (bytes) is None while the sender does not know it, and `length`
+    (bytes) None where the body reaches the end of the file. Exactly one of `md5`
+    and `blake3` is there: the digest, as hex, of the file's first `offset` +
+    `body` bytes. `mode` are permission bits, `mtime_ns` nanoseconds since 1970.
+
+    ProtocolError for a header that contradicts itself, however it is made.
     """
 
     file_name: Text
@@ -34,7 +36,7 @@ class FileHeader(Message, frozen=True, tag="file"):
 
     @property
     def body(self) -> int:
-        """How many raw bytes follow this header."""
+        """How many raw bytes follow this header, worked out from the rest if not said."""
         if self.length is not None:
             return self.length
         return (self.file_size or 0) - self.offset
@@ -46,7 +48,7 @@ class FileHeader(Message, frozen=True, tag="file"):
 
     @property
     def least_size(self) -> int:
-        """How many bytes the file has, as far as this header says."""
+        """How many bytes the file has at least: all of them, if that is known."""
         return self.end if self.file_size is None else self.file_size
 
     @property
@@ -56,19 +58,22 @@ class FileHeader(Message, frozen=True, tag="file"):
 
     @property
     def is_last(self) -> bool:
+        """Whether the file ends with this part."""
         return self.end == self.file_size
 
     @property
     def algorithm(self) -> str:
+        """The kind of `digest`."""
         return "md5" if self.md5 is not None else "blake3"
 
     @property
     def digest(self) -> str:
+        """The one that is there, as hex."""
         return self.md5 or self.blake3 or ""
 
 
 class DirectoryHeader(Message, frozen=True, tag="directory"):
-    """A directory, to be there with this mode and time."""
+    """A directory that has to be there, with this mode and time (as those of a file)."""
 
     file_name: Text
     mode: Mode | None = None

@@ -12,13 +12,17 @@ MAX_OFFERED: Final = 1024
 """Files in one offer."""
 _FRAME_FILES: Final = 100
 _FRAME_TEXT: Final = 6000
-"""UTF-16 units in the names of one frame: JSON takes up to six bytes for each."""
+"""UTF-16 units in the names of one frame: JSON takes up to six bytes for each, and the
+other keys of its files take the rest of the 65,536 bytes of a frame."""
 Listed = TypeVar("Listed")
 Names = Annotated[tuple[Text, ...], Meta(max_length=MAX_OFFERED)]
 
 
 class OfferedFile(Object, frozen=True):
-    """One file of an offer. The digest of all of it is there if contents are to be compared."""
+    """One file of an offer. With the digest of all of it, if contents are to be compared.
+
+    `file_size` in bytes, `mtime_ns` in nanoseconds since 1970, digests as hex.
+    """
 
     file_name: Text
     file_size: Size
@@ -33,11 +37,11 @@ class OfferedFile(Object, frozen=True):
 
 
 class PlannedFile(Object, frozen=True):
-    """What is to be done with one offered file.
+    """What the sender is to do with one offered file.
 
-    "send" it all, "resume" at `offset` (bytes) if the digest of what comes
-    before agrees, "skip" it because it is there, or nothing: "refuse" follows
-    a refusal.
+    "send" all of it; "resume" at `offset` (bytes) if its digest of what comes
+    before is the one given here; "skip" it, because it is there; or "refuse",
+    nothing, because there was a refusal for it.
     """
 
     file_name: Text
@@ -52,9 +56,9 @@ class PlannedFile(Object, frozen=True):
 
 
 class Offer(Message, frozen=True, tag="offer"):
-    """Sender: what I have. `digest` is the kind that it will use.
+    """Sender: the files it has. `digest` is the kind that it will use.
 
-    `directories` are names of which it would like to know whether there is anything.
+    It also asks at which of the names in `directories` there is nothing yet.
     """
 
     files: Annotated[tuple[OfferedFile, ...], Meta(max_length=MAX_OFFERED)]
@@ -63,9 +67,9 @@ class Offer(Message, frozen=True, tag="offer"):
 
 
 class Plan(Message, frozen=True, tag="plan"):
-    """Receiver: what I want of it, in the order in which it was offered.
+    """Receiver: what it wants of an offer, in the order of that.
 
-    Of the `absent` among the directories, nothing is there.
+    `absent` are those of the offer's `directories` at which there is nothing.
     """
 
     files: Annotated[tuple[PlannedFile, ...], Meta(max_length=MAX_OFFERED)]
@@ -75,7 +79,7 @@ class Plan(Message, frozen=True, tag="plan"):
 def in_frames(
     entries: Iterable[Listed], name_of: Callable[[Listed], str]
 ) -> Iterator[list[Listed]]:
-    """`entries`, as many as fit into one offer or plan, however long their names are."""
+    """Lists of `entries`, each of which fits into one offer or plan, however long the names."""
     group: list[Listed] = []
     text = 0
     for entry in entries:
@@ -91,5 +95,5 @@ def in_frames(
 
 
 def _units(name: str) -> int:
-    """JSON spells a character beyond the first 65,536, an emoji for example, as two."""
+    """JSON may write a character beyond the first 65,536 as two escapes, an emoji for example."""
     return len(name.encode("utf-16-le", "surrogatepass")) // 2

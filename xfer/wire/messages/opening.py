@@ -1,4 +1,4 @@
-"""The four messages with which both sides prove themselves."""
+"""The four messages with which both sides prove that they hold the secret, see `auth.opening`."""
 
 from typing import Annotated, Final
 
@@ -11,7 +11,7 @@ VERSION: Final = 1
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """Sender, first: who I am and a fresh nonce (32 bytes, as hex)."""
+    """Sender, first: the id of its key and a fresh nonce (32 bytes, as hex)."""
 
     version: Size
     key_id: Annotated[str, Meta(max_length=255)]
@@ -32,7 +32,11 @@ class Proof(Message, frozen=True, tag="proof"):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Receiver: its own proof, and what it allows; sizes in bytes."""
+    """Receiver: its own proof, and what a sender has to know of it.
+
+    The `digests` that it can compute, whether what it stores is flushed
+    (`durable`), and the largest file that it takes, in bytes.
+    """
 
     mac: Sha256
     digests: list[str]

@@ -6,10 +6,10 @@ from xfer.wire.messages.fields import Blake3, Md5, Size, Text, Word
 
 
 class Receipt(Message, frozen=True, tag="receipt"):
-    """Receiver: this is on stable storage under its name.
+    """Receiver: what was sent is stored under this name, and on stable storage.
 
     Size (bytes) and digest are given for files only. `durable` is false where
-    the receiver was told not to flush.
+    the receiver was told not to flush: then it is only stored.
     """
 
     file_name: Text
@@ -21,7 +21,7 @@ class Receipt(Message, frozen=True, tag="receipt"):
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
-    """Receiver: this one file is not taken; the session goes on."""
+    """Receiver: what was sent or offered under this name is not stored; the session goes on."""
 
     file_name: Text
     code: Word
@@ -42,7 +42,10 @@ class Done(Message, frozen=True, tag="done"):
 
 
 class Working(Message, frozen=True, tag="working"):
-    """Either side: still at it, `done` of `size` bytes; only so that nobody gives up."""
+    """Either side, a heartbeat: at work on a file, `done` of `size` bytes.
+
+    It asks for nothing, and keeps the other side from giving up.
+    """
 
     file_name: Text
     done: Size = 0
