@@ -63,9 +63,9 @@ class XferError(Exception):
     """Base of every error this package raises on purpose.
 
     `code` is a word from `Code` (a newer peer may send others), `retryable`
-    says whether the same command run again can help, `is_from_peer` whether it
-    is the other side that said so, and `ends_session` whether nothing goes on
-    after it.
+    says whether the same command run again can help, `is_from_peer` whether the
+    other side sent it, and `ends_session` whether it ended the session, where
+    others concern one file.
     """
 
     exit_code: ClassVar[int] = 1
@@ -82,7 +82,7 @@ class XferError(Exception):
         self.retryable = self.code in RETRYABLE if retryable is None else retryable
 
     def add(self, sentence: str) -> None:
-        """Say more about it."""
+        """Append a sentence to the message."""
         self.message = f"{self.message}; {sentence}"
         self.args = (self.message,)
 
@@ -124,7 +124,11 @@ class Refused(XferError):
 
 
 class Incomplete(XferError):
-    """Some went and some did not. `receipts` and `failures` are `sender.Result`s."""
+    """Some files went and some did not.
+
+    `receipts` and `failures` are `sending.observer.Result`s. Their type is not
+    written here: that module imports this one.
+    """
 
     exit_code = 7
     default_code = Code.LOCAL
@@ -152,12 +156,15 @@ _BY_CODE: dict[str, type[XferError]] = {
 }
 
 
-_LONGEST: Final = 500
-"""Characters of a peer's sentence: it is logged, and who says it may be anybody."""
+_MAX_PEER_MESSAGE: Final = 500
+"""Characters that are kept of it: it is logged, and a peer without the secret can send one."""
 
 
 def from_peer(code: str, message: str, *, retryable: bool) -> XferError:
-    """The error that a peer's `refusal` or `error` message stands for."""
-    error = _BY_CODE.get(code, Refused)(message[:_LONGEST], code=code, retryable=retryable)
+    """The error that a peer's `refusal` or `error` message stands for.
+
+    Refused for a code word that is not known here, which a later version may send.
+    """
+    error = _BY_CODE.get(code, Refused)(message[:_MAX_PEER_MESSAGE], code=code, retryable=retryable)
     error.is_from_peer = True
     return error

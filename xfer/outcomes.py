@@ -4,7 +4,11 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """`VERSIONED`: other content had the name, and was kept as a version."""
+    """`STORED`: nothing had the name, or what had it was replaced.
+
+    `VERSIONED`: other content had the name, and was kept as a version.
+    `UNCHANGED`: the same content had the name already.
+    """
 
     STORED = "stored"
     VERSIONED = "versioned"
