@@ -1,9 +1,10 @@
 """One helper thread, for hashing and other work beside the caller's own.
 
-Python's md5 and blake3 let go of the interpreter while they work on a large
+Python's md5 and blake3 release the interpreter's lock while they work on a large
 buffer, so one thread that hashes and one that moves bytes use two processors.
-What that takes is loaded when the first helper starts: it brings logging along,
-and a small file is sent sooner than that is loaded.
+
+`concurrent.futures` is imported when the first helper thread starts: it imports
+logging, and both take longer than sending a small file, which needs no helper.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -19,10 +20,14 @@ Value = TypeVar("Value")
 
 
 class BackgroundThread:
-    """One helper thread, started on first use, for work beside the caller's own."""
+    """One helper thread, started on first use. It does one work after the other, in order.
+
+    All methods are for the thread that made it: nothing but the pool, which has
+    its own lock, is shared with the helper thread.
+    """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: ThreadPoolExecutor | None = None  # None until the first use
 
     def __enter__(self) -> Self:
         return self
@@ -31,6 +36,7 @@ class BackgroundThread:
         self.close()
 
     def close(self) -> None:
+        """Have the thread end after what it is doing, for which this does not wait."""
         if self._pool:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -39,13 +45,14 @@ class BackgroundThread:
         return self._started().submit(digest.update, data)
 
     def submit(self, work: Callable[..., Value], *arguments: object) -> "Future[Value]":
-        """Do `work(*arguments)` in the helper thread."""
+        """Do `work(*arguments)` in the helper thread; the future has what it returns or raises."""
         return self._started().submit(work, *arguments)
 
     def prefetch(self, items: Iterator[Value]) -> Generator[Value, None, None]:
-        """`items`, each made while the consumer still works on the one before.
+        """`items`, none of them None, each made while the caller works on the one before.
 
-        Closing the generator waits until none is being made any more.
+        `items` runs in the helper thread; what it raises is raised here. Closing
+        the generator waits until no item is being made any more.
         """
         pool = self._started()
         upcoming = pool.submit(next, items, None)

@@ -1,4 +1,4 @@
-"""Settings of this process, and memory that it gives back."""
+"""Settings of this process: core files, the collector, descriptors, memory."""
 
 import contextlib
 import gc
@@ -9,30 +9,39 @@ _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 20_000
 
 
 def keep_out_of_core_files() -> None:
-    """What this process knows must not end up on a disk when it crashes."""
+    """Have no core file written in a crash: secrets in memory must not end up on a disk."""
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def collect_seldom() -> None:
-    """Each file makes a few hundred objects, hardly any of them in a circle."""
+    """Have the collector of reference cycles run seldom.
+
+    Each file takes a few hundred objects, hardly any of them in a cycle. By
+    default every 700 would be looked through.
+    """
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
 
 
 def allow_many_descriptors() -> None:
-    """Descriptors bound how many can connect; the soft limit is for programs that select()."""
+    """Raise the soft limit on open descriptors to the hard one.
+
+    It bounds how many can connect. It is low only for programs that use
+    select(2), which cannot take descriptors above 1023.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def give_back_memory() -> None:
-    """Return what is free to the system: each of glibc's arenas keeps what its threads had, else.
+    """Return free memory to the system.
 
-    A C library that has no malloc_trim(3) does as it likes.
+    glibc keeps, in an arena for several threads, what these had and freed. With
+    a C library that has no malloc_trim(3) this does nothing.
     """
-    import ctypes  # noqa: PLC0415 (a receiver's, now and then: no sender waits for it)
+    import ctypes  # noqa: PLC0415 (only a receiver needs it, now and then)
 
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)

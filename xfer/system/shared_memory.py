@@ -1,7 +1,8 @@
-"""Memory that processes share which are forked after it is made.
+"""Memory shared by processes that are forked after it is made, and a lock on it.
 
-It is guarded by a record lock (fcntl), which is each process's own although
-they have inherited one file, and which goes with a process that is killed.
+The lock is a record lock, see fcntl(2). A process that was forked does not
+inherit it, although it inherits the file, and the system releases it when its
+process is killed.
 """
 
 import contextlib
@@ -13,7 +14,10 @@ from collections.abc import Iterator
 
 
 class SharedMemory:
-    """So many bytes, which begin as zeros. Make it before the processes are forked."""
+    """`size` bytes, all 0 at first. Make it before the processes are forked.
+
+    `view` is them; hold `locked` while reading or writing it.
+    """
 
     def __init__(self, size: int) -> None:
         self._file = _anonymous_file()
@@ -22,7 +26,11 @@ class SharedMemory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process is here. One thread at a time may be."""
+        """Waits until no other process is in here.
+
+        It does not keep out other threads of this process, whose lock it is, too:
+        one thread at a time may call it.
+        """
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             yield
@@ -31,6 +39,7 @@ class SharedMemory:
 
 
 def _anonymous_file() -> int:
+    """The descriptor of an empty file that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("xfer")
     with tempfile.TemporaryFile() as file:
