@@ -1,11 +1,8 @@
 """TLS: one identity, made once and kept to itself, and nothing older than TLS 1.3."""
 
-import hmac
 import os
-import re
 import ssl
 import stat
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,13 +11,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tests.support.channels import concurrently, joined, over_loopback
 from xfer.auth.identity import certificate_binding, client_context, load_identity
 from xfer.errors import LocalError, ProtocolError
 from xfer.wire.channel import Channel
-from xfer.wire.tls_engine import BATCH_BYTES, TLSEngine
 
 
 @pytest.fixture
@@ -119,51 +114,6 @@ def test_neither_side_speaks_tls_1_2(tmp_path: Path) -> None:
     old_server.maximum_version = ssl.TLSVersion.TLSv1_2
     assert handshakes(old_client, old_server) == ["done", "done"]
     assert handshakes(client_context(), old_server) == ["refused", "refused"]
-
-
-def expanded(secret: bytes, label: bytes, length: int) -> bytes:
-    """HKDF-Expand-Label of TLS 1.3 (RFC 8446, 7.1), for no more than one hash's length."""
-    info = struct.pack("!HB", length, 6 + len(label)) + b"tls13 " + label + b"\0"
-    return hmac.digest(secret, info + b"\1", "sha384")[:length]
-
-
-def key_updates(secret: bytes, count: int) -> bytes:
-    """So many records, each of which changes the keys and asks the other side to do the same."""
-    records = b""
-    update_requested, handshake_type = b"\x18\0\0\1\1", b"\x16"
-    header = struct.pack("!BHH", 0x17, 0x0303, len(update_requested) + 1 + 16)
-    for _ in range(count):
-        cipher = AESGCM(expanded(secret, b"key", 32))
-        nonce = expanded(secret, b"iv", 12)  # of the first record with each key
-        records += header + cipher.encrypt(nonce, update_requested + handshake_type, header)
-        secret = expanded(secret, b"traffic upd", 48)
-    return records
-
-
-def feed_all(end: TLSEngine, records: bytes) -> None:
-    """Have it take records that carry no plain bytes."""
-    for begin in range(0, len(records), BATCH_BYTES):
-        end.feed(memoryview(records)[begin : begin + BATCH_BYTES])
-        assert not end.is_open or end.decrypt_into(memoryview(bytearray(1))) == 0
-
-
-def test_a_peer_that_asks_for_answers_and_no_more_gets_no_memory(tmp_path: Path) -> None:
-    """Nothing is sent meanwhile, so what OpenSSL answers by itself would wait for ever."""
-    context = client_context()
-    context.keylog_filename = str(tmp_path / "keys")
-    ours = TLSEngine(load_identity(str(tmp_path)).context, server_side=True)
-    theirs = TLSEngine(context, server_side=False)
-    while not (ours.is_open and theirs.is_open):
-        for one, other in ((theirs, ours), (ours, theirs)):
-            one.handshake()
-            if records := one.outgoing():
-                feed_all(other, records)
-    logged = re.search(r"CLIENT_TRAFFIC_SECRET_0 \S+ (\w+)", (tmp_path / "keys").read_text())
-    assert logged
-    updates = key_updates(bytes.fromhex(logged[1]), 15_000)
-    with pytest.raises(ProtocolError, match="requests for new keys"):
-        feed_all(ours, updates)
-    assert len(ours.outgoing()) < 400_000
 
 
 def test_only_a_first_start_needs_the_cryptography_package(tmp_path: Path) -> None:

@@ -34,19 +34,16 @@ from tests.support.resources import FEW, crowd, limited, memory
 from xfer.auth.grants import Grant
 from xfer.auth.identity import client_context, load_identity
 from xfer.auth.keys import DEFAULT_KEY_ID
-from xfer.errors import AuthenticationError, PeerTimeout, Refused
+from xfer.errors import AuthenticationError, Refused
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.connection import ServerConfig
 from xfer.server.listen import listen
 from xfer.server.penalties import network_of
 from xfer.server.server import Server
 from xfer.storage.local.store import LocalStore
-from xfer.system.stop import StopSignal
 from xfer.wire import min_rate
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Error
-from xfer.wire.min_rate import MinimumRate
-from xfer.wire.waiter import IdleTask
 
 
 class Door:
@@ -225,63 +222,6 @@ def test_only_so_many_networks_are_remembered_and_the_latest_of_them() -> None:
     assert len(door.admission._penalties) == 4096
     door.fail("10.0.23.111", 4)  # the last one, which has failed once
     assert not door.knock("10.0.23.111")
-
-
-# Rates
-
-
-def test_a_body_has_to_flow_at_the_rate_on_average() -> None:
-    judge = MinimumRate(1000)
-
-    def arrives_in(seconds: float, size: int) -> None:
-        def read(piece: memoryview) -> None:
-            judge.waited(seconds * len(piece) / size)
-
-        judge.read_into(read, memoryview(bytearray(size)))
-
-    for _ in range(5):
-        arrives_in(30, 33_000)  # slow, but not too slow
-        judge.waited(1000)  # for a header
-    arrives_in(9, 100)  # a pause
-    arrives_in(1, 40_000)
-    with pytest.raises(PeerTimeout):
-        arrives_in(40, 20_000)
-
-
-def test_what_drips_is_noticed_before_it_is_complete() -> None:
-    seconds = itertools.count(1)
-    judge = MinimumRate(10_000)
-
-    def drip(piece: memoryview) -> None:
-        for _ in piece:
-            next(seconds)
-            judge.waited(1)
-
-    with pytest.raises(PeerTimeout):
-        judge.read_into(drip, memoryview(bytearray(1000)))
-    assert next(seconds) <= 35
-
-
-def test_what_the_receiver_does_meanwhile_is_not_the_senders_fault(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(min_rate, "WINDOW_SECONDS", 0.1)
-    ours, theirs = socket.socketpair()
-
-    def work_and_then_send(_: bool) -> None:
-        time.sleep(0.2)
-        theirs.sendall(b"some")
-
-    with (
-        theirs,
-        contextlib.closing(Channel(ours, 20)) as channel,
-        contextlib.closing(StopSignal()) as never,
-    ):
-        channel.mark_authenticated(min_rate=MIB)
-        channel.set_idle_task(IdleTask(never.descriptor, work_and_then_send))
-        received = bytearray(12)
-        channel.body(12).read_into(memoryview(received))
-    assert received == b"somesomesome"
 
 
 # A server in this process, so that its limits can be short

@@ -2,13 +2,19 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import pytest
+
+from xfer.errors import ConnectionLost
 from xfer.wire.channel import Channel
 
 Ends = tuple[Channel, Channel]
+Join = Callable[[float], contextlib.AbstractContextManager[Ends]]
+"""Makes two connected ends with a timeout in seconds."""
 Result = TypeVar("Result")
 
 
@@ -29,3 +35,17 @@ def joined(sockets: tuple[socket.socket, socket.socket], timeout: float) -> Iter
     ours, theirs = (Channel(end, timeout) for end in sockets)
     with contextlib.closing(ours), contextlib.closing(theirs):
         yield ours, theirs
+
+
+def lost() -> contextlib.AbstractContextManager[object]:
+    """Expects ConnectionLost, and not its kin PeerTimeout."""
+    return pytest.raises(ConnectionLost, match="connection")
+
+
+def say_slowly(channel: Channel, data: bytes, pause: float) -> None:
+    """One byte at a time, until it is said or nobody listens any more."""
+    with contextlib.suppress(ConnectionLost):
+        for byte in data:
+            time.sleep(pause)
+            channel.send_body(bytes([byte]))
+            channel.flush()
