@@ -1,6 +1,5 @@
 """What workers share in memory: who is in, and who has to wait."""
 
-import os
 from functools import partial
 
 import pytest
@@ -9,7 +8,6 @@ from tests.support.forks import elsewhere
 from xfer.errors import Refused
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.shared_admission import SharedAdmission
-from xfer.system.shared_memory import SharedMemory
 
 
 def nothing() -> None:
@@ -53,18 +51,6 @@ def test_who_takes_the_number_of_one_that_died_begins_with_nobody() -> None:
     sender(dead)
     sender(dead)
     assert sender(shared.admission(1))
-
-
-def test_a_process_that_dies_with_the_lock_leaves_it() -> None:
-    memory = SharedMemory(1)
-
-    def die() -> None:
-        with memory.locked():
-            os._exit(0)
-
-    assert elsewhere(die)
-    with memory.locked():
-        pass
 
 
 def test_the_workers_shares_of_strangers_are_all_there_are() -> None:
