@@ -132,7 +132,7 @@ def test_a_closed_channel_is_lost_to_its_own_side(ends: Ends) -> None:
         ours.receive()
 
 
-def test_aborting_fails_whoever_waits(ends: Ends) -> None:
+def test_aborting_ends_every_wait(ends: Ends) -> None:
     ours, _ = ends
     aborting = threading.Timer(0.1, ours.abort)
     aborting.start()
@@ -177,7 +177,7 @@ def test_what_was_sent_arrives_although_the_sender_has_left(ends: Ends) -> None:
     concurrently(leave, take_late)
 
 
-def test_whoever_drains_sends_nothing_more(ends: Ends) -> None:
+def test_nothing_is_sent_after_draining(ends: Ends) -> None:
     ours, theirs = ends
 
     def hang_up_at_the_end() -> None:
@@ -203,7 +203,7 @@ def test_last_words_go_out_after_what_was_queued(ends: Ends) -> None:
     concurrently(lambda: ours.end_with(CorruptData("odd")), listen)
 
 
-def test_who_gives_up_still_hears_what_the_other_side_has_to_say(ends: Ends) -> None:
+def test_after_giving_up_what_the_peer_sends_can_still_be_received(ends: Ends) -> None:
     ours, theirs = ends
 
     def listen_then_answer() -> None:
@@ -218,7 +218,7 @@ def test_who_gives_up_still_hears_what_the_other_side_has_to_say(ends: Ends) -> 
     concurrently(give_up_then_listen, listen_then_answer)
 
 
-def test_nobody_waits_long_for_a_peer_that_does_not_hang_up(join: Join) -> None:
+def test_ending_does_not_wait_long_for_a_peer_that_does_not_hang_up(join: Join) -> None:
     with join(0.2) as (ours, _):
         began = time.monotonic()
         ours.end_with(CorruptData("odd"))

@@ -36,7 +36,7 @@ class BackgroundThread:
         self.close()
 
     def close(self) -> None:
-        """Have the thread end after what it is doing, for which this does not wait."""
+        """Have the thread end after its present work, without waiting for it; drop the rest."""
         if self._pool:
             self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -17,8 +17,9 @@ def keep_out_of_core_files() -> None:
 def collect_seldom() -> None:
     """Have the collector of reference cycles run seldom.
 
-    Each file takes a few hundred objects, hardly any of them in a cycle. By
-    default every 700 would be looked through.
+    Each file takes a few hundred objects, hardly any of them in a cycle, and by
+    default it would run every few hundred to few thousand. What is there already
+    stays for good, and is not looked through again.
     """
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)

@@ -26,10 +26,10 @@ class SharedMemory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Waits until no other process is in here.
+        """Hold the lock: no other process does meanwhile.
 
-        It does not keep out other threads of this process, whose lock it is, too:
-        one thread at a time may call it.
+        It belongs to the whole process, and does not keep its other threads out:
+        one thread at a time may call this.
         """
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:

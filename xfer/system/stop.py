@@ -18,8 +18,8 @@ class StopSignal:
     def __init__(self) -> None:
         self.is_set = False
         self.descriptor, write_end = os.pipe()
-        # Whoever pops it closes it. That takes no lock, which a signal handler might find
-        # held by the very thread that it interrupted: of two pops, one fails.
+        # The call of `set` that pops it closes it: of two at once, only one can. There is
+        # no lock because a signal handler might have interrupted the thread that holds it.
         self._write_end = [write_end]
 
     def set(self) -> None:

@@ -34,8 +34,9 @@ _UNAUTHENTICATED_DRAIN_BYTES: Final = 1024 * 1024
 class Channel:
     """Frames and bodies over a connected socket, which it owns from here on.
 
-    Every wait is bounded by `timeout` (seconds), see `Waiter`. Any method may
-    raise ConnectionLost, PeerTimeout or ProtocolError; what gets that far is over.
+    Every wait is bounded by `timeout` (seconds), see `Waiter`. What sends or
+    receives raises ConnectionLost, PeerTimeout or ProtocolError; after one of
+    these the connection can only be ended.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:

@@ -29,9 +29,14 @@ class IdleTask(Struct, frozen=True):
     `descriptor`. It is told whether bytes have arrived since the call before,
     even if they were too few to be seen above TLS, as half a record is.
 
+    So a receiver stores and acknowledges files while it waits for more of them:
+
+        nothing to receive -> wait_readable -> run -> commit what has arrived
+        a flush is over, in another thread -> descriptor -> run -> send the receipts
+
     It is called from in here because a wait in the middle of a frame or a body
     has to call it, too: files that arrived before that body get their receipts
-    while the body is still on its way.
+    while the body is still on its way. It may send, but not receive.
     """
 
     descriptor: int
