@@ -18,6 +18,7 @@ from xfer.logs import Peer
 from xfer.names import printable
 from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
+from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.storage.contract import (
     Metadata,
@@ -74,7 +75,8 @@ class Session:
         self._heartbeats_are_known = False
         self._heartbeat_at = time.monotonic()
         self._background = BackgroundThread()
-        self._uploads = Uploads(writer, Heartbeat(self._background, self._send_heartbeat))
+        rehasher = Rehasher(Heartbeat(self._background, self._send_heartbeat))
+        self._uploads = Uploads(writer, rehasher)
         self._committer = Committer(writer, self._receipts.answer, self._send_heartbeat)
 
     @cached_property

@@ -13,15 +13,15 @@ from msgspec import Struct
 from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
+from xfer.receiving.rehash import Rehasher
 from xfer.storage.contract import Metadata, Partial, Readable, StoredFile, StoreWriter
-from xfer.wire.keepalive import Heartbeat, Progress
+from xfer.wire.keepalive import Progress
 from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
 
 _MAX_OPEN: Final = 16
 """Files of one session of which some parts have come and others have not."""
 _MAX_RESUMABLE: Final = 16
 """Files that are held for a sender who was told where to go on, and may never do so."""
-_BLOCK_BYTES: Final = 1024 * 1024
 NOT_WHAT_WAS_SENT: Final = "what arrived does not match its digest"
 _WORTH_CONTINUING: Final = 1024 * 1024
 """Bytes: older content that is smaller travels again sooner than it is compared."""
@@ -47,9 +47,9 @@ class Upload(Struct):
 class Uploads:
     """What one session has open. Everything is `Refused` that the store refuses."""
 
-    def __init__(self, writer: StoreWriter, heartbeat: Heartbeat) -> None:
+    def __init__(self, writer: StoreWriter, rehasher: Rehasher) -> None:
         self._writer = writer
-        self._heartbeat = heartbeat
+        self._rehasher = rehasher
         self._arriving: dict[str, Upload] = {}
         self._resumable: dict[str, Upload] = {}
 
@@ -110,7 +110,7 @@ class Uploads:
         digest = digests.new(algorithm)
         if stored := self._writer.open_stored(name):
             try:
-                self._hash_prefix(stored, digest, Progress(name, size), None)
+                self._rehasher.hash_prefix(stored, digest, Progress(name, size), None)
             finally:
                 stored.close()
         return digest.hexdigest()
@@ -214,7 +214,7 @@ class Uploads:
     def _resumed(self, partial: Partial, name: str, algorithm: str) -> Upload:
         try:
             upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
-            self._hash_prefix(partial, upload.digest, Progress(name, partial.size), None)
+            self._rehasher.hash_prefix(partial, upload.digest, Progress(name, partial.size), None)
         except BaseException:
             partial.keep()
             raise
@@ -226,29 +226,13 @@ class Uploads:
         partial = self._writer.create_partial(name, header.least_size)
         upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
-            self._hash_prefix(stored, upload.digest, Progress(name, header.offset), partial)
+            self._rehasher.hash_prefix(
+                stored, upload.digest, Progress(name, header.offset), partial
+            )
         except BaseException:
             partial.discard()
             raise
         return upload
-
-    def _hash_prefix(
-        self, source: Readable, digest: Digest, progress: Progress, copy: Partial | None
-    ) -> None:
-        """Hash, and where asked for copy, the first `progress.size` bytes of `source`."""
-
-        def work(progress: Progress) -> None:
-            block = memoryview(bytearray(min(_BLOCK_BYTES, progress.size)))
-            while progress.done < progress.size:
-                size = source.read_at(progress.done, block[: progress.size - progress.done])
-                if not size:
-                    raise Refused("it became shorter meanwhile", code=Code.BUSY)
-                digest.update(block[:size])
-                if copy:
-                    copy.write(block[:size])
-                progress.done += size
-
-        self._heartbeat.during(progress, work)
 
     def _keep(self, name: str) -> None:
         self._arriving.pop(name).partial.keep()
