@@ -8,7 +8,6 @@ Knows no terminal and no kind of store.
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -17,7 +16,8 @@ from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
-from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
+from xfer.receiving.planner import Planner
+from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
 from xfer.storage.contract import (
@@ -26,7 +26,6 @@ from xfer.storage.contract import (
     NewFile,
     NewSymlink,
     Partial,
-    StoredFile,
     StoreWriter,
 )
 from xfer.system.background import BackgroundThread
@@ -40,13 +39,9 @@ from xfer.wire.messages import (
     FileHeader,
     Message,
     Offer,
-    OfferedFile,
-    Plan,
-    PlannedFile,
     SymlinkHeader,
     Working,
 )
-from xfer.wire.messages.offers import in_frames
 from xfer.wire.transport import IdleTask
 
 log = logging.getLogger("xfer.receiver")
@@ -77,6 +72,7 @@ class Session:
         self._background = BackgroundThread()
         rehasher = Rehasher(Heartbeat(self._background, self._send_heartbeat))
         self._uploads = Uploads(writer, rehasher)
+        self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
         self._committer = Committer(writer, self._receipts.answer, self._send_heartbeat)
 
     @cached_property
@@ -103,7 +99,8 @@ class Session:
             self._committer.close()
             self._background.close()
             self._keep_the_rest()
-            del self._committer, self._uploads  # they know this session: a circle is freed late
+            # They know this session: a circle is freed late.
+            del self._committer, self._planner, self._uploads
 
     def _keep_the_rest(self) -> None:
         for name, size in self._uploads.keep_all().items():
@@ -152,7 +149,10 @@ class Session:
             case SymlinkHeader():
                 self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
-                self._answer_offer(message)
+                self._heartbeats_are_known = True
+                for plan in self._planner.plans(message):
+                    self._channel.send(plan)
+                self._channel.flush()
             case Working():
                 pass  # that it came is all there is to it
             case Error():
@@ -170,42 +170,6 @@ class Session:
             self._receipts.refuse(item.name, error)
         else:
             self._arrived(Arrived(item, time.monotonic()))
-
-    # An offer
-
-    def _answer_offer(self, offer: Offer) -> None:
-        self._heartbeats_are_known = True
-        if offer.directories:
-            self._tell_absent(offer.directories)
-        safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
-        stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
-        kept = self._writer.kept(safe)
-        planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
-        for files in in_frames(planned, lambda file: file.file_name):
-            self._channel.send(Plan(tuple(files)))
-        self._channel.flush()
-
-    def _tell_absent(self, directories: Sequence[str]) -> None:
-        absent = self._writer.absent([name for name in directories if names.is_safe(name)])
-        for some in in_frames(absent, str):
-            self._channel.send(Plan((), tuple(some)))
-
-    def _plan(
-        self,
-        file: OfferedFile,
-        stored: Mapping[str, StoredFile | None],
-        kept: set[str],
-        algorithm: str,
-    ) -> PlannedFile:
-        name = file.file_name
-        try:
-            if name not in stored:
-                names.check(name)
-            self._receipts.forget_refusal(name)
-            return self._uploads.plan(file, stored[name], algorithm, is_kept=name in kept)
-        except Refused as error:
-            self._receipts.refuse(name, error)
-            return PlannedFile(name[:ECHOED_NAME], "refuse")
 
     # A file, or a part of one
 

@@ -14,16 +14,16 @@ from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
 from xfer.receiving.rehash import Rehasher
-from xfer.storage.contract import Metadata, Partial, Readable, StoredFile, StoreWriter
+from xfer.storage.contract import Metadata, Partial, Readable, StoreWriter
 from xfer.wire.keepalive import Progress
-from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
+from xfer.wire.messages import FileHeader
 
 _MAX_OPEN: Final = 16
 """Files of one session of which some parts have come and others have not."""
 _MAX_RESUMABLE: Final = 16
 """Files that are held for a sender who was told where to go on, and may never do so."""
 NOT_WHAT_WAS_SENT: Final = "what arrived does not match its digest"
-_WORTH_CONTINUING: Final = 1024 * 1024
+WORTH_CONTINUING: Final = 1024 * 1024
 """Bytes: older content that is smaller travels again sooner than it is compared."""
 
 
@@ -57,65 +57,17 @@ class Uploads:
     def are_arriving(self) -> bool:
         return bool(self._arriving)
 
-    # What is wanted of an offer
+    def is_arriving(self, name: str) -> bool:
+        return name in self._arriving
 
-    def plan(
-        self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
-    ) -> PlannedFile:
-        """What is to be done with one offered file, given what has its name now.
-
-        `is_kept` where an earlier session may have left some of it.
-        """
-        name = offered.file_name
-        if stored and self._is_same(offered, stored, algorithm):
-            is_new = (stored.mode, stored.mtime_ns) != (offered.mode, offered.mtime_ns)
-            if not is_new:
-                return PlannedFile(name, "skip")
-            if not stored.has_other_names:
-                self._writer.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
-                return PlannedFile(name, "skip")
-        self._release(name)
-        offset = self._resumable_bytes(offered, algorithm) if is_kept else 0
-        self._writer.require(name, offered.file_size, offset)
-        if offset:
-            digest = self._resumable[name].digest.hexdigest()
-            return PlannedFile(name, "resume", offset, **{algorithm: digest})
-        if stored and _WORTH_CONTINUING <= stored.size < offered.file_size:
-            digest = self._digest_of_stored(name, stored.size, algorithm)
-            return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
-        return PlannedFile(name, "send")
-
-    def _is_same(self, offered: OfferedFile, stored: StoredFile, algorithm: str) -> bool:
-        if stored.size != offered.file_size:
-            return False
-        if offered.digest is None:
-            return stored.mtime_ns == offered.mtime_ns
-        return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
-
-    def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
-        """How much of the file an earlier session left; it is hashed and locked then."""
-        name = offered.file_name
-        partial = None if name in self._arriving else self._writer.find_partial(name)
-        if partial is None:
-            return 0
-        if not 0 < partial.size <= offered.file_size:
-            partial.discard()
-            return 0
+    def prepare(self, name: str, partial: Partial, algorithm: str) -> None:
+        """Hash what an earlier session kept: the sender is told to go on from there."""
         self._resumable[name] = self._resumed(partial, name, algorithm)
         if len(self._resumable) > _MAX_RESUMABLE:
-            self._release(next(iter(self._resumable)))  # found, and hashed, again when it comes
-        return partial.size
+            self.release(next(iter(self._resumable)))  # found, and hashed, again when it comes
 
-    def _digest_of_stored(self, name: str, size: int, algorithm: str) -> str:
-        digest = digests.new(algorithm)
-        if stored := self._writer.open_stored(name):
-            try:
-                self._rehasher.hash_prefix(stored, digest, Progress(name, size), None)
-            finally:
-                stored.close()
-        return digest.hexdigest()
-
-    # What arrives
+    def digest_of_prepared(self, name: str) -> str:
+        return self._resumable[name].digest.hexdigest()
 
     def receive_whole(self, header: FileHeader, content: memoryview) -> Partial:
         """All of a small file at once: nothing to continue, and nothing to keep."""
@@ -183,13 +135,13 @@ class Uploads:
         for name in kept:
             self._keep(name)
         for name in list(self._resumable):
-            self._release(name)
+            self.release(name)
         return kept
 
     def _begun(self, header: FileHeader) -> Upload:
         digest = digests.new(header.algorithm)
         # A small file in one part is cheaper sent again than found again.
-        is_small = header.is_last and header.body < _WORTH_CONTINUING
+        is_small = header.is_last and header.body < WORTH_CONTINUING
         # And what came from standard input cannot be sent again.
         name = None if is_small or header.file_size is None else header.file_name
         partial = self._writer.create_partial(name, header.file_size)
@@ -237,6 +189,6 @@ class Uploads:
     def _keep(self, name: str) -> None:
         self._arriving.pop(name).partial.keep()
 
-    def _release(self, name: str) -> None:
+    def release(self, name: str) -> None:
         if upload := self._resumable.pop(name, None):
             upload.partial.keep()
