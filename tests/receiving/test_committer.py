@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from xfer.outcomes import Outcome
-from xfer.receiving.committer import EMPTY, Arrived, Committed, Committer
+from xfer.receiving.commit_queue import EMPTY, Arrived, CommitQueue
+from xfer.receiving.committer import Committed, Committer
 from xfer.storage.contract import Metadata, NewDirectory
 from xfer.storage.local.store import LocalStore
 from xfer.wire import keepalive
@@ -30,11 +31,12 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_signs_of_life
     monkeypatch.setattr(os, "fsync", lambda _: time.sleep(seconds[0]))
     with LocalStore(str(tmp_path)) as store:
         writer = store.open_writer("default")
-        committer = Committer(writer, committed.append, sign)
+        queue = CommitQueue()
+        committer = Committer(writer, queue, committed.append, sign)
         for number in range(8):
             seconds[0] = 0.3 if number % 4 == 3 else 0.0
             signs.clear()
-            committer.add(Arrived(NewDirectory(str(number), Metadata()), time.monotonic()))
+            queue.add(Arrived(NewDirectory(str(number), Metadata()), time.monotonic()))
             while not committer.wait_below(EMPTY, HEARTBEAT_SECONDS):
                 sign()
             if seconds[0]:

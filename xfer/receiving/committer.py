@@ -11,48 +11,22 @@ make many short system calls only take the interpreter from each other.
 
 import contextlib
 import functools
-import itertools
 import os
-import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from msgspec import Struct, field
-
 from xfer.errors import ConnectionLost, Refused
 from xfer.outcomes import Outcome
-from xfer.storage.contract import CommitSteps, Item, NewFile, StoreWriter
+from xfer.receiving.commit_queue import EMPTY, NO_BATCH, Arrived, CommitQueue
+from xfer.storage.contract import CommitSteps, NewFile, StoreWriter
 from xfer.storage.os_errors import refusal
 from xfer.system.background import BackgroundThread, wait_for
 from xfer.wire.keepalive import Watchdog
 
-_ITEM_WEIGHT: Final = 64 * 1024
-"""What an item counts at least beside its bytes; it has a place in memory."""
-_SHARE: Final = 8
-"""The items of one session, and the directories on the way to them, may have one of so many of
-the process's descriptors open."""
-_WORTH_A_BATCH: Final = 64
-"""Items for which a commit begins although more are coming."""
 _HARDLY: Final = 0.0005
 """Seconds of waiting that take less than it takes to hand them to another thread."""
-FULL: Final = 32 * 1024 * 1024
-"""Weight from which on whoever receives should wait."""
-EMPTY: Final = 1
-
-
-class Arrived(Struct, frozen=True):
-    """Something that only a commit keeps from its receipt.
-
-    `size` in bytes, and `digest` as hex by its kind, for files.
-    """
-
-    item: Item
-    began: float
-    size: int = 0
-    digest: Mapping[str, str] = field(default_factory=dict)
-
 
 Committed = Sequence[tuple[Arrived, Outcome | Refused]]
 
@@ -67,20 +41,19 @@ class Committer:
     """
 
     def __init__(
-        self, writer: StoreWriter, answer: Callable[[Committed], None], beat: Callable[[], None]
+        self,
+        writer: StoreWriter,
+        queue: CommitQueue,
+        answer: Callable[[Committed], None],
+        beat: Callable[[], None],
     ) -> None:
         self._writer = writer
+        self._queue = queue
         self._answer = answer
-        self._pending: list[tuple[Arrived, int]] = []
-        self._last_directory = ""
-        self._batch: list[Arrived] = []
-        self._batch_weight = 0
+        self._batch = NO_BATCH
         self._steps: CommitSteps | None = None
         self._awaited: Future[None] | None = None
         self._waits_hardly = False
-        self.weight = 0
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
         self._background = BackgroundThread()
         self._watchdog = Watchdog(self._background, beat)
         try:
@@ -88,30 +61,10 @@ class Committer:
         except OSError as error:
             raise refusal(error) from error
 
-    def add(self, arrived: Arrived) -> None:
-        """Have it committed."""
-        opened = 1 + self._directories_beside_the_last(arrived.item.name)
-        weight = arrived.size + opened * self._item_weight
-        self._pending.append((arrived, weight))
-        self.weight += weight
-        if len(self._pending) >= _WORTH_A_BATCH:
-            self.hurry()
-
-    def _directories_beside_the_last(self, name: str) -> int:
-        """On the way to `name`, but not to the item before it: a commit opens each, once."""
-        directory = name.rpartition("/")[0]
-        last, self._last_directory = self._last_directory, directory
-        if not directory or directory == last:
-            return 0
-        components = directory.split("/")
-        pairs = zip(components, last.split("/"), strict=False)
-        shared = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
-        return len(components) - sum(1 for _ in shared)
-
     def hurry(self) -> None:
         """Nothing more is coming for the moment: commit what there is."""
         self.resume()
-        while self._steps is None and self._pending:
+        while self._steps is None and self._queue.pending:
             self._begin()
 
     def resume(self) -> None:
@@ -122,15 +75,11 @@ class Committer:
     def wait_below(self, weight: int, seconds: float) -> bool:
         """Wait until less than `weight` is uncommitted; False if nothing happens for so long."""
         self.hurry()
-        while self._awaited and self.weight >= weight:
+        while self._awaited and self._queue.weight >= weight:
             if not wait_for(self._awaited, seconds):
                 return False
             self.hurry()
         return True
-
-    @property
-    def is_busy(self) -> bool:
-        return self.weight > 0
 
     def close(self) -> None:
         """Commit what has arrived whole, whether anybody still hears of it or not."""
@@ -138,7 +87,10 @@ class Committer:
             while not self.wait_below(EMPTY, 60.0):
                 pass
         finally:
-            for arrived, _ in self._pending:  # a commit has failed in a way that nobody foresaw
+            for (
+                arrived,
+                _,
+            ) in self._queue.pending:  # a commit has failed in a way that nobody foresaw
                 if isinstance(arrived.item, NewFile):
                     arrived.item.partial.keep()
             self._watchdog.end()
@@ -147,17 +99,8 @@ class Committer:
             os.close(self._wake)
 
     def _begin(self) -> None:
-        """Commit what is pending, up to the second one of a name."""
-        names: set[str] = set()
-        self._batch_weight = 0
-        for arrived, weight in self._pending:
-            if arrived.item.name in names:
-                break
-            names.add(arrived.item.name)
-            self._batch_weight += weight
-        self._batch = [arrived for arrived, _ in self._pending[: len(names)]]
-        del self._pending[: len(names)]
-        self._steps = self._writer.commit([arrived.item for arrived in self._batch])
+        self._batch = self._queue.next_batch()
+        self._steps = self._writer.commit([arrived.item for arrived in self._batch.arrived])
         self._run(self._steps)
 
     def _run(self, steps: CommitSteps) -> None:
@@ -186,7 +129,7 @@ class Committer:
         self._waits_hardly = time.monotonic() - began < _HARDLY
 
     def _ended(self) -> list[Arrived]:
-        batch, self._batch = self._batch, []
-        self.weight -= self._batch_weight
+        batch, self._batch = self._batch, NO_BATCH
+        self._queue.remove(batch)
         self._awaited = self._steps = None
-        return batch
+        return batch.arrived

@@ -9,7 +9,8 @@ from xfer.errors import Refused
 from xfer.logs import Line, Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.receiving.committer import Arrived, Committed
+from xfer.receiving.commit_queue import Arrived
+from xfer.receiving.committer import Committed
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 

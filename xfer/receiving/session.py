@@ -15,7 +15,8 @@ from xfer import logs, names
 from xfer.errors import Code, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
-from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
+from xfer.receiving.commit_queue import EMPTY, FULL, WORTH_A_BATCH, Arrived, CommitQueue
+from xfer.receiving.committer import Committer
 from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.rehash import Rehasher
@@ -73,7 +74,10 @@ class Session:
         rehasher = Rehasher(Heartbeat(self._background, self._send_heartbeat))
         self._uploads = Uploads(writer, rehasher)
         self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
-        self._committer = Committer(writer, self._receipts.answer, self._send_heartbeat)
+        self._queue = CommitQueue()
+        self._committer = Committer(
+            writer, self._queue, self._receipts.answer, self._send_heartbeat
+        )
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -123,7 +127,7 @@ class Session:
     def _on_idle(self, has_come: bool) -> None:
         """There is nothing to receive for the moment: commit what there is."""
         self._committer.hurry()
-        if has_come or self._committer.is_busy:
+        if has_come or self._queue.weight:
             self._send_heartbeat()
 
     def _commit_down_to(self, weight: int) -> None:
@@ -228,6 +232,8 @@ class Session:
         self._arrived(Arrived(item, began, partial.size, {header.algorithm: header.digest}))
 
     def _arrived(self, arrived: Arrived) -> None:
-        self._committer.add(arrived)
-        if self._committer.weight >= FULL:
+        self._queue.add(arrived)
+        if len(self._queue.pending) >= WORTH_A_BATCH:
+            self._committer.hurry()
+        if self._queue.weight >= FULL:
             self._commit_down_to(FULL)
