@@ -17,6 +17,7 @@ from xfer.logs import Peer
 from xfer.names import printable
 from xfer.receiving.commit_queue import EMPTY, FULL, WORTH_A_BATCH, Arrived, CommitQueue
 from xfer.receiving.committer import Committer
+from xfer.receiving.heartbeats import HeartbeatSender
 from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.rehash import Rehasher
@@ -32,7 +33,7 @@ from xfer.storage.contract import (
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.channel import Body, Channel
-from xfer.wire.keepalive import HEARTBEAT_SECONDS, Heartbeat, Progress
+from xfer.wire.keepalive import HEARTBEAT_SECONDS, Heartbeat
 from xfer.wire.messages import (
     DirectoryHeader,
     Done,
@@ -52,9 +53,6 @@ _INLINE_BYTES: Final = 64 * 1024
 """Up to here a body is not worth a second thread."""
 
 
-_ALIVE: Final = Progress("")
-
-
 class Session:
     """One authenticated sender.
 
@@ -68,15 +66,14 @@ class Session:
         self._stop = stop
         self._peer = peer
         self._receipts = ReceiptSender(channel, peer, durable=writer.durable)
-        self._heartbeats_are_known = False
-        self._heartbeat_at = time.monotonic()
+        self._heartbeats = HeartbeatSender(channel)
         self._background = BackgroundThread()
-        rehasher = Rehasher(Heartbeat(self._background, self._send_heartbeat))
+        rehasher = Rehasher(Heartbeat(self._background, self._heartbeats.send))
         self._uploads = Uploads(writer, rehasher)
         self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
         self._queue = CommitQueue()
         self._committer = Committer(
-            writer, self._queue, self._receipts.answer, self._send_heartbeat
+            writer, self._queue, self._receipts.answer, self._heartbeats.send
         )
 
     @cached_property
@@ -103,8 +100,6 @@ class Session:
             self._committer.close()
             self._background.close()
             self._keep_the_rest()
-            # They know this session: a circle is freed late.
-            del self._committer, self._planner, self._uploads
 
     def _keep_the_rest(self) -> None:
         for name, size in self._uploads.keep_all().items():
@@ -128,20 +123,12 @@ class Session:
         """There is nothing to receive for the moment: commit what there is."""
         self._committer.hurry()
         if has_come or self._queue.weight:
-            self._send_heartbeat()
+            self._heartbeats.send()
 
     def _commit_down_to(self, weight: int) -> None:
         """Wait for commits, however long the disk takes, and keep the sender patient."""
         while not self._committer.wait_below(weight, HEARTBEAT_SECONDS):
-            self._send_heartbeat()
-
-    def _send_heartbeat(self, progress: Progress = _ALIVE) -> None:
-        """Only a sender that makes offers need know what this is."""
-        now = time.monotonic()
-        if self._heartbeats_are_known and now - self._heartbeat_at >= HEARTBEAT_SECONDS / 2:
-            self._heartbeat_at = now
-            self._channel.send(Working(progress.name, progress.done, progress.size))
-            self._channel.flush()
+            self._heartbeats.send()
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -153,7 +140,7 @@ class Session:
             case SymlinkHeader():
                 self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
-                self._heartbeats_are_known = True
+                self._heartbeats.enable()  # only a sender that makes offers need know what they are
                 for plan in self._planner.plans(message):
                     self._channel.send(plan)
                 self._channel.flush()
