@@ -1,4 +1,4 @@
-"""What waits to be committed, and which of it makes the next batch."""
+"""What has arrived whole and waits to be committed, and which of it makes the next batch."""
 
 import itertools
 import resource
@@ -7,24 +7,25 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from xfer.storage.contract import Item
+from xfer.storage.contract import Item, NewFile
 
+BATCH_ITEMS: Final = 64
+"""With so many items pending, a commit begins although more are coming."""
+FULL_WEIGHT: Final = 32 * 1024 * 1024
+"""With so much uncommitted, receive nothing more for now: each item takes memory, and keeps
+descriptors open."""
 _ITEM_WEIGHT: Final = 64 * 1024
-"""What an item counts at least beside its bytes; it has a place in memory."""
-_SHARE: Final = 8
-"""The items of one session, and the directories on the way to them, may have one of so many of
-the process's descriptors open."""
-WORTH_A_BATCH: Final = 64
-"""Items for which a commit begins although more are coming."""
-FULL: Final = 32 * 1024 * 1024
-"""Weight from which on whoever receives should wait."""
-EMPTY: Final = 1
+"""What an item weighs at least beside its bytes, for its place in memory."""
+_DESCRIPTORS_SHARE: Final = 8
+"""One session's items, and the directories on the way to them, may keep open one in so many of
+the descriptors that the process may have."""
 
 
-class Arrived(Struct, frozen=True):
-    """Something that only a commit keeps from its receipt.
+class ArrivedItem(Struct, frozen=True):
+    """An item that is complete, and not committed yet.
 
-    `size` in bytes, and `digest` as hex by its kind, for files.
+    `began` says when its first byte came (`time.monotonic`). For files, `size` in
+    bytes, and `digest` as hex by its algorithm.
     """
 
     item: Item
@@ -34,34 +35,39 @@ class Arrived(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """What is committed together. No two have the same name."""
+    """Items that are committed together; no two have the same name."""
 
-    arrived: list[Arrived]
+    items: list[ArrivedItem]
     weight: int
 
 
-NO_BATCH: Final = Batch([], 0)
-
-
 class CommitQueue:
-    """What one session has to commit. `weight` is that of all that is not committed yet."""
+    """The items of one session that are not committed yet. Used by its thread only.
+
+    An item weighs its bytes, and as many times `_ITEM_WEIGHT` as a commit opens
+    descriptors for it; more where the process may have few descriptors.
+
+    `pending` has the items that are in no batch yet, each with its weight.
+    `weight` is that of all uncommitted items: pending, or in a batch that was
+    taken with `next_batch` and not given to `remove` yet.
+    """
 
     def __init__(self) -> None:
-        self.pending: list[tuple[Arrived, int]] = []
+        self.pending: list[tuple[ArrivedItem, int]] = []
         self.weight = 0
         self._last_directory = ""
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
+        self._item_weight = max(_ITEM_WEIGHT, FULL_WEIGHT * _DESCRIPTORS_SHARE // descriptors)
 
-    def add(self, arrived: Arrived) -> None:
-        """Have it committed."""
-        opened = 1 + self._directories_beside_the_last(arrived.item.name)
+    def add(self, arrived: ArrivedItem) -> None:
+        """Append an item, its partial included: the queue keeps or commits it from here on."""
+        opened = 1 + self._directories_to_open(arrived.item.name)
         weight = arrived.size + opened * self._item_weight
         self.pending.append((arrived, weight))
         self.weight += weight
 
     def next_batch(self) -> Batch:
-        """What is pending, up to the second one of a name."""
+        """Take what is pending, up to the second item of a name."""
         names: set[str] = set()
         batch_weight = 0
         for arrived, weight in self.pending:
@@ -69,16 +75,25 @@ class CommitQueue:
                 break
             names.add(arrived.item.name)
             batch_weight += weight
-        batch = [arrived for arrived, _ in self.pending[: len(names)]]
+        items = [arrived for arrived, _ in self.pending[: len(names)]]
         del self.pending[: len(names)]
-        return Batch(batch, batch_weight)
+        return Batch(items, batch_weight)
 
     def remove(self, batch: Batch) -> None:
-        """It is committed."""
+        """Note that a commit of this batch has ended: it weighs nothing any more."""
         self.weight -= batch.weight
 
-    def _directories_beside_the_last(self, name: str) -> int:
-        """On the way to `name`, but not to the item before it: a commit opens each, once."""
+    def keep_partials(self) -> None:
+        """Leave the partials of pending files to a later session, as no commit will come."""
+        for arrived, _ in self.pending:
+            if isinstance(arrived.item, NewFile):
+                arrived.item.partial.keep()
+
+    def _directories_to_open(self, name: str) -> int:
+        """How many directories on the way to `name` were not on that to the item before it.
+
+        A commit opens each directory once, and keeps it open until its end.
+        """
         directory = name.rpartition("/")[0]
         last, self._last_directory = self._last_directory, directory
         if not directory or directory == last:

@@ -9,8 +9,8 @@ from xfer.errors import Refused
 from xfer.logs import Line, Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.receiving.commit_queue import Arrived
-from xfer.receiving.committer import Committed
+from xfer.receiving.commit_queue import ArrivedItem
+from xfer.receiving.committer import CommittedBatch
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 
@@ -30,9 +30,9 @@ class ReceiptSender:
         self._durable = durable
         self._refused: set[bytes] = set()
 
-    def answer(self, committed: Committed) -> None:
+    def answer(self, committed: CommittedBatch) -> None:
         """Answer what was committed together."""
-        stored: list[tuple[Arrived, Outcome]] = []
+        stored: list[tuple[ArrivedItem, Outcome]] = []
         for arrived, outcome in committed:
             if isinstance(outcome, Refused):
                 self._send_refusal(arrived.item.name, outcome)
@@ -71,7 +71,7 @@ class ReceiptSender:
         if self._refused:
             self._refused.discard(_fingerprint(name))
 
-    def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
+    def _receipt_line(self, arrived: ArrivedItem, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
         said = f"{self._said_peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"

@@ -5,6 +5,7 @@ bodies go into a store, receipts go out once the store says that they may.
 Knows no terminal and no kind of store.
 """
 
+import contextlib
 import itertools
 import logging
 import time
@@ -12,10 +13,10 @@ from functools import cached_property
 from typing import Final
 
 from xfer import logs, names
-from xfer.errors import Code, ProtocolError, Refused, from_peer
+from xfer.errors import Code, ConnectionLost, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
-from xfer.receiving.commit_queue import EMPTY, FULL, WORTH_A_BATCH, Arrived, CommitQueue
+from xfer.receiving.commit_queue import BATCH_ITEMS, FULL_WEIGHT, ArrivedItem, CommitQueue
 from xfer.receiving.committer import Committer
 from xfer.receiving.heartbeats import HeartbeatSender
 from xfer.receiving.planner import Planner
@@ -72,9 +73,7 @@ class Session:
         self._uploads = Uploads(writer, rehasher)
         self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
         self._queue = CommitQueue()
-        self._committer = Committer(
-            writer, self._queue, self._receipts.answer, self._heartbeats.send
-        )
+        self._committer = Committer(writer, self._queue, self._heartbeats.send)
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
@@ -91,13 +90,13 @@ class Session:
             while not isinstance(message, Done):
                 self._handle(message)
                 message = self._next_message()
-            self._commit_down_to(EMPTY)
+            self._commit_below(1)
             self._keep_the_rest()  # before the sender, told that this is over, comes again
             self._channel.send(Done())
             self._channel.flush()
         finally:
             self._channel.set_idle_task(None)
-            self._committer.close()
+            self._end_commits()
             self._background.close()
             self._keep_the_rest()
 
@@ -115,20 +114,40 @@ class Session:
             while not self._channel.wait_for_message(stop, HEARTBEAT_SECONDS):
                 pass
         except Interrupted:
-            self._commit_down_to(EMPTY)
+            self._commit_below(1)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
 
     def _on_idle(self, has_come: bool) -> None:
         """There is nothing to receive for the moment: commit what there is."""
-        self._committer.hurry()
+        self._commit()
         if has_come or self._queue.weight:
             self._heartbeats.send()
 
-    def _commit_down_to(self, weight: int) -> None:
-        """Wait for commits, however long the disk takes, and keep the sender patient."""
-        while not self._committer.wait_below(weight, HEARTBEAT_SECONDS):
-            self._heartbeats.send()
+    def _commit(self) -> None:
+        """Commit as much as possible without waiting, and send the receipts."""
+        for committed in self._committer.run():
+            with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
+                self._receipts.answer(committed)
+
+    def _commit_below(self, weight: int) -> None:
+        """Commit until less than `weight` is uncommitted, with heartbeats while that takes."""
+        self._commit()
+        while self._queue.weight >= weight:
+            if not self._committer.wait(HEARTBEAT_SECONDS):
+                self._heartbeats.send()
+            self._commit()
+
+    def _end_commits(self) -> None:
+        """Commit what has arrived whole, even if the sender is gone: so without heartbeats."""
+        try:
+            self._commit()
+            while self._queue.weight:
+                self._committer.wait()
+                self._commit()
+        finally:
+            self._queue.keep_partials()  # there are some only if a commit failed unforeseen
+            self._committer.close()
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -160,7 +179,7 @@ class Session:
         except Refused as error:
             self._receipts.refuse(item.name, error)
         else:
-            self._arrived(Arrived(item, time.monotonic()))
+            self._arrived(ArrivedItem(item, time.monotonic()))
 
     # A file, or a part of one
 
@@ -216,11 +235,11 @@ class Session:
 
     def _complete(self, header: FileHeader, partial: Partial, began: float) -> None:
         item = NewFile(header.file_name, partial)
-        self._arrived(Arrived(item, began, partial.size, {header.algorithm: header.digest}))
+        self._arrived(ArrivedItem(item, began, partial.size, {header.algorithm: header.digest}))
 
-    def _arrived(self, arrived: Arrived) -> None:
+    def _arrived(self, arrived: ArrivedItem) -> None:
         self._queue.add(arrived)
-        if len(self._queue.pending) >= WORTH_A_BATCH:
-            self._committer.hurry()
-        if self._queue.weight >= FULL:
-            self._commit_down_to(FULL)
+        if len(self._queue.pending) >= BATCH_ITEMS:
+            self._commit()
+        if self._queue.weight >= FULL_WEIGHT:
+            self._commit_below(FULL_WEIGHT)
