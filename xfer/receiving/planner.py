@@ -1,4 +1,16 @@
-"""What a receiver wants of an offer: all of a file, the rest of it, or nothing."""
+"""What a receiver wants of an offer: for each file, all of it, the rest, or nothing.
+
+    the file under its name has        and                       action
+    ---------------------------        ---                       ------
+    the same content                   its metadata can be set   skip
+    other content, or none             a partial was kept        resume at the partial's end
+    the beginning, 1 MiB or more       no partial was kept       resume at its end
+    anything else                                                send
+
+It is the same content if the digest is, or where the sender offers none, size
+and time. Whether what is resumed really is the beginning of the sender's file,
+the sender finds out: the plan has a digest of it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,7 +18,7 @@ from xfer import digests, names
 from xfer.errors import Refused
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
 from xfer.receiving.rehash import Rehasher
-from xfer.receiving.uploads import WORTH_CONTINUING, Uploads
+from xfer.receiving.uploads import MIN_RESUME_BYTES, Upload, Uploads
 from xfer.storage.contract import Metadata, StoredFile, StoreWriter
 from xfer.wire.keepalive import Progress
 from xfer.wire.messages import Offer, OfferedFile, Plan, PlannedFile
@@ -14,7 +26,11 @@ from xfer.wire.messages.offers import in_frames
 
 
 class Planner:
-    """What one session wants."""
+    """Answers the offers of one session. Used by its thread only.
+
+    `receipts` is told of files that are refused: a refusal goes out before the
+    plan that says "refuse".
+    """
 
     def __init__(
         self,
@@ -24,12 +40,16 @@ class Planner:
         receipts: ReceiptSender,
     ) -> None:
         self._writer = writer
-        self._rehasher = rehasher
         self._uploads = uploads
+        self._rehasher = rehasher
         self._receipts = receipts
 
     def plans(self, offer: Offer) -> Iterator[Plan]:
-        """The answer to `offer`, made while it is read."""
+        """The answer, in as many messages as it takes; each is to be sent before the next.
+
+        It takes as long as hashing what is here does, with heartbeats: ConnectionLost
+        when one of these finds the sender gone.
+        """
         if offer.directories:
             yield from self._absent(offer.directories)
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
@@ -46,17 +66,18 @@ class Planner:
 
     def _plan(
         self,
-        file: OfferedFile,
+        offered: OfferedFile,
         stored: Mapping[str, StoredFile | None],
         kept: set[str],
         algorithm: str,
     ) -> PlannedFile:
-        name = file.file_name
+        """Plan one file. `stored` has what is under every safe name."""
+        name = offered.file_name
         try:
             if name not in stored:
                 names.check(name)
             self._receipts.forget_refusal(name)
-            return self._plan_safe(file, stored[name], algorithm, is_kept=name in kept)
+            return self._plan_safe(offered, stored[name], algorithm, is_kept=name in kept)
         except Refused as error:
             self._receipts.refuse(name, error)
             return PlannedFile(name[:ECHOED_NAME], "refuse")
@@ -64,25 +85,17 @@ class Planner:
     def _plan_safe(
         self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
     ) -> PlannedFile:
-        """What is to be done with one offered file, given what has its name now.
-
-        `is_kept` where an earlier session may have left some of it.
-        """
+        """Plan a file with a safe name, of which a partial may be kept if `is_kept`."""
         name = offered.file_name
-        if stored and self._is_same(offered, stored, algorithm):
-            is_new = (stored.mode, stored.mtime_ns) != (offered.mode, offered.mtime_ns)
-            if not is_new:
-                return PlannedFile(name, "skip")
-            if not stored.has_other_names:
-                self._writer.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
-                return PlannedFile(name, "skip")
-        self._uploads.release(name)
-        offset = self._resumable_bytes(offered, algorithm) if is_kept else 0
-        self._writer.require(name, offered.file_size, offset)
-        if offset:
-            digest = self._uploads.digest_of_prepared(name)
-            return PlannedFile(name, "resume", offset, **{algorithm: digest})
-        if stored and WORTH_CONTINUING <= stored.size < offered.file_size:
+        if stored and self._is_same(offered, stored, algorithm) and self._update(offered, stored):
+            return PlannedFile(name, "skip")
+        self._uploads.keep_resumable(name)  # of an earlier offer in this session
+        partial = self._resumable(offered, algorithm) if is_kept else None
+        self._writer.require(name, offered.file_size, partial.size if partial else 0)
+        if partial:
+            digest = partial.digest.hexdigest()
+            return PlannedFile(name, "resume", partial.size, **{algorithm: digest})
+        if stored and MIN_RESUME_BYTES <= stored.size < offered.file_size:
             digest = self._digest_of_stored(name, stored.size, algorithm)
             return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
         return PlannedFile(name, "send")
@@ -94,23 +107,31 @@ class Planner:
             return stored.mtime_ns == offered.mtime_ns
         return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
 
-    def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
-        """How much of the file an earlier session left; it is hashed and locked then."""
+    def _update(self, offered: OfferedFile, stored: StoredFile) -> bool:
+        """Give the stored file the mode and time of the offered one; False if it must not be."""
+        if (stored.mode, stored.mtime_ns) == (offered.mode, offered.mtime_ns):
+            return True
+        if stored.has_other_names:
+            return False
+        self._writer.set_metadata(offered.file_name, Metadata(offered.mode, offered.mtime_ns))
+        return True
+
+    def _resumable(self, offered: OfferedFile, algorithm: str) -> Upload | None:
+        """The kept partial, hashed and locked; None if there is none that can be resumed."""
         name = offered.file_name
         partial = None if self._uploads.is_arriving(name) else self._writer.find_partial(name)
         if partial is None:
-            return 0
+            return None
         if not 0 < partial.size <= offered.file_size:
             partial.discard()
-            return 0
-        self._uploads.prepare(name, partial, algorithm)
-        return partial.size
+            return None
+        return self._uploads.add_resumable(name, partial, algorithm)
 
     def _digest_of_stored(self, name: str, size: int, algorithm: str) -> str:
         digest = digests.new(algorithm)
         if stored := self._writer.open_stored(name):
             try:
-                self._rehasher.hash_prefix(stored, digest, Progress(name, size), None)
+                self._rehasher.hash_beginning(stored, digest, Progress(name, size))
             finally:
                 stored.close()
         return digest.hexdigest()

@@ -1,8 +1,28 @@
-"""A session from the receiver's side, from the first message to the last receipt.
+"""One sender's session from the receiver's side: from its first message to the last receipt.
 
-Opened beside `sender`, the two read as one conversation: messages come in,
-bodies go into a store, receipts go out once the store says that they may.
-Knows no terminal and no kind of store.
+The sender's side is in `xfer.sending.session`; read beside each other, the two
+are one conversation. How an item gets from the socket to its receipt:
+
+    channel ── Offer ────────────> Planner ── Plan ──> channel
+       │
+       ├────── header, body ─────> Uploads: a partial in the store, verified
+       │                              │ when all of it is here
+       └────── directory, link ──> CommitQueue <─┘
+                                      │ a batch
+                                   Committer: put under their names, flushed
+                                      │ outcomes
+                                   ReceiptSender ── Receipt, Refusal ──> channel
+
+A commit begins (`_commit`)
+- when there is nothing to read: the transport, before it waits for the socket,
+  calls `_on_idle`, and again when a commit can go on that waited for a disk;
+- when 64 items are pending, so that a sender that never pauses gets receipts;
+- when 32 MiB are uncommitted or the sender is done (`_commit_below`): here the
+  session waits, and sends heartbeats meanwhile.
+
+All of this is one thread, the session's own. Hashing a large body, and reading
+what a file can be resumed from, is done in a background thread; what a commit
+waits for in another, see `committer`. Knows no terminal and no kind of store.
 """
 
 import contextlib
@@ -22,7 +42,7 @@ from xfer.receiving.heartbeats import HeartbeatSender
 from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.rehash import Rehasher
-from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
+from xfer.receiving.uploads import Upload, Uploads
 from xfer.storage.contract import (
     Metadata,
     NewDirectory,
@@ -51,14 +71,15 @@ log = logging.getLogger("xfer.receiver")
 
 _CHUNK_BYTES: Final = 256 * 1024
 _INLINE_BYTES: Final = 64 * 1024
-"""Up to here a body is not worth a second thread."""
+"""A body of up to this is hashed sooner than handed to another thread."""
 
 
 class Session:
-    """One authenticated sender.
+    """Receives from one authenticated sender. Use `run` once.
 
-    `stop` is set when the receiver stops, and `peer` says in the log who the
-    sender is.
+    Items go into the store through `writer`, which the caller closes. `stop` is
+    set when the receiver stops, and `peer` is whom the log names. Raises Refused
+    (busy) when too many files are open.
     """
 
     def __init__(self, channel: Channel, writer: StoreWriter, stop: StopSignal, peer: Peer) -> None:
@@ -77,30 +98,37 @@ class Session:
 
     @cached_property
     def _chunks(self) -> tuple[memoryview, memoryview]:
-        """Made when there is a body that is larger than small."""
+        """Two buffers: one is hashed while the other is filled. Small files need none."""
         chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
         return chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
     def run(self) -> None:
-        """Receive until the sender is done. Raises what ends the session early."""
+        """Receive until the sender is done.
+
+        Raises what ends the session early: any XferError. Then, too, what arrived
+        whole is committed, and what can be resumed is kept.
+        """
         self._channel.set_idle_task(IdleTask(self._committer.descriptor, self._on_idle))
         try:
             message = self._next_message()
-            self._channel.set_deadline(None)  # the opening's deadline, which is for this one too
+            # The opening has a deadline, which includes the first message after it.
+            self._channel.set_deadline(None)
             while not isinstance(message, Done):
                 self._handle(message)
                 message = self._next_message()
             self._commit_below(1)
-            self._keep_the_rest()  # before the sender, told that this is over, comes again
+            # Before the sender is told that this is over: if it comes again at once, its
+            # partials must not be locked any more.
+            self._keep_partials()
             self._channel.send(Done())
             self._channel.flush()
         finally:
             self._channel.set_idle_task(None)
             self._end_commits()
             self._background.close()
-            self._keep_the_rest()
+            self._keep_partials()
 
-    def _keep_the_rest(self) -> None:
+    def _keep_partials(self) -> None:
         for name, size in self._uploads.keep_all().items():
             log.warning(
                 "%s %s: interrupted at %d bytes", self._peer, printable(name), size,
@@ -108,7 +136,7 @@ class Session:
             )  # fmt: skip
 
     def _next_message(self) -> Message:
-        # A file of which parts are missing may finish, even when the receiver stops.
+        # When the receiver stops, a file of which parts are missing may still be finished.
         stop = None if self._uploads.are_arriving else self._stop
         try:
             while not self._channel.wait_for_message(stop, HEARTBEAT_SECONDS):
@@ -119,8 +147,10 @@ class Session:
         return self._channel.receive()
 
     def _on_idle(self, has_come: bool) -> None:
-        """There is nothing to receive for the moment: commit what there is."""
+        """Called by the transport when there is nothing to receive for the moment."""
         self._commit()
+        # On a slow line, a sender that has handed everything to its system hears nothing for
+        # as long as that is on its way: so a heartbeat says that bytes have come.
         if has_come or self._queue.weight:
             self._heartbeats.send()
 
@@ -139,7 +169,7 @@ class Session:
             self._commit()
 
     def _end_commits(self) -> None:
-        """Commit what has arrived whole, even if the sender is gone: so without heartbeats."""
+        """Commit what has arrived whole, and close. Without heartbeats: the sender may be gone."""
         try:
             self._commit()
             while self._queue.weight:
@@ -159,16 +189,21 @@ class Session:
             case SymlinkHeader():
                 self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
-                self._heartbeats.enable()  # only a sender that makes offers need know what they are
-                for plan in self._planner.plans(message):
-                    self._channel.send(plan)
-                self._channel.flush()
+                self._answer(message)
             case Working():
-                pass  # that it came is all there is to it
+                pass  # the sender is alive: its arrival has ended the wait
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
                 raise ProtocolError(f"a {message.type} message where a file was expected")
+
+    def _answer(self, offer: Offer) -> None:
+        self._heartbeats.enable()  # a sender that makes offers knows them; others need not
+        for plan in self._planner.plans(offer):
+            self._channel.send(plan)
+        self._channel.flush()
+
+    # What arrives
 
     def _receive_bodiless(self, item: NewDirectory | NewSymlink) -> None:
         try:
@@ -179,9 +214,7 @@ class Session:
         except Refused as error:
             self._receipts.refuse(item.name, error)
         else:
-            self._arrived(ArrivedItem(item, time.monotonic()))
-
-    # A file, or a part of one
+            self._enqueue(ArrivedItem(item, time.monotonic()))
 
     def _receive_file(self, header: FileHeader, body: Body) -> None:
         if self._receipts.has_refused(header):
@@ -190,25 +223,25 @@ class Session:
         try:
             if header.is_whole and body.remaining <= _INLINE_BYTES:
                 began = time.monotonic()
-                self._complete(header, self._uploads.receive_whole(header, body.view()), began)
+                partial = self._uploads.receive_whole(header, body.view())
+                self._enqueue_file(header, partial, began)
             else:
                 self._receive_part(header, body)
         except Refused as error:
-            self._uploads.fall_back(header.file_name, error)
+            self._uploads.roll_back(header.file_name, error)
             self._receipts.refuse(header.file_name, error)
             body.drain(self._chunks[0])
 
     def _receive_part(self, header: FileHeader, body: Body) -> None:
-        upload = self._uploads.expect(header)
-        self._receive(upload, body)
-        self._verify(upload, header)
+        upload = self._uploads.upload_for(header)
+        self._receive_body(upload, body)
+        upload.verify(header)
         if header.is_last:
-            upload.partial.finish(Metadata(header.mode, header.mtime_ns))
-            self._uploads.complete(header.file_name)
-            self._complete(header, upload.partial, upload.began)
+            self._uploads.finish(header)
+            self._enqueue_file(header, upload.partial, upload.began)
 
-    def _receive(self, upload: Upload, body: Body) -> None:
-        """Move a body into its partial, hashing each chunk while the next arrives."""
+    def _receive_body(self, upload: Upload, body: Body) -> None:
+        """Append a body to its partial, and hash each chunk while the next one arrives."""
         if body.remaining <= _INLINE_BYTES:
             chunk = self._chunks[0][: body.remaining]
             body.read_into(chunk)
@@ -226,18 +259,11 @@ class Session:
             hashing = self._background.update(upload.digest, chunk)
             upload.partial.write(chunk)
 
-    def _verify(self, upload: Upload, header: FileHeader) -> None:
-        if upload.algorithm != header.algorithm:
-            raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
-        if upload.digest.hexdigest() != header.digest:
-            raise Refused(NOT_WHAT_WAS_SENT, code=Code.DIGEST_MISMATCH)
-        upload.verified = header.end
-
-    def _complete(self, header: FileHeader, partial: Partial, began: float) -> None:
+    def _enqueue_file(self, header: FileHeader, partial: Partial, began: float) -> None:
         item = NewFile(header.file_name, partial)
-        self._arrived(ArrivedItem(item, began, partial.size, {header.algorithm: header.digest}))
+        self._enqueue(ArrivedItem(item, began, partial.size, {header.algorithm: header.digest}))
 
-    def _arrived(self, arrived: ArrivedItem) -> None:
+    def _enqueue(self, arrived: ArrivedItem) -> None:
         self._queue.add(arrived)
         if len(self._queue.pending) >= BATCH_ITEMS:
             self._commit()
