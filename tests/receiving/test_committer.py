@@ -4,7 +4,6 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,9 @@ from xfer.outcomes import Outcome
 from xfer.receiving.commit_queue import ArrivedItem, CommitQueue
 from xfer.receiving.committer import CommittedBatch, Committer
 from xfer.storage.contract import Item, Metadata, NewDirectory, StoreWriter
-from xfer.storage.local.store import LocalStore
 from xfer.wire import keepalive
 
 HEARTBEAT_SECONDS = 0.02
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StoreWriter]:
-    with LocalStore(str(tmp_path)) as store:
-        opened = store.open_writer("default")
-        yield opened
-        opened.close()
 
 
 def arrived(item: Item) -> ArrivedItem:
