@@ -62,24 +62,27 @@ def test_receiving_goes_on_during_a_flush_and_its_end_can_be_polled_for(
     assert select.select([committer.descriptor], [], [], 10)[0] == [committer.descriptor]
     batches = drained(committer, queue)
     assert [outcome for batch in batches for _, outcome in batch] == [Outcome.STORED]
+    assert select.select([committer.descriptor], [], [], 0)[0] == []
     committer.close()
 
 
-def test_a_commit_that_fails_leaves_the_committer_usable(
-    writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+def test_a_commit_that_fails_leaves_nothing_behind_and_the_committer_usable(
+    writer: StoreWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
         raise MemoryError
 
     queue = CommitQueue()
     committer = Committer(writer, queue, lambda: None)
+    queue.add(arrived(new_file(writer, "f", b"content")))
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fail)
-        queue.add(arrived(NewDirectory("d", Metadata())))
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryError) as failed:
             drained(committer, queue)
-        assert queue.weight == 0
-    queue.add(arrived(NewDirectory("e", Metadata())))
+    assert list((tmp_path / ".xfer" / "partials").iterdir()) == []
+    del failed  # which refers to all that was under way
+    assert queue.weight == 0
+    queue.add(arrived(NewDirectory("d", Metadata())))
     assert len(drained(committer, queue)) == 1
     committer.close()
 
