@@ -118,5 +118,5 @@ def test_a_disk_that_is_slow_after_it_was_quick_is_waited_for_with_heartbeats(
     assert [outcome for batch in committed for _, outcome in batch] == 8 * [Outcome.STORED]
     assert all(moment < ended for moment in beats)
     while threading.active_count() > threads:
-        assert time.monotonic() < ended + 10, "a thread that nobody needs any more"
+        assert time.monotonic() < ended + 10, "a thread that is not needed any more"
         time.sleep(0.01)

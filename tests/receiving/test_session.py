@@ -68,7 +68,7 @@ class Running:
         self.part(name, content, 0, len(content))
 
     def hear(self) -> Message:
-        """What it says next, beside that it is alive."""
+        """The next message that is no heartbeat."""
         while isinstance(message := self.sender.receive(), Working):
             pass
         return message

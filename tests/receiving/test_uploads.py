@@ -130,7 +130,7 @@ def test_a_later_session_finds_what_has_come_of_each_file(
 
 
 def test_what_could_not_be_resumed_is_not_kept(uploads: Uploads, writer: StoreWriter) -> None:
-    """A small file in one part, and standard input, whose size nobody knows."""
+    """A small file in one part, and standard input, which has no size."""
     uploads.upload_for(part(0, len(WHOLE))).partial.write(WHOLE)
     stream = FileHeader("stream", None, md5(WHOLE), length=len(WHOLE))
     uploads.upload_for(stream).partial.write(WHOLE)

@@ -15,7 +15,7 @@ FULL_WEIGHT: Final = 32 * 1024 * 1024
 """With so much uncommitted, receive nothing more for now: each item takes memory, and keeps
 descriptors open."""
 _ITEM_WEIGHT: Final = 64 * 1024
-"""What an item weighs at least beside its bytes, for its place in memory."""
+"""What an item weighs at least in addition to its bytes, for its place in memory."""
 _DESCRIPTORS_SHARE: Final = 8
 """One session's items, and the directories on the way to them, may keep open one in so many of
 the descriptors that the process may have."""

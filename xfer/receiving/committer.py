@@ -85,7 +85,8 @@ class Committer:
     def run(self) -> Iterator[CommittedBatch]:
         """Commit as much as possible without waiting for long; yields each batch when it is stored.
 
-        Whatever else a store raises, beside refusing single items, is raised here.
+        A refused item is one of the outcomes. Anything else that the store raises ends the
+        commit, and is raised here.
         """
         if (waiting := self._waiting) and not waiting.done():
             return

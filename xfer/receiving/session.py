@@ -5,9 +5,9 @@ are one conversation. How an item gets from the socket to its receipt:
 
     channel ── Offer ────────────> Planner ── Plan ──> channel
        │
-       ├────── header, body ─────> Uploads: a partial in the store, verified
-       │                              │ when all of it is here
-       └────── directory, link ──> CommitQueue <─┘
+       ├────── header, body ─────> Uploads, BodyReceiver: a partial in the store, verified
+       │                              │ once all of it is here
+       └────── directory, link ──> CommitQueue
                                       │ a batch
                                    Committer: put under their names, flushed
                                       │ outcomes
@@ -26,31 +26,22 @@ waits for in another, see `committer`. Knows no terminal and no kind of store.
 """
 
 import contextlib
-import itertools
 import logging
 import time
-from functools import cached_property
-from typing import Final
 
 from xfer import logs, names
 from xfer.errors import Code, ConnectionLost, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
+from xfer.receiving.bodies import INLINE_BYTES, BodyReceiver
 from xfer.receiving.commit_queue import BATCH_ITEMS, FULL_WEIGHT, ArrivedItem, CommitQueue
 from xfer.receiving.committer import Committer
 from xfer.receiving.heartbeats import HeartbeatSender
 from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.rehash import Rehasher
-from xfer.receiving.uploads import Upload, Uploads
-from xfer.storage.contract import (
-    Metadata,
-    NewDirectory,
-    NewFile,
-    NewSymlink,
-    Partial,
-    StoreWriter,
-)
+from xfer.receiving.uploads import Uploads
+from xfer.storage.contract import Metadata, NewDirectory, NewFile, NewSymlink, Partial, StoreWriter
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.channel import Body, Channel
@@ -69,10 +60,6 @@ from xfer.wire.transport import IdleTask
 
 log = logging.getLogger("xfer.receiver")
 
-_CHUNK_BYTES: Final = 256 * 1024
-_INLINE_BYTES: Final = 64 * 1024
-"""A body of up to this is hashed sooner than handed to another thread."""
-
 
 class Session:
     """Receives from one authenticated sender. Use `run` once.
@@ -90,17 +77,12 @@ class Session:
         self._receipts = ReceiptSender(channel, peer, durable=writer.durable)
         self._heartbeats = HeartbeatSender(channel)
         self._background = BackgroundThread()
+        self._bodies = BodyReceiver(self._background)
         rehasher = Rehasher(Heartbeat(self._background, self._heartbeats.send))
         self._uploads = Uploads(writer, rehasher)
         self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
         self._queue = CommitQueue()
         self._committer = Committer(writer, self._queue, self._heartbeats.send)
-
-    @cached_property
-    def _chunks(self) -> tuple[memoryview, memoryview]:
-        """Two buffers: one is hashed while the other is filled. Small files need none."""
-        chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
-        return chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
 
     def run(self) -> None:
         """Receive until the sender is done.
@@ -218,10 +200,10 @@ class Session:
 
     def _receive_file(self, header: FileHeader, body: Body) -> None:
         if self._receipts.has_refused(header):
-            body.drain(self._chunks[0])
+            self._bodies.drain(body)
             return
         try:
-            if header.is_whole and body.remaining <= _INLINE_BYTES:
+            if header.is_whole and body.remaining <= INLINE_BYTES:
                 began = time.monotonic()
                 partial = self._uploads.receive_whole(header, body.view())
                 self._enqueue_file(header, partial, began)
@@ -230,34 +212,15 @@ class Session:
         except Refused as error:
             self._uploads.roll_back(header.file_name, error)
             self._receipts.refuse(header.file_name, error)
-            body.drain(self._chunks[0])
+            self._bodies.drain(body)
 
     def _receive_part(self, header: FileHeader, body: Body) -> None:
         upload = self._uploads.upload_for(header)
-        self._receive_body(upload, body)
+        self._bodies.append(body, upload)
         upload.verify(header)
         if header.is_last:
             self._uploads.finish(header)
             self._enqueue_file(header, upload.partial, upload.began)
-
-    def _receive_body(self, upload: Upload, body: Body) -> None:
-        """Append a body to its partial, and hash each chunk while the next one arrives."""
-        if body.remaining <= _INLINE_BYTES:
-            chunk = self._chunks[0][: body.remaining]
-            body.read_into(chunk)
-            upload.digest.update(chunk)
-            upload.partial.write(chunk)
-            return
-        hashing = None
-        for buffer in itertools.cycle(self._chunks):
-            chunk = buffer[: body.remaining]
-            body.read_into(chunk)
-            if hashing:
-                hashing.result()
-            if not chunk:
-                return
-            hashing = self._background.update(upload.digest, chunk)
-            upload.partial.write(chunk)
 
     def _enqueue_file(self, header: FileHeader, partial: Partial, began: float) -> None:
         item = NewFile(header.file_name, partial)

@@ -103,7 +103,7 @@ class Uploads:
     # While it arrives
 
     def receive_whole(self, header: FileHeader, content: memoryview) -> Partial:
-        """A finished partial with all of a small file; the caller's from here on.
+        """Returns a finished partial, which the caller now owns, with all of a small file.
 
         Refused (digest_mismatch) when `content` is not what was sent: it is hashed
         first, so that no partial need be made for it.
@@ -151,7 +151,7 @@ class Uploads:
         return upload
 
     def finish(self, header: FileHeader) -> None:
-        """Finish the partial of a file of which every part has come; the caller's from here on."""
+        """Finish the partial of a file of which every part has come. The caller now owns it."""
         upload = self._arriving[header.file_name]
         upload.partial.finish(Metadata(header.mode, header.mtime_ns))
         del self._arriving[header.file_name]
@@ -189,8 +189,8 @@ class Uploads:
     def _created(self, header: FileHeader) -> Upload:
         digest = digests.new(header.algorithm)
         is_small = header.is_last and header.body < MIN_RESUME_BYTES
-        # A partial without a name is never kept. What came from standard input, whose size
-        # nobody knows, cannot be sent again.
+        # A partial without a name is never kept. A file of unknown size comes from standard
+        # input, which cannot be sent again.
         name = None if is_small or header.file_size is None else header.file_name
         partial = self._writer.create_partial(name, header.file_size)
         return Upload(partial, header.algorithm, digest, time.monotonic())
