@@ -1,4 +1,4 @@
-"""What was interrupted goes on where it stopped, and what is wrong there costs time only."""
+"""An interrupted file is resumed where it stopped; a damaged partial costs time only."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def cost(site: Site, file: Path, **options: Any) -> tuple[int, Result]:
-    """How many bytes a send that succeeds takes on the way up; and its receipt."""
+    """How many bytes a send that succeeds takes to the receiver; and its receipt."""
     with Proxy(site.port) as proxy:
         options |= {"secret": SECRET, "retry_for": 10}
         (receipt,) = xfer.send([str(file)], proxy.leading_to(site).host, **options)
@@ -64,12 +64,12 @@ def assert_stored(site: Site, file: Path) -> None:
 
 
 def keyed(site: Site) -> list[Path]:
-    """What is left of interrupted files."""
+    """The kept partials."""
     return sorted((site.directory / ".xfer" / "partials").glob("keyed-*"))
 
 
 def leave_partial(site: Site, file: Path, beginning: bytes) -> Path:
-    """Let a session die that has sent the beginning of a file; what is left of it."""
+    """End a session after the beginning of a file; returns the partial that is kept of it."""
     earlier = keyed(site)
     with HandSender(site) as sender:
         sender.part(file.name, beginning + b"and more", 0, len(beginning))
@@ -309,7 +309,7 @@ def test_an_offer_of_what_was_left_holds_few_files_and_all_of_it_can_go_on(nas: 
         assert codes(sender.answers()) == len(whole) * [("receipt", "stored")]
 
 
-def test_what_nobody_came_back_for_is_removed_at_the_next_start(tmp_path: Path) -> None:
+def test_a_partial_that_is_never_resumed_is_removed_at_a_later_start(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(noise(2 * MIB))
     with receiving(tmp_path) as site:

@@ -1,4 +1,4 @@
-"""What the receiver has already does not travel again, and asking costs little."""
+"""What the receiver has already is not sent again, and to find that out costs little."""
 
 import json
 import os

@@ -17,6 +17,13 @@ def new_file(
     return NewFile(name, partial)
 
 
+def leave_partial(writer: StoreWriter, name: str, content: bytes) -> None:
+    """What an interrupted session leaves of a file."""
+    partial = writer.create_partial(name)
+    partial.write(content)
+    partial.keep()
+
+
 def commit(writer: StoreWriter, items: Sequence[Item]) -> list[Outcome | Refused]:
     """A whole commit in this thread."""
     steps = writer.commit(items)

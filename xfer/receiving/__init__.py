@@ -1,1 +1,1 @@
-"""The receiver's side of a session. Knows no socket, no terminal and no kind of store."""
+"""The receiver's side of a session: files arrive, are committed, and are answered."""

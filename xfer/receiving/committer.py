@@ -1,86 +1,80 @@
-"""Commits beside the receiving: what arrives during one commit goes into the next.
+"""Runs the commits of one session, while the session goes on receiving.
 
-So one file is committed at once, ten thousand share as many flushes as the
-disk makes in the time they take to arrive, and whoever receives never waits
-for a disk. Whatever of a commit does wait, for a disk or for another session,
-is done in a second thread, unless the last time there was hardly any waiting;
-then that thread only looks after the caller's, and sends heartbeats should
-it take long after all. The rest stays in the caller's: two threads that both
-make many short system calls only take the interpreter from each other.
+A store commits a batch in steps (`CommitSteps`, a generator): it does its many
+short system calls itself, and yields whatever waits for long, a flush to the
+disk or another session's lock, as a function to be called before it goes on:
+
+    session's thread                             background thread
+    next(steps) opens directories ── flush of bytes ──> waits for the disk
+    receives more files                                 │
+    its poll ends <─────────── a byte in a pipe ────────┘
+    next(steps) links the names ──── flush of names ──> waits for the disk
+    receives more files                                 │
+    its poll ends <─────────── a byte in a pipe ────────┘
+    next(steps) ends: an outcome for each item
+
+What arrives during one commit goes into the next. So a single file is
+committed at once, ten thousand files share as many flushes as the disk makes
+while they arrive, and receiving never waits for a disk.
+
+The steps run in the session's own thread because two threads that both make
+many short system calls only take the interpreter from each other: commits were
+a thread of their own once. Only what waits, and so lets go of the interpreter,
+goes to the background thread.
+
+Not even that does if the last wait was short (nothing to flush, a disk that
+caches): the session's thread waits itself then, because to hand the interpreter
+over and back for each batch took 7 % of the time of 10,000 small files. Should
+a wait be long although the last one was short, the session cannot tell its
+sender that it is alive. This is what the `Watchdog` is for: the background
+thread, which has nothing else to do then, sends the heartbeats.
 """
 
-import contextlib
 import functools
-import itertools
 import os
-import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 
-from xfer.errors import ConnectionLost, Refused
+from xfer.errors import Refused
 from xfer.outcomes import Outcome
-from xfer.storage.contract import CommitSteps, Item, NewFile, StoreWriter
+from xfer.receiving.commit_queue import ArrivedItem, Batch, CommitQueue
+from xfer.storage.contract import CommitSteps, StoreWriter
 from xfer.storage.os_errors import refusal
 from xfer.system.background import BackgroundThread, wait_for
 from xfer.wire.keepalive import Watchdog
 
-_ITEM_WEIGHT: Final = 64 * 1024
-"""What an item counts at least beside its bytes; it has a place in memory."""
-_SHARE: Final = 8
-"""The items of one session, and the directories on the way to them, may have one of so many of
-the process's descriptors open."""
-_WORTH_A_BATCH: Final = 64
-"""Items for which a commit begins although more are coming."""
-_HARDLY: Final = 0.0005
-"""Seconds of waiting that take less than it takes to hand them to another thread."""
-FULL: Final = 32 * 1024 * 1024
-"""Weight from which on whoever receives should wait."""
-EMPTY: Final = 1
+_SHORT_SECONDS: Final = 0.0005
+"""A wait of less than this takes less time than handing it to another thread."""
+
+CommittedBatch = Sequence[tuple[ArrivedItem, Outcome | Refused]]
 
 
-class Arrived(Struct, frozen=True):
-    """Something that only a commit keeps from its receipt.
+class _Commit(Struct):
+    """A commit that is under way. `waiting` is done once its next step can run."""
 
-    `size` in bytes, and `digest` as hex by its kind, for files.
-    """
-
-    item: Item
-    began: float
-    size: int = 0
-    digest: Mapping[str, str] = field(default_factory=dict)
-
-
-Committed = Sequence[tuple[Arrived, Outcome | Refused]]
+    batch: Batch
+    steps: CommitSteps
+    waiting: Future[None] | None = None
 
 
 class Committer:
-    """The commits of one session, one after the other.
+    """Commits what is in `queue`, one batch after the other.
 
-    `answer` is called after each batch with what became of its items, and `beat`,
-    from any thread, when whoever called has to wait for long in here. Once a
-    commit can go on, something can be read from `descriptor`; whoever waits for
-    more to arrive waits for that, too, and calls `resume`.
+    `descriptor` is readable once a commit that waited can go on: poll it beside
+    the socket, then call `run`. `beat` sends a heartbeat, and is called from the
+    background thread. Raises Refused (busy) when too many files are open.
     """
 
-    def __init__(
-        self, writer: StoreWriter, answer: Callable[[Committed], None], beat: Callable[[], None]
-    ) -> None:
+    def __init__(self, writer: StoreWriter, queue: CommitQueue, beat: Callable[[], None]) -> None:
         self._writer = writer
-        self._answer = answer
-        self._pending: list[tuple[Arrived, int]] = []
-        self._last_directory = ""
-        self._batch: list[Arrived] = []
-        self._batch_weight = 0
-        self._steps: CommitSteps | None = None
-        self._awaited: Future[None] | None = None
-        self._waits_hardly = False
-        self.weight = 0
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._item_weight = max(_ITEM_WEIGHT, FULL * _SHARE // descriptors)
+        self._queue = queue
+        self._commit: _Commit | None = None
+        # Written by the thread that waits, and read by the session's after that wait has ended.
+        self._last_wait_was_short = False
         self._background = BackgroundThread()
         self._watchdog = Watchdog(self._background, beat)
         try:
@@ -88,105 +82,74 @@ class Committer:
         except OSError as error:
             raise refusal(error) from error
 
-    def add(self, arrived: Arrived) -> None:
-        """Have it committed."""
-        opened = 1 + self._directories_beside_the_last(arrived.item.name)
-        weight = arrived.size + opened * self._item_weight
-        self._pending.append((arrived, weight))
-        self.weight += weight
-        if len(self._pending) >= _WORTH_A_BATCH:
-            self.hurry()
+    def run(self) -> Iterator[CommittedBatch]:
+        """Commit as much as possible without waiting for long; yields each batch when it is stored.
 
-    def _directories_beside_the_last(self, name: str) -> int:
-        """On the way to `name`, but not to the item before it: a commit opens each, once."""
-        directory = name.rpartition("/")[0]
-        last, self._last_directory = self._last_directory, directory
-        if not directory or directory == last:
-            return 0
-        components = directory.split("/")
-        pairs = zip(components, last.split("/"), strict=False)
-        shared = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
-        return len(components) - sum(1 for _ in shared)
+        A refused item is one of the outcomes. Anything else that the store raises ends the
+        commit, and is raised here.
+        """
+        if (waiting := self._waiting) and not waiting.done():
+            return
+        while commit := self._commit or self._begin():
+            outcomes = self._continue(commit)
+            if outcomes is None:
+                return
+            yield list(zip(commit.batch.items, outcomes, strict=True))
 
-    def hurry(self) -> None:
-        """Nothing more is coming for the moment: commit what there is."""
-        self.resume()
-        while self._steps is None and self._pending:
-            self._begin()
-
-    def resume(self) -> None:
-        """Carry on with a commit that had to wait, if it need not any more."""
-        if self._steps and self._awaited and self._awaited.done():
-            self._run(self._steps)
-
-    def wait_below(self, weight: int, seconds: float) -> bool:
-        """Wait until less than `weight` is uncommitted; False if nothing happens for so long."""
-        self.hurry()
-        while self._awaited and self.weight >= weight:
-            if not wait_for(self._awaited, seconds):
-                return False
-            self.hurry()
-        return True
-
-    @property
-    def is_busy(self) -> bool:
-        return self.weight > 0
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until `run` can go on; False if that takes more than `seconds`."""
+        waiting = self._waiting
+        return waiting is None or wait_for(waiting, seconds)
 
     def close(self) -> None:
-        """Commit what has arrived whole, whether anybody still hears of it or not."""
-        try:
-            while not self.wait_below(EMPTY, 60.0):
-                pass
-        finally:
-            for arrived, _ in self._pending:  # a commit has failed in a way that nobody foresaw
-                if isinstance(arrived.item, NewFile):
-                    arrived.item.partial.keep()
-            self._watchdog.end()
-            self._background.close()
-            os.close(self.descriptor)
-            os.close(self._wake)
+        """End the background thread. No commit may be under way."""
+        self._watchdog.end()
+        self._background.close()
+        os.close(self.descriptor)
+        os.close(self._wake)
 
-    def _begin(self) -> None:
-        """Commit what is pending, up to the second one of a name."""
-        names: set[str] = set()
-        self._batch_weight = 0
-        for arrived, weight in self._pending:
-            if arrived.item.name in names:
-                break
-            names.add(arrived.item.name)
-            self._batch_weight += weight
-        self._batch = [arrived for arrived, _ in self._pending[: len(names)]]
-        del self._pending[: len(names)]
-        self._steps = self._writer.commit([arrived.item for arrived in self._batch])
-        self._run(self._steps)
+    @property
+    def _waiting(self) -> Future[None] | None:
+        return self._commit.waiting if self._commit else None
 
-    def _run(self, steps: CommitSteps) -> None:
-        """Carry on until something has to be waited for, or all is over."""
+    def _begin(self) -> _Commit | None:
+        if not self._queue.pending:
+            return None
+        batch = self._queue.next_batch()
+        steps = self._writer.commit([arrived.item for arrived in batch.items])
+        self._commit = _Commit(batch, steps)
+        return self._commit
+
+    def _continue(self, commit: _Commit) -> Sequence[Outcome | Refused] | None:
+        """Run steps up to the end, for the outcomes, or up to a long wait, for None."""
         try:
-            if self._awaited:
-                os.read(self.descriptor, 1)
-                self._awaited.result()
-            while self._waits_hardly:
-                self._watchdog.watch(functools.partial(self._wait_for, next(steps)))
-            self._watchdog.end()
-            self._awaited = self._background.submit(self._wait_for, next(steps))
-            self._awaited.add_done_callback(lambda _: os.write(self._wake, b"."))
+            if commit.waiting:
+                os.read(self.descriptor, 1)  # it is done a moment before the byte is written
+                commit.waiting.result()
+            while self._last_wait_was_short:
+                self._watchdog.watch(functools.partial(self._wait_for, next(commit.steps)))
+            self._watchdog.end()  # else the background thread would not come to the wait
+            self._wait_in_background(commit, next(commit.steps))
         except StopIteration as end:
-            committed = list(zip(self._ended(), end.value, strict=True))
-            with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
-                self._answer(committed)
+            outcomes: Sequence[Outcome | Refused] = end.value
         except BaseException:
-            steps.close()
-            self._ended()
+            commit.steps.close()
+            self._end(commit)
             raise
+        else:
+            return None
+        self._end(commit)
+        return outcomes
 
-    def _wait_for(self, work: Callable[[], None]) -> None:
+    def _wait_in_background(self, commit: _Commit, wait: Callable[[], None]) -> None:
+        commit.waiting = self._background.submit(self._wait_for, wait)
+        commit.waiting.add_done_callback(lambda _: os.write(self._wake, b"."))
+
+    def _wait_for(self, wait: Callable[[], None]) -> None:
         began = time.monotonic()
-        work()
-        self._waits_hardly = time.monotonic() - began < _HARDLY
+        wait()
+        self._last_wait_was_short = time.monotonic() - began < _SHORT_SECONDS
 
-    def _ended(self) -> list[Arrived]:
-        batch, self._batch = self._batch, []
-        self.weight -= self._batch_weight
-        self._awaited = self._steps = None
-        return batch
+    def _end(self, commit: _Commit) -> None:
+        self._commit = None
+        self._queue.remove(commit.batch)

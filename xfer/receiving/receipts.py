@@ -1,4 +1,4 @@
-"""What a sender is told of each thing it sent: receipts and refusals. The log is told, too."""
+"""Answers each item that a sender sent, with a receipt or a refusal, and logs it."""
 
 import logging
 import time
@@ -9,29 +9,41 @@ from xfer.errors import Refused
 from xfer.logs import Line, Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.receiving.committer import Arrived, Committed
+from xfer.receiving.commit_queue import ArrivedItem
+from xfer.receiving.committer import CommittedBatch
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 
 log = logging.getLogger("xfer.receiver")
 
 _MAX_REMEMBERED: Final = 1024
+"""Refused names. Beyond that all are forgotten, to bound the memory: a later part of such a
+file is refused once more, as one that continues nothing."""
 ECHOED_NAME: Final = names.MAX_NAME
+"""Characters of a name that an answer repeats. What is longer is refused anyway, and might not
+fit into a frame."""
 
 
 class ReceiptSender:
-    """Those of one session, to `peer`. A receipt says whether the store is `durable`."""
+    """Answers the items of one session. Used by its thread only.
+
+    `peer` is whom the log names. Receipts say whether the store is `durable`.
+    Every method that sends raises ConnectionLost when the sender is gone.
+    """
 
     def __init__(self, channel: Channel, peer: Peer, *, durable: bool) -> None:
         self._channel = channel
         self._peer = peer
-        self._said_peer = str(peer)
+        self._peer_words = str(peer)
         self._durable = durable
         self._refused: set[bytes] = set()
 
-    def answer(self, committed: Committed) -> None:
-        """Answer what was committed together."""
-        stored: list[tuple[Arrived, Outcome]] = []
+    def answer(self, committed: CommittedBatch) -> None:
+        """Send the receipt or the refusal of each item of a batch.
+
+        Receipts are logged before they are sent: the sender may be gone.
+        """
+        stored: list[tuple[ArrivedItem, Outcome]] = []
         for arrived, outcome in committed:
             if isinstance(outcome, Refused):
                 self._send_refusal(arrived.item.name, outcome)
@@ -49,7 +61,7 @@ class ReceiptSender:
         self._channel.flush()
 
     def refuse(self, name: str, error: Refused) -> None:
-        """Answer something of which more may be on its way."""
+        """Refuse an item before it is committed; more parts of it may be on their way."""
         if len(self._refused) >= _MAX_REMEMBERED:
             self._refused.clear()
         self._refused.add(_fingerprint(name))
@@ -57,7 +69,10 @@ class ReceiptSender:
         self._channel.flush()
 
     def has_refused(self, header: FileHeader) -> bool:
-        """Whether this is a later part of a file that was refused, and travelled already."""
+        """True for a later part of a refused file, sent before the sender heard of the refusal.
+
+        Anything else of that name is a new try, and the refusal is forgotten.
+        """
         if not self._refused:
             return False
         if header.offset and _fingerprint(header.file_name) in self._refused:
@@ -66,14 +81,14 @@ class ReceiptSender:
         return False
 
     def forget_refusal(self, name: str) -> None:
-        """What comes of this name from now on is not what was refused."""
+        """Answer what comes of this name from now on, as after an offer of it."""
         if self._refused:
             self._refused.discard(_fingerprint(name))
 
-    def _receipt_line(self, arrived: Arrived, outcome: Outcome) -> Line:
+    def _receipt_line(self, arrived: ArrivedItem, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
-        said = f"{self._said_peer} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
+        said = f"{self._peer_words} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
         fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
         return Line(said, fields)
 

@@ -1,38 +1,52 @@
-"""A session from the receiver's side, from the first message to the last receipt.
+"""One sender's session from the receiver's side: from its first message to the last receipt.
 
-Opened beside `sender`, the two read as one conversation: messages come in,
-bodies go into a store, receipts go out once the store says that they may.
-Knows no terminal and no kind of store.
+The sender's side is in `xfer.sending.session`; read beside each other, the two
+are one conversation. How an item gets from the socket to its receipt:
+
+    channel ── Offer ────────────> Planner ── Plan ──> channel
+       │
+       ├────── header, body ─────> Uploads, BodyReceiver: a partial in the store, verified
+       │                              │ once all of it is here
+       └────── directory, link ──> CommitQueue
+                                      │ a batch
+                                   Committer: put under their names, flushed
+                                      │ outcomes
+                                   ReceiptSender ── Receipt, Refusal ──> channel
+
+A commit begins (`_commit`)
+- when there is nothing to read: the transport, before it waits for the socket,
+  calls `_on_idle`, and again when a commit can go on that waited for a disk;
+- when 64 items are pending, so that a sender that never pauses gets receipts;
+- when 32 MiB are uncommitted or the sender is done (`_commit_below`): here the
+  session waits, and sends heartbeats meanwhile.
+
+All of this is one thread, the session's own. Hashing a large body, and reading
+what a file can be resumed from, is done in a background thread; what a commit
+waits for in another, see `committer`. Knows no terminal and no kind of store.
 """
 
-import itertools
+import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Final
 
 from xfer import logs, names
-from xfer.errors import Code, ProtocolError, Refused, from_peer
+from xfer.errors import Code, ConnectionLost, ProtocolError, Refused, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
-from xfer.receiving.committer import EMPTY, FULL, Arrived, Committer
-from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
-from xfer.receiving.uploads import NOT_WHAT_WAS_SENT, Upload, Uploads
-from xfer.storage.contract import (
-    Metadata,
-    NewDirectory,
-    NewFile,
-    NewSymlink,
-    Partial,
-    StoredFile,
-    StoreWriter,
-)
+from xfer.receiving.bodies import INLINE_BYTES, BodyReceiver
+from xfer.receiving.commit_queue import BATCH_ITEMS, FULL_WEIGHT, ArrivedItem, CommitQueue
+from xfer.receiving.committer import Committer
+from xfer.receiving.heartbeats import HeartbeatSender
+from xfer.receiving.planner import Planner
+from xfer.receiving.receipts import ReceiptSender
+from xfer.receiving.rehash import Rehasher
+from xfer.receiving.uploads import Uploads
+from xfer.storage.contract import Metadata, NewDirectory, NewFile, NewSymlink, Partial, StoreWriter
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.channel import Channel
 from xfer.wire.inbox import Body
-from xfer.wire.keepalive import HEARTBEAT_SECONDS, Heartbeat, Progress
+from xfer.wire.keepalive import HEARTBEAT_SECONDS, Heartbeat
 from xfer.wire.messages import (
     DirectoryHeader,
     Done,
@@ -40,30 +54,20 @@ from xfer.wire.messages import (
     FileHeader,
     Message,
     Offer,
-    OfferedFile,
-    Plan,
-    PlannedFile,
     SymlinkHeader,
     Working,
 )
-from xfer.wire.messages.offers import in_frames
 from xfer.wire.waiter import IdleTask
 
 log = logging.getLogger("xfer.receiver")
 
-_CHUNK_BYTES: Final = 256 * 1024
-_INLINE_BYTES: Final = 64 * 1024
-"""Up to here a body is not worth a second thread."""
-
-
-_ALIVE: Final = Progress("")
-
 
 class Session:
-    """One authenticated sender.
+    """Receives from one authenticated sender. Use `run` once.
 
-    `stop` is set when the receiver stops, and `peer` says in the log who the
-    sender is.
+    Items go into the store through `writer`, which the caller closes. `stop` is
+    set when the receiver stops, and `peer` is whom the log names. Raises Refused
+    (busy) when too many files are open.
     """
 
     def __init__(self, channel: Channel, writer: StoreWriter, stop: StopSignal, peer: Peer) -> None:
@@ -72,39 +76,42 @@ class Session:
         self._stop = stop
         self._peer = peer
         self._receipts = ReceiptSender(channel, peer, durable=writer.durable)
-        self._heartbeats_are_known = False
-        self._heartbeat_at = time.monotonic()
+        self._heartbeats = HeartbeatSender(channel)
         self._background = BackgroundThread()
-        self._uploads = Uploads(writer, Heartbeat(self._background, self._send_heartbeat))
-        self._committer = Committer(writer, self._receipts.answer, self._send_heartbeat)
-
-    @cached_property
-    def _chunks(self) -> tuple[memoryview, memoryview]:
-        """Made when there is a body that is larger than small."""
-        chunks = memoryview(bytearray(2 * _CHUNK_BYTES))
-        return chunks[:_CHUNK_BYTES], chunks[_CHUNK_BYTES:]
+        self._bodies = BodyReceiver(self._background)
+        rehasher = Rehasher(Heartbeat(self._background, self._heartbeats.send))
+        self._uploads = Uploads(writer, rehasher)
+        self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
+        self._queue = CommitQueue()
+        self._committer = Committer(writer, self._queue, self._heartbeats.send)
 
     def run(self) -> None:
-        """Receive until the sender is done. Raises what ends the session early."""
+        """Receive until the sender is done.
+
+        Raises what ends the session early: any XferError. Then, too, what arrived
+        whole is committed, and what can be resumed is kept.
+        """
         self._channel.set_idle_task(IdleTask(self._committer.descriptor, self._on_idle))
         try:
             message = self._next_message()
-            self._channel.set_deadline(None)  # the opening's deadline, which is for this one too
+            # The opening has a deadline, which includes the first message after it.
+            self._channel.set_deadline(None)
             while not isinstance(message, Done):
                 self._handle(message)
                 message = self._next_message()
-            self._commit_down_to(EMPTY)
-            self._keep_the_rest()  # before the sender, told that this is over, comes again
+            self._commit_below(1)
+            # Before the sender is told that this is over: if it comes again at once, its
+            # partials must not be locked any more.
+            self._keep_partials()
             self._channel.send(Done())
             self._channel.flush()
         finally:
             self._channel.set_idle_task(None)
-            self._committer.close()
+            self._end_commits()
             self._background.close()
-            self._keep_the_rest()
-            del self._committer, self._uploads  # they know this session: a circle is freed late
+            self._keep_partials()
 
-    def _keep_the_rest(self) -> None:
+    def _keep_partials(self) -> None:
         for name, size in self._uploads.keep_all().items():
             log.warning(
                 "%s %s: interrupted at %d bytes", self._peer, printable(name), size,
@@ -112,34 +119,48 @@ class Session:
             )  # fmt: skip
 
     def _next_message(self) -> Message:
-        # A file of which parts are missing may finish, even when the receiver stops.
+        # When the receiver stops, a file of which parts are missing may still be finished.
         stop = None if self._uploads.are_arriving else self._stop
         try:
             while not self._channel.wait_for_message(stop, HEARTBEAT_SECONDS):
                 pass
         except Interrupted:
-            self._commit_down_to(EMPTY)
+            self._commit_below(1)
             raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
         return self._channel.receive()
 
     def _on_idle(self, has_come: bool) -> None:
-        """There is nothing to receive for the moment: commit what there is."""
-        self._committer.hurry()
-        if has_come or self._committer.is_busy:
-            self._send_heartbeat()
+        """Called by the transport when there is nothing to receive for the moment."""
+        self._commit()
+        # On a slow line, a sender that has handed everything to its system hears nothing for
+        # as long as that is on its way: so a heartbeat says that bytes have come.
+        if has_come or self._queue.weight:
+            self._heartbeats.send()
 
-    def _commit_down_to(self, weight: int) -> None:
-        """Wait for commits, however long the disk takes, and keep the sender patient."""
-        while not self._committer.wait_below(weight, HEARTBEAT_SECONDS):
-            self._send_heartbeat()
+    def _commit(self) -> None:
+        """Commit as much as possible without waiting, and send the receipts."""
+        for committed in self._committer.run():
+            with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
+                self._receipts.answer(committed)
 
-    def _send_heartbeat(self, progress: Progress = _ALIVE) -> None:
-        """Only a sender that makes offers need know what this is."""
-        now = time.monotonic()
-        if self._heartbeats_are_known and now - self._heartbeat_at >= HEARTBEAT_SECONDS / 2:
-            self._heartbeat_at = now
-            self._channel.send(Working(progress.name, progress.done, progress.size))
-            self._channel.flush()
+    def _commit_below(self, weight: int) -> None:
+        """Commit until less than `weight` is uncommitted, with heartbeats while that takes."""
+        self._commit()
+        while self._queue.weight >= weight:
+            if not self._committer.wait(HEARTBEAT_SECONDS):
+                self._heartbeats.send()
+            self._commit()
+
+    def _end_commits(self) -> None:
+        """Commit what has arrived whole, and close. Without heartbeats: the sender may be gone."""
+        try:
+            self._commit()
+            while self._queue.weight:
+                self._committer.wait()
+                self._commit()
+        finally:
+            self._queue.keep_partials()  # there are some only if a commit failed unforeseen
+            self._committer.close()
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -151,13 +172,21 @@ class Session:
             case SymlinkHeader():
                 self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
-                self._answer_offer(message)
+                self._answer(message)
             case Working():
-                pass  # that it came is all there is to it
+                pass  # the sender is alive: its arrival has ended the wait
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
                 raise ProtocolError(f"a {message.type} message where a file was expected")
+
+    def _answer(self, offer: Offer) -> None:
+        self._heartbeats.enable()  # a sender that makes offers knows them; others need not
+        for plan in self._planner.plans(offer):
+            self._channel.send(plan)
+        self._channel.flush()
+
+    # What arrives
 
     def _receive_bodiless(self, item: NewDirectory | NewSymlink) -> None:
         try:
@@ -168,101 +197,39 @@ class Session:
         except Refused as error:
             self._receipts.refuse(item.name, error)
         else:
-            self._arrived(Arrived(item, time.monotonic()))
-
-    # An offer
-
-    def _answer_offer(self, offer: Offer) -> None:
-        self._heartbeats_are_known = True
-        if offer.directories:
-            self._tell_absent(offer.directories)
-        safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
-        stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
-        kept = self._writer.kept(safe)
-        planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
-        for files in in_frames(planned, lambda file: file.file_name):
-            self._channel.send(Plan(tuple(files)))
-        self._channel.flush()
-
-    def _tell_absent(self, directories: Sequence[str]) -> None:
-        absent = self._writer.absent([name for name in directories if names.is_safe(name)])
-        for some in in_frames(absent, str):
-            self._channel.send(Plan((), tuple(some)))
-
-    def _plan(
-        self,
-        file: OfferedFile,
-        stored: Mapping[str, StoredFile | None],
-        kept: set[str],
-        algorithm: str,
-    ) -> PlannedFile:
-        name = file.file_name
-        try:
-            if name not in stored:
-                names.check(name)
-            self._receipts.forget_refusal(name)
-            return self._uploads.plan(file, stored[name], algorithm, is_kept=name in kept)
-        except Refused as error:
-            self._receipts.refuse(name, error)
-            return PlannedFile(name[:ECHOED_NAME], "refuse")
-
-    # A file, or a part of one
+            self._enqueue(ArrivedItem(item, time.monotonic()))
 
     def _receive_file(self, header: FileHeader, body: Body) -> None:
         if self._receipts.has_refused(header):
-            body.drain(self._chunks[0])
+            self._bodies.drain(body)
             return
         try:
-            if header.is_whole and body.remaining <= _INLINE_BYTES:
+            if header.is_whole and body.remaining <= INLINE_BYTES:
                 began = time.monotonic()
-                self._complete(header, self._uploads.receive_whole(header, body.view()), began)
+                partial = self._uploads.receive_whole(header, body.view())
+                self._enqueue_file(header, partial, began)
             else:
                 self._receive_part(header, body)
         except Refused as error:
-            self._uploads.fall_back(header.file_name, error)
+            self._uploads.roll_back(header.file_name, error)
             self._receipts.refuse(header.file_name, error)
-            body.drain(self._chunks[0])
+            self._bodies.drain(body)
 
     def _receive_part(self, header: FileHeader, body: Body) -> None:
-        upload = self._uploads.expect(header)
-        self._receive(upload, body)
-        self._verify(upload, header)
+        upload = self._uploads.upload_for(header)
+        self._bodies.append(body, upload)
+        upload.verify(header)
         if header.is_last:
-            upload.partial.finish(Metadata(header.mode, header.mtime_ns))
-            self._uploads.complete(header.file_name)
-            self._complete(header, upload.partial, upload.began)
+            self._uploads.finish(header)
+            self._enqueue_file(header, upload.partial, upload.began)
 
-    def _receive(self, upload: Upload, body: Body) -> None:
-        """Move a body into its partial, hashing each chunk while the next arrives."""
-        if body.remaining <= _INLINE_BYTES:
-            chunk = self._chunks[0][: body.remaining]
-            body.read_into(chunk)
-            upload.digest.update(chunk)
-            upload.partial.write(chunk)
-            return
-        hashing = None
-        for buffer in itertools.cycle(self._chunks):
-            chunk = buffer[: body.remaining]
-            body.read_into(chunk)
-            if hashing:
-                hashing.result()
-            if not chunk:
-                return
-            hashing = self._background.update(upload.digest, chunk)
-            upload.partial.write(chunk)
-
-    def _verify(self, upload: Upload, header: FileHeader) -> None:
-        if upload.algorithm != header.algorithm:
-            raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
-        if upload.digest.hexdigest() != header.digest:
-            raise Refused(NOT_WHAT_WAS_SENT, code=Code.DIGEST_MISMATCH)
-        upload.verified = header.end
-
-    def _complete(self, header: FileHeader, partial: Partial, began: float) -> None:
+    def _enqueue_file(self, header: FileHeader, partial: Partial, began: float) -> None:
         item = NewFile(header.file_name, partial)
-        self._arrived(Arrived(item, began, partial.size, {header.algorithm: header.digest}))
+        self._enqueue(ArrivedItem(item, began, partial.size, {header.algorithm: header.digest}))
 
-    def _arrived(self, arrived: Arrived) -> None:
-        self._committer.add(arrived)
-        if self._committer.weight >= FULL:
-            self._commit_down_to(FULL)
+    def _enqueue(self, arrived: ArrivedItem) -> None:
+        self._queue.add(arrived)
+        if len(self._queue.pending) >= BATCH_ITEMS:
+            self._commit()
+        if self._queue.weight >= FULL_WEIGHT:
+            self._commit_below(FULL_WEIGHT)

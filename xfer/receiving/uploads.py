@@ -1,8 +1,14 @@
-"""The files of one session that are arriving, and what there is of them from before.
+"""The files of one session of which some bytes are here and others are still to come.
 
-A file continues where an earlier session left it (its partial), or where
-older content of that name ends (a log that has grown). Either way the bytes
-that are there are hashed again first.
+The beginning of a file can come from four places:
+
+    header with offset 0 ──────────────> an empty partial ───────┐
+    a later part of an arriving file ──> its partial ────────────┤
+    offset of a kept partial ──────────> the partial, hashed ────┼──> Upload <── body
+    size of the stored file ───────────> a copy of it, hashed ───┘
+
+A kept partial is what an earlier session left of a file. The stored file, which
+has the name now, is the beginning of one that has grown, such as a log.
 """
 
 import time
@@ -13,24 +19,25 @@ from msgspec import Struct
 from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.storage.contract import Metadata, Partial, Readable, StoredFile, StoreWriter
-from xfer.wire.keepalive import Heartbeat, Progress
-from xfer.wire.messages import FileHeader, OfferedFile, PlannedFile
+from xfer.receiving.rehash import Rehasher
+from xfer.storage.contract import Metadata, Partial, Readable, StoreWriter
+from xfer.wire.keepalive import Progress
+from xfer.wire.messages import FileHeader
 
-_MAX_OPEN: Final = 16
+MIN_RESUME_BYTES: Final = 1024 * 1024
+"""To send less than this again takes less time than to find, hash and compare it."""
+_MAX_ARRIVING: Final = 16
 """Files of one session of which some parts have come and others have not."""
 _MAX_RESUMABLE: Final = 16
-"""Files that are held for a sender who was told where to go on, and may never do so."""
-_BLOCK_BYTES: Final = 1024 * 1024
-NOT_WHAT_WAS_SENT: Final = "what arrived does not match its digest"
-_WORTH_CONTINUING: Final = 1024 * 1024
-"""Bytes: older content that is smaller travels again sooner than it is compared."""
+"""Partials that are open, and locked, for a sender that was told to resume and may never do so."""
+_MISMATCH: Final = "what arrived does not match its digest"
 
 
 class Upload(Struct):
-    """A file that is arriving: what is there so far, and its running digest.
+    """A file that is arriving: its partial, and the running digest of what is in there.
 
-    `verified` is how many bytes of it the sender's digests agree with.
+    `began` is when its first byte came (`time.monotonic`), and `verified` how many
+    bytes from its beginning matched a digest of the sender's.
     """
 
     partial: Partial
@@ -41,91 +48,73 @@ class Upload(Struct):
 
     @property
     def size(self) -> int:
+        """How many bytes are here."""
         return self.partial.size
+
+    def verify(self, header: FileHeader) -> None:
+        """Compare what is here with the digest in the header of the part that came last.
+
+        Refused (bad_part, digest_mismatch) when it is not what was sent.
+        """
+        if self.algorithm != header.algorithm:
+            raise Refused("parts of one file use one kind of digest", code=Code.BAD_PART)
+        if self.digest.hexdigest() != header.digest:
+            raise Refused(_MISMATCH, code=Code.DIGEST_MISMATCH)
+        self.verified = header.end
 
 
 class Uploads:
-    """What one session has open. Everything is `Refused` that the store refuses."""
+    """The uploads of one session. Used by its thread only.
 
-    def __init__(self, writer: StoreWriter, heartbeat: Heartbeat) -> None:
+    Every method raises Refused when the store refuses something.
+    """
+
+    def __init__(self, writer: StoreWriter, rehasher: Rehasher) -> None:
         self._writer = writer
-        self._heartbeat = heartbeat
+        self._rehasher = rehasher
         self._arriving: dict[str, Upload] = {}
+        # Kept partials of which a plan has told the sender offset and digest.
         self._resumable: dict[str, Upload] = {}
 
     @property
     def are_arriving(self) -> bool:
+        """True while there is a file of which parts are missing."""
         return bool(self._arriving)
 
-    # What is wanted of an offer
+    def is_arriving(self, name: str) -> bool:
+        return name in self._arriving
 
-    def plan(
-        self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
-    ) -> PlannedFile:
-        """What is to be done with one offered file, given what has its name now.
+    # Before a file arrives
 
-        `is_kept` where an earlier session may have left some of it.
-        """
-        name = offered.file_name
-        if stored and self._is_same(offered, stored, algorithm):
-            is_new = (stored.mode, stored.mtime_ns) != (offered.mode, offered.mtime_ns)
-            if not is_new:
-                return PlannedFile(name, "skip")
-            if not stored.has_other_names:
-                self._writer.set_metadata(name, Metadata(offered.mode, offered.mtime_ns))
-                return PlannedFile(name, "skip")
-        self._release(name)
-        offset = self._resumable_bytes(offered, algorithm) if is_kept else 0
-        self._writer.require(name, offered.file_size, offset)
-        if offset:
-            digest = self._resumable[name].digest.hexdigest()
-            return PlannedFile(name, "resume", offset, **{algorithm: digest})
-        if stored and _WORTH_CONTINUING <= stored.size < offered.file_size:
-            digest = self._digest_of_stored(name, stored.size, algorithm)
-            return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
-        return PlannedFile(name, "send")
-
-    def _is_same(self, offered: OfferedFile, stored: StoredFile, algorithm: str) -> bool:
-        if stored.size != offered.file_size:
-            return False
-        if offered.digest is None:
-            return stored.mtime_ns == offered.mtime_ns
-        return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
-
-    def _resumable_bytes(self, offered: OfferedFile, algorithm: str) -> int:
-        """How much of the file an earlier session left; it is hashed and locked then."""
-        name = offered.file_name
-        partial = None if name in self._arriving else self._writer.find_partial(name)
-        if partial is None:
-            return 0
-        if not 0 < partial.size <= offered.file_size:
-            partial.discard()
-            return 0
-        self._resumable[name] = self._resumed(partial, name, algorithm)
+    def add_resumable(self, name: str, partial: Partial, algorithm: str) -> Upload:
+        """Hash a kept partial, and have it ready to be resumed."""
+        upload = self._rehashed(partial, name, algorithm)
+        self._resumable[name] = upload
         if len(self._resumable) > _MAX_RESUMABLE:
-            self._release(next(iter(self._resumable)))  # found, and hashed, again when it comes
-        return partial.size
+            # If this one is resumed after all, it is found and hashed once more.
+            self.keep_resumable(next(iter(self._resumable)))
+        return upload
 
-    def _digest_of_stored(self, name: str, size: int, algorithm: str) -> str:
-        digest = digests.new(algorithm)
-        if stored := self._writer.open_stored(name):
-            try:
-                self._hash_prefix(stored, digest, Progress(name, size), None)
-            finally:
-                stored.close()
-        return digest.hexdigest()
+    def keep_resumable(self, name: str) -> None:
+        """Close and unlock the partial of `add_resumable`, if it is still there."""
+        if upload := self._resumable.pop(name, None):
+            upload.partial.keep()
 
-    # What arrives
+    # While it arrives
 
     def receive_whole(self, header: FileHeader, content: memoryview) -> Partial:
-        """All of a small file at once: nothing to continue, and nothing to keep."""
+        """Returns a finished partial, which the caller now owns, with all of a small file.
+
+        Refused (digest_mismatch) when `content` is not what was sent: it is hashed
+        first, so that no partial need be made for it.
+        """
         name = names.check(header.file_name)
         self._writer.count(name)
-        self.abandon(name)
+        self._discard(name)
         digest = digests.new(header.algorithm)
         digest.update(content)
         if digest.hexdigest() != header.digest:
-            raise Refused(NOT_WHAT_WAS_SENT, code=Code.DIGEST_MISMATCH)
+            raise Refused(_MISMATCH, code=Code.DIGEST_MISMATCH)
         partial = self._writer.create_partial(None, len(content))
         try:
             partial.write(content)
@@ -135,8 +124,11 @@ class Uploads:
             raise
         return partial
 
-    def expect(self, header: FileHeader) -> Upload:
-        """Where the body of `header` goes."""
+    def upload_for(self, header: FileHeader) -> Upload:
+        """Where the body of `header` is to be appended.
+
+        Refused (bad_part) when there is nothing that ends at the header's offset.
+        """
         name = names.check(header.file_name)
         upload = self._arriving.get(name)
         if upload and header.offset and upload.size == header.offset:
@@ -144,64 +136,73 @@ class Uploads:
             return upload
         self._writer.count(name)
         if not header.offset:
-            self.abandon(name)
-            upload = self._begun(header)
+            self._discard(name)
+            upload = self._created(header)
         elif not upload:
-            upload = self._continued(header)
+            upload = self._resumed(header)
         if upload is None or upload.size != header.offset:
             if upload and name not in self._arriving:
                 upload.partial.keep()
             raise Refused("this part continues nothing that is here", code=Code.BAD_PART)
-        if len(self._arriving) >= _MAX_OPEN:
+        if len(self._arriving) >= _MAX_ARRIVING:
             self._keep(next(iter(self._arriving)))  # the sender gave it up long ago
         self._arriving[name] = upload
         upload.partial.reserve(header.least_size)
         return upload
 
-    def complete(self, name: str) -> Upload:
-        """Every part of the file has come; it is the caller's from here on."""
-        return self._arriving.pop(name)
+    def finish(self, header: FileHeader) -> None:
+        """Finish the partial of a file of which every part has come. The caller now owns it."""
+        upload = self._arriving[header.file_name]
+        upload.partial.finish(Metadata(header.mode, header.mtime_ns))
+        del self._arriving[header.file_name]
 
-    def abandon(self, name: str) -> None:
-        """What has come, now or before, is good for nothing."""
-        for uploads in (self._arriving, self._resumable):
-            if upload := uploads.pop(name, None):
-                upload.partial.discard()
+    # When it does not
 
-    def fall_back(self, name: str, error: Refused) -> None:
-        """A part was refused: of what has come, keep what is known to be good."""
+    def roll_back(self, name: str, error: Refused) -> None:
+        """After a part was refused, keep what is verified if only its bytes were wrong."""
         upload = self._arriving.get(name)
         if upload and error.code == Code.DIGEST_MISMATCH:
             upload.partial.truncate(upload.verified)
             self._keep(name)
         else:
-            self.abandon(name)
+            self._discard(name)
 
     def keep_all(self) -> dict[str, int]:
-        """Leave everything to a later session; how many bytes of which file that is."""
-        kept = {name: upload.size for name, upload in self._arriving.items()}
-        for name in kept:
+        """Leave every partial to a later session. Returns the bytes of each file that arrived."""
+        sizes = {name: upload.size for name, upload in self._arriving.items()}
+        for name in sizes:
             self._keep(name)
         for name in list(self._resumable):
-            self._release(name)
-        return kept
+            self.keep_resumable(name)
+        return sizes
 
-    def _begun(self, header: FileHeader) -> Upload:
+    def _keep(self, name: str) -> None:
+        self._arriving.pop(name).partial.keep()
+
+    def _discard(self, name: str) -> None:
+        for uploads in (self._arriving, self._resumable):
+            if upload := uploads.pop(name, None):
+                upload.partial.discard()
+
+    # Where the beginning of a file is
+
+    def _created(self, header: FileHeader) -> Upload:
         digest = digests.new(header.algorithm)
-        # A small file in one part is cheaper sent again than found again.
-        is_small = header.is_last and header.body < _WORTH_CONTINUING
-        # And what came from standard input cannot be sent again.
+        is_small = header.is_last and header.body < MIN_RESUME_BYTES
+        # A partial without a name is never kept. A file of unknown size comes from standard
+        # input, which cannot be sent again.
         name = None if is_small or header.file_size is None else header.file_name
         partial = self._writer.create_partial(name, header.file_size)
         return Upload(partial, header.algorithm, digest, time.monotonic())
 
-    def _continued(self, header: FileHeader) -> Upload | None:
-        name, algorithm = header.file_name, header.algorithm
+    def _resumed(self, header: FileHeader) -> Upload | None:
+        """The kept partial, or a copy of the stored file, if that ends at the header's offset."""
+        name = header.file_name
         if upload := self._resumable.pop(name, None):
             return upload
         if partial := self._writer.find_partial(name):
             if partial.size == header.offset:
-                return self._resumed(partial, name, algorithm)
+                return self._rehashed(partial, name, header.algorithm)
             partial.keep()
         stored = self._writer.open_stored(name)
         if stored is None:
@@ -211,48 +212,24 @@ class Uploads:
         finally:
             stored.close()
 
-    def _resumed(self, partial: Partial, name: str, algorithm: str) -> Upload:
+    def _rehashed(self, partial: Partial, name: str, algorithm: str) -> Upload:
         try:
             upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
-            self._hash_prefix(partial, upload.digest, Progress(name, partial.size), None)
+            self._rehasher.hash_beginning(partial, upload.digest, Progress(name, partial.size))
         except BaseException:
             partial.keep()
             raise
         return upload
 
     def _copied(self, stored: Readable, header: FileHeader) -> Upload:
+        """Copied, because the stored file stays as it is until all of the new one is here."""
         name, algorithm = header.file_name, header.algorithm
         digest = digests.new(algorithm)
         partial = self._writer.create_partial(name, header.least_size)
         upload = Upload(partial, algorithm, digest, time.monotonic())
         try:
-            self._hash_prefix(stored, upload.digest, Progress(name, header.offset), partial)
+            self._rehasher.hash_beginning(stored, digest, Progress(name, header.offset), partial)
         except BaseException:
             partial.discard()
             raise
         return upload
-
-    def _hash_prefix(
-        self, source: Readable, digest: Digest, progress: Progress, copy: Partial | None
-    ) -> None:
-        """Hash, and where asked for copy, the first `progress.size` bytes of `source`."""
-
-        def work(progress: Progress) -> None:
-            block = memoryview(bytearray(min(_BLOCK_BYTES, progress.size)))
-            while progress.done < progress.size:
-                size = source.read_at(progress.done, block[: progress.size - progress.done])
-                if not size:
-                    raise Refused("it became shorter meanwhile", code=Code.BUSY)
-                digest.update(block[:size])
-                if copy:
-                    copy.write(block[:size])
-                progress.done += size
-
-        self._heartbeat.during(progress, work)
-
-    def _keep(self, name: str) -> None:
-        self._arriving.pop(name).partial.keep()
-
-    def _release(self, name: str) -> None:
-        if upload := self._resumable.pop(name, None):
-            upload.partial.keep()

@@ -1,0 +1,137 @@
+"""What a receiver wants of an offer: for each file, all of it, the rest, or nothing.
+
+    the file under its name has        and                       action
+    ---------------------------        ---                       ------
+    the same content                   its metadata can be set   skip
+    other content, or none             a partial was kept        resume at the partial's end
+    the beginning, 1 MiB or more       no partial was kept       resume at its end
+    anything else                                                send
+
+It is the same content if the digest is, or where the sender offers none, size
+and time. Whether what is resumed really is the beginning of the sender's file,
+the sender finds out: the plan has a digest of it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from xfer import digests, names
+from xfer.errors import Refused
+from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
+from xfer.receiving.rehash import Rehasher
+from xfer.receiving.uploads import MIN_RESUME_BYTES, Upload, Uploads
+from xfer.storage.contract import Metadata, StoredFile, StoreWriter
+from xfer.wire.keepalive import Progress
+from xfer.wire.messages import Offer, OfferedFile, Plan, PlannedFile
+from xfer.wire.messages.offers import in_frames
+
+
+class Planner:
+    """Answers the offers of one session. Used by its thread only.
+
+    `receipts` is told of files that are refused: a refusal goes out before the
+    plan that says "refuse".
+    """
+
+    def __init__(
+        self,
+        writer: StoreWriter,
+        uploads: Uploads,
+        rehasher: Rehasher,
+        receipts: ReceiptSender,
+    ) -> None:
+        self._writer = writer
+        self._uploads = uploads
+        self._rehasher = rehasher
+        self._receipts = receipts
+
+    def plans(self, offer: Offer) -> Iterator[Plan]:
+        """The answer, in as many messages as it takes; each is to be sent before the next.
+
+        It takes as long as hashing what is here does, with heartbeats: ConnectionLost
+        when one of these finds the sender gone.
+        """
+        if offer.directories:
+            yield from self._absent(offer.directories)
+        safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
+        stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
+        kept = self._writer.kept(safe)
+        planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
+        for files in in_frames(planned, lambda file: file.file_name):
+            yield Plan(tuple(files))
+
+    def _absent(self, directories: Sequence[str]) -> Iterator[Plan]:
+        absent = self._writer.absent([name for name in directories if names.is_safe(name)])
+        for some in in_frames(absent, str):
+            yield Plan((), tuple(some))
+
+    def _plan(
+        self,
+        offered: OfferedFile,
+        stored: Mapping[str, StoredFile | None],
+        kept: set[str],
+        algorithm: str,
+    ) -> PlannedFile:
+        """Plan one file. `stored` has what is under every safe name."""
+        name = offered.file_name
+        try:
+            if name not in stored:
+                names.check(name)
+            self._receipts.forget_refusal(name)
+            return self._plan_safe(offered, stored[name], algorithm, is_kept=name in kept)
+        except Refused as error:
+            self._receipts.refuse(name, error)
+            return PlannedFile(name[:ECHOED_NAME], "refuse")
+
+    def _plan_safe(
+        self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
+    ) -> PlannedFile:
+        """Plan a file with a safe name, of which a partial may be kept if `is_kept`."""
+        name = offered.file_name
+        if stored and self._is_same(offered, stored, algorithm) and self._update(offered, stored):
+            return PlannedFile(name, "skip")
+        self._uploads.keep_resumable(name)  # of an earlier offer in this session
+        partial = self._resumable(offered, algorithm) if is_kept else None
+        self._writer.require(name, offered.file_size, partial.size if partial else 0)
+        if partial:
+            digest = partial.digest.hexdigest()
+            return PlannedFile(name, "resume", partial.size, **{algorithm: digest})
+        if stored and MIN_RESUME_BYTES <= stored.size < offered.file_size:
+            digest = self._digest_of_stored(name, stored.size, algorithm)
+            return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
+        return PlannedFile(name, "send")
+
+    def _is_same(self, offered: OfferedFile, stored: StoredFile, algorithm: str) -> bool:
+        if stored.size != offered.file_size:
+            return False
+        if offered.digest is None:
+            return stored.mtime_ns == offered.mtime_ns
+        return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
+
+    def _update(self, offered: OfferedFile, stored: StoredFile) -> bool:
+        """Give the stored file the mode and time of the offered one; False if it must not be."""
+        if (stored.mode, stored.mtime_ns) == (offered.mode, offered.mtime_ns):
+            return True
+        if stored.has_other_names:
+            return False
+        self._writer.set_metadata(offered.file_name, Metadata(offered.mode, offered.mtime_ns))
+        return True
+
+    def _resumable(self, offered: OfferedFile, algorithm: str) -> Upload | None:
+        """The kept partial, hashed and locked; None if there is none that can be resumed."""
+        name = offered.file_name
+        partial = None if self._uploads.is_arriving(name) else self._writer.find_partial(name)
+        if partial is None:
+            return None
+        if not 0 < partial.size <= offered.file_size:
+            partial.discard()
+            return None
+        return self._uploads.add_resumable(name, partial, algorithm)
+
+    def _digest_of_stored(self, name: str, size: int, algorithm: str) -> str:
+        digest = digests.new(algorithm)
+        if stored := self._writer.open_stored(name):
+            try:
+                self._rehasher.hash_beginning(stored, digest, Progress(name, size))
+            finally:
+                stored.close()
+        return digest.hexdigest()
