@@ -89,7 +89,9 @@ class PartReader:
         if source.size is None or source.size - beginning.offset > PART_BYTES:
             parts = self._background.prefetch(parts)
         try:
-            yield from parts
+            # Not `yield from`: that would close `parts`, which waits for a read, before `finally`.
+            for part in parts:  # noqa: UP028
+                yield part
         finally:
             source.interrupt()
             parts.close()
