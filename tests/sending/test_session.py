@@ -1,10 +1,12 @@
 """A session over a socket pair, with a receiver that the test plays by hand."""
 
 import contextlib
+import gc
 import hashlib
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -307,3 +309,20 @@ def test_whatever_else_ends_a_session_leaves_no_thread(kept: Kept, document: Pat
     ):
         session.run(InOrder(interrupted()))
     assert threading.active_count() == before
+
+
+def test_a_session_that_is_over_is_freed_at_once(kept: Kept, document: Path) -> None:
+    def receiver(channel: Channel) -> None:
+        receipt = receipt_for(channel, answer_offers(channel))
+        channel.expect(Done)
+        say(channel, receipt, Done())
+
+    gc.disable()
+    try:
+        with received_by(receiver, kept) as session:
+            session.run(InOrder(tree.walk([str(document)])))
+            freed = weakref.ref(session)
+            del session
+        assert freed() is None
+    finally:
+        gc.enable()

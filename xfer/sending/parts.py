@@ -110,7 +110,7 @@ class PartReader:
         return digest.hexdigest()
 
     def close(self) -> None:
-        """Free the buffers now. The reader refers to its session and back: both are freed late."""
+        """Free the buffers now: an error that ends the session holds it, by its traceback."""
         self._buffers.clear()
 
     def _read(self, source: Source, beginning: Beginning) -> Generator[Part, None, None]:

@@ -15,6 +15,8 @@ are one conversation.
 import contextlib
 from collections import deque
 
+from msgspec import Struct
+
 from xfer.errors import ConnectionLost, LocalError, XferError
 from xfer.sending.batches import Batch, Batches
 from xfer.sending.observer import ProgressSink, Result, Results
@@ -42,8 +44,8 @@ from xfer.wire.messages import (
 class SendSession:
     """What goes over one connection. Use `run` once.
 
-    Its fields belong to the thread that calls `run`; the objects that it
-    shares with the receiving thread say what guards them.
+    Its fields belong to the thread that calls `run`. What it shares with the
+    receiving thread is guarded where it is: in Outstanding, Offers and Replies.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class SendSession:
         self._algorithm = options.algorithm
         self._progress = progress
         self._results = results
-        self._background = BackgroundThread()
-        self._reader = PartReader(
-            options.algorithm, self._background, Heartbeat(self._background, self._tell_checking)
-        )
         self._stall_limit = StallLimit()
+        """Renewed by both threads: one float, replaced whole, and either time is right."""
+        self._beat = _Beat(channel, self._stall_limit, progress)
+        self._background = BackgroundThread()
+        heartbeat = Heartbeat(self._background, self._beat.while_checking)
+        self._reader = PartReader(options.algorithm, self._background, heartbeat)
         self._outstanding = Outstanding(results, self._stall_limit)
         self._offers = Offers(options, self._reader, self._outstanding)
         self._replies = Replies(
@@ -106,7 +109,7 @@ class SendSession:
             while offered and (not batch or batches.is_full(offered)):
                 self._send_batch(offered.popleft())
             if not batch:
-                self._send_heartbeat(Progress(""))
+                self._beat.send(Progress(""))
         while offered:
             self._send_batch(offered.popleft())
         if not self._replies.error:
@@ -188,13 +191,26 @@ class SendSession:
         self._channel.send(message)
         self._channel.flush()
 
-    def _send_heartbeat(self, progress: Progress) -> None:
-        self._stall_limit.renew()
-        self._send_now(Working(progress.name, progress.done, progress.size))
 
-    def _tell_checking(self, progress: Progress) -> None:
-        self._send_heartbeat(progress)
-        self._progress.checking(progress)
+class _Beat(Struct, frozen=True):
+    """Tells the receiver that this side is at work. The sending thread calls it.
+
+    It does not know its session, since the reader knows it: in a circle, a
+    session that is over would be freed late, with its buffers.
+    """
+
+    channel: Channel
+    stall_limit: StallLimit
+    progress: ProgressSink
+
+    def send(self, work: Progress) -> None:
+        self.stall_limit.renew()
+        self.channel.send(Working(work.name, work.done, work.size))
+        self.channel.flush()
+
+    def while_checking(self, work: Progress) -> None:
+        self.send(work)
+        self.progress.checking(work)
 
 
 def _cause(from_replies: XferError | None, own: XferError | None) -> XferError | None:
