@@ -63,9 +63,8 @@ class XferError(Exception):
     """Base of every error this package raises on purpose.
 
     `code` is a word from `Code` (a newer peer may send others), `retryable`
-    says whether the same command run again can help, `is_from_peer` whether the
-    other side sent it, and `ends_session` whether it ended the session, where
-    others concern one file.
+    says whether the same command run again can help, and `is_from_peer` whether the
+    other side sent it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -77,7 +76,6 @@ class XferError(Exception):
         super().__init__(message)
         self.message = message
         self.is_from_peer = False
-        self.ends_session = False
         self.code: str = code or self.default_code
         self.retryable = self.code in RETRYABLE if retryable is None else retryable
 

@@ -34,8 +34,9 @@ from xfer.auth.identity import client_context
 from xfer.errors import PeerTimeout
 from xfer.outcomes import Outcome
 from xfer.sending.batches import InOrder
-from xfer.sending.observer import Observer
-from xfer.sending.session import Options, SendSession
+from xfer.sending.observer import ProgressSink, Results
+from xfer.sending.offers import Options
+from xfer.sending.session import SendSession
 from xfer.source import tree
 from xfer.wire import keepalive, messages
 from xfer.wire.channel import Channel
@@ -367,7 +368,7 @@ def test_work_without_an_end_is_given_up(
 
     working = threading.Thread(target=work)
     working.start()
-    session = SendSession(Channel(ours, 30.0), Options(), Observer())
+    session = SendSession(Channel(ours, 30.0), Options(), ProgressSink(), Results())
     with pytest.raises(PeerTimeout, match="at work all the time"):
         session.run(InOrder(tree.walk([str(tmp_path / NAME)])))
     working.join()

@@ -24,11 +24,6 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.proxy import Proxy, link
-from xfer.client.parallel.lookahead import Directories
-from xfer.client.parallel.work_queue import WorkQueue
-from xfer.errors import ConnectionLost
-from xfer.sending.observer import Observer, Result
-from xfer.source.tree import Entry, Kind
 
 FOUR = ["--connections", "4"]
 
@@ -244,37 +239,3 @@ def test_a_small_job_opens_one_connection(nas: Site, document: Path) -> None:
     with Proxy(nas.port) as proxy:
         assert proxy.leading_to(nas).send(*FOUR, document).code == 0
         assert proxy.connections == 1
-
-
-def test_a_directory_waits_for_everything_below_it(tmp_path: Path) -> None:
-    directories = Directories()
-    outer, inner = (Entry(Kind.DIRECTORY, name, name) for name in ("a", "a/b"))
-    for name in ("a/b/1", "a/b/2", "a/b"):
-        directories.found(name)
-    assert directories.finished("a/b/1") is None
-    assert directories.left(inner) is None
-    assert directories.left(outer) is None
-    assert directories.finished("a/b/2") is inner
-    assert directories.finished("a/b") is outer
-
-
-def test_what_a_lost_connection_had_not_begun_is_for_the_others() -> None:
-    told: list[Result] = []
-    observer = Observer()
-    observer.finished = told.append  # type: ignore[assignment, method-assign]  # all that it is asked for
-    queue = WorkQueue([Entry(Kind.FILE, "a", "a", os.stat(__file__))], 2, observer)
-    queue.expect_connections()
-    first, second = queue.consumer(is_first=True), queue.consumer()
-    assert first
-    assert second
-    (batch,) = next(iter(second))
-    lost = ConnectionLost("gone")
-    lost.ends_session = True
-    second.finished(Result(batch.name, Kind.FILE, error=lost))
-    second.close()
-    assert told == []
-    assert next(iter(first)) == [batch]
-    first.finished(Result(batch.name, Kind.FILE, outcome="stored"))
-    assert [result.outcome for result in told] == ["stored"]
-    assert queue.next_work(first) is None
-    assert queue.is_done()

@@ -1,1 +1,1 @@
-"""Whoever dials: connecting, a job with its attempts, and sending as a library offers it."""
+"""The side that connects: a channel to a receiver, a job and its attempts, `xfer.send`."""

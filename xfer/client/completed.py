@@ -1,14 +1,19 @@
-"""What of a job is over and done with, in memory that does not grow with every file."""
+"""The names of a job that are completed, in memory that does not grow with every file."""
 
 from collections import defaultdict
 
 
 class CompletedNames:
-    """Names. Once a directory is completed, it stands for all that is in it."""
+    """Names that are completed. A directory that is stands for all that is in it.
+
+    Not thread-safe: guarded by the lock of what holds it.
+    """
 
     def __init__(self) -> None:
         self._in: defaultdict[str, set[str]] = defaultdict(set)
+        """By directory: the last components of names in it that are completed."""
         self._whole_in: defaultdict[str, set[str]] = defaultdict(set)
+        """By directory: those of directories in it that are completed with all that they hold."""
 
     def __bool__(self) -> bool:
         return bool(self._in)
@@ -28,7 +33,7 @@ class CompletedNames:
         self._in[parent].add(own)
 
     def add_whole(self, directory: str) -> None:
-        """This one, and all that is in it, found or not."""
+        """Add a directory, and all that is in it; the names that it stands for are forgotten."""
         self.add(directory)
         parent, _, own = directory.rpartition("/")
         self._whole_in[parent].add(own)

@@ -2,13 +2,14 @@
 
 import socket
 import time
-from typing import Final
 
 from msgspec import Struct
 
 from xfer.auth.identity import certificate_binding, client_context
 from xfer.auth.keys import DEFAULT_KEY_ID, Key
 from xfer.auth.opening import prove_to_receiver
+from xfer.config.addresses import format_address
+from xfer.config.defaults import OPENING_SECONDS
 from xfer.errors import (
     AuthenticationError,
     Code,
@@ -21,12 +22,12 @@ from xfer.errors import (
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.channel import Channel
 
-OPENING_SECONDS: Final = 30.0
-"""Connecting, TLS and the opening together may take so long."""
-
 
 class Target(Struct, frozen=True):
-    """Where to send, and as whom. `timeout` in seconds; `plaintext` leaves TLS out."""
+    """The receiver to connect to, and the key to prove.
+
+    `timeout` in seconds, see `Transport`; `plaintext` leaves TLS out.
+    """
 
     host: str
     port: int
@@ -35,30 +36,22 @@ class Target(Struct, frozen=True):
     plaintext: bool = False
     key_id: str = DEFAULT_KEY_ID
     bandwidth: Bandwidth | None = None
-    """All connections to it share this."""
+    """Limits all connections to this target together."""
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return format_address(self.host, self.port)
 
 
 def connect(target: Target, algorithm: str) -> Channel:
-    """A channel on which both sides have proved themselves, and agree on a kind of digest.
+    """Connect, authenticate both sides, and agree on `algorithm` for digests.
 
-    Raises ConnectionLost or AuthenticationError; whatever is raised, no file
-    name has been sent.
+    Raises ConnectionLost where nothing answers (PeerTimeout: in time),
+    AuthenticationError where a side cannot prove itself, and Refused where the
+    receiver does not know the algorithm. Whatever is raised, no file name has
+    been sent.
     """
     began = time.monotonic()
-    try:
-        # A name in ASCII as it is: for text, Python would load the rules of all other names.
-        host = target.host.encode("ascii") if target.host.isascii() else target.host
-        patience = min(OPENING_SECONDS, target.timeout)
-        connected = socket.create_connection((host, target.port), patience)  # type: ignore[arg-type]
-    except (socket.gaierror, UnicodeError) as error:
-        retryable = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
-        raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
-    except OSError as error:
-        raise _nobody_answers(target, error) from error
-    channel = Channel(connected, target.timeout)
+    channel = Channel(_connected_socket(target), target.timeout)
     try:
         channel.set_deadline(OPENING_SECONDS - (time.monotonic() - began))
         _open(channel, target, algorithm)
@@ -68,7 +61,21 @@ def connect(target: Target, algorithm: str) -> Channel:
     return channel
 
 
+def _connected_socket(target: Target) -> socket.socket:
+    try:
+        # An ASCII name goes in as bytes: for str, Python loads the IDNA tables, which takes time.
+        host = target.host.encode("ascii") if target.host.isascii() else target.host
+        seconds = min(OPENING_SECONDS, target.timeout)
+        return socket.create_connection((host, target.port), seconds)  # type: ignore[arg-type]  # typed as str
+    except (socket.gaierror, UnicodeError) as error:
+        retryable = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
+        raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
+    except OSError as error:
+        raise _not_connected(target, error) from error
+
+
 def _open(channel: Channel, target: Target, algorithm: str) -> None:
+    """The TLS handshake, both proofs, and the agreement on a digest."""
     certificate = b""
     try:
         if not target.plaintext:
@@ -88,7 +95,7 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
     channel.mark_authenticated(outgoing=target.bandwidth, peer_flushes=welcome.durable)
 
 
-def _nobody_answers(target: Target, error: OSError) -> ConnectionLost:
+def _not_connected(target: Target, error: OSError) -> ConnectionLost:
     if isinstance(error, ConnectionRefusedError):
         return ConnectionLost(f"no receiver answers at {target}: is `xfer receive` running there?")
     if isinstance(error, TimeoutError):

@@ -1,16 +1,16 @@
-"""The package as a library: what `import xfer` gives."""
+"""`xfer.send`: what the package offers to programs that send."""
 
 from collections.abc import Sequence
 
 from xfer import digests
-from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
+from xfer.auth.keys import DEFAULT_KEY_ID, Key, derive_key
 from xfer.client.connect import Target
-from xfer.client.job import MOST_CONNECTIONS, Job, send_job
-from xfer.config.addresses import parse_address
+from xfer.client.job import MAX_JOB_CONNECTIONS, Job, send_job
+from xfer.config.addresses import Address, parse_address
 from xfer.config.defaults import RETRY_SECONDS
 from xfer.errors import Incomplete, UsageError
 from xfer.sending.observer import Observer, Result, only_error
-from xfer.sending.session import Options
+from xfer.sending.offers import Options
 from xfer.wire.bandwidth import Bandwidth
 
 
@@ -32,24 +32,28 @@ def send(
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
 
     Returns one receipt for each file, directory and link: verified, and on the
-    receiver's stable storage. `key_id` says whose secret it is, where the
-    receiver has keys for several clients. `-` among `paths` is standard input, stored as
-    `name`. Files of which the receiver has one of equal size and time are
-    skipped; `checksum_all` compares contents instead. A session in which
-    nothing moves for `timeout` seconds ends, and what can be tried again is,
-    until nothing has got further for `retry_for` seconds. No more than
-    `bwlimit` bytes a second are sent, 0 for no limit. Up to so many
-    `connections` (1 to 64) share the files.
+    receiver's stable storage. `key_id` names the key that `secret` is, where
+    the receiver has keys for several clients. `-` among `paths` is standard
+    input, stored as `name`. Files of which the receiver has one of equal size
+    and time are skipped; with `checksum_all`, equal contents are needed. A
+    session in which nothing moves for `timeout` seconds ends. What can be tried
+    again is, until no attempt has got further for `retry_for` seconds. At most
+    `bwlimit` bytes a second are sent, 0 for no limit. Up to `connections`
+    (1 to 64) share the files.
 
     Raises `Incomplete` (with `receipts` and `failures`) when some went and
     some did not, and another `XferError` when nothing did.
     """
-    if not 1 <= connections <= MOST_CONNECTIONS:
-        raise UsageError(f"a job takes 1 to {MOST_CONNECTIONS} connections")
-    address = parse_address(host)
-    key = derive_key(secret)
-    bandwidth = Bandwidth(bwlimit) if bwlimit else None
-    target = Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
+    if not 1 <= connections <= MAX_JOB_CONNECTIONS:
+        raise UsageError(f"a job takes 1 to {MAX_JOB_CONNECTIONS} connections")
+    target = target_at(
+        parse_address(host),
+        derive_key(secret),
+        key_id=key_id,
+        timeout=timeout,
+        bwlimit=bwlimit,
+        insecure_plaintext=insecure_plaintext,
+    )
     options = Options(checksum, checksum_all)
     collector = _Collector()
     send_job(target, Job(list(paths), name, options, retry_for, connections), collector)
@@ -59,6 +63,20 @@ def send(
     errors = [failure.error for failure in failures if failure.error]
     summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
     raise only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)
+
+
+def target_at(
+    address: Address,
+    key: Key,
+    *,
+    key_id: str,
+    timeout: float,
+    bwlimit: int,
+    insecure_plaintext: bool,
+) -> Target:
+    """The receiver at `address`, reached as these options of `send` say."""
+    bandwidth = Bandwidth(bwlimit) if bwlimit else None
+    return Target(address.host, address.port, key, timeout, insecure_plaintext, key_id, bandwidth)
 
 
 class _Collector(Observer):

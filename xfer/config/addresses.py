@@ -1,4 +1,4 @@
-"""Addresses, as people write them."""
+"""Addresses, as people write and read them."""
 
 import re
 from typing import Final
@@ -28,3 +28,8 @@ def parse_address(text: str) -> Address:
     if not found or not 0 < port < 65536:
         raise UsageError(f"{text} is not HOST or HOST:PORT")
     return Address(found["bracketed"] or found["host"] or found["ipv6"], port)
+
+
+def format_address(host: str, port: int) -> str:
+    """`nas:9337`, or `[2001:db8::1]:9337`: brackets keep the port apart from an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

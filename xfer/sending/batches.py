@@ -1,4 +1,4 @@
-"""What a session offers at once, and how much may be on offer before some of it is sent."""
+"""The batches of a session: as many entries as fit into one offer, and how many are on offer."""
 
 import itertools
 import operator
@@ -11,20 +11,21 @@ from xfer.wire.messages.offers import in_frames
 Batch = Sequence[Found]
 
 OPEN_DIRECTORIES: Final = 64
-"""What is offered holds the directories open that it was found in."""
+"""Directories that entries on offer may hold open: each entry keeps the one it was found in."""
+OFFERS_AHEAD: Final = 8
+"""Offers under way before the first of them is sent, so that a line with a long delay is full."""
+_NAME: Final = operator.attrgetter("name")
 _PARENT: Final = operator.attrgetter("parent")
-_OFFERS_AHEAD: Final = 8
-"""So many are under way at once, so that a long line is kept full."""
 
 
 class Batches(Protocol):
-    """What one session sends, by as much as fits into one offer."""
+    """What one session sends."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """An empty batch says that more may come, and that there is nothing for the moment."""
+        """An empty batch means that there is nothing now, and that more may come."""
 
     def is_full(self, offered: Collection[Batch]) -> bool:
-        """Whether some of what was offered should be sent before more is."""
+        """Whether the first of the `offered` batches is to be sent before another is offered."""
 
 
 class InOrder:
@@ -34,12 +35,17 @@ class InOrder:
         self._entries = entries
 
     def __iter__(self) -> Iterator[Batch]:
-        return in_frames(self._entries, operator.attrgetter("name"))
+        return in_offers(self._entries)
 
     def is_full(self, offered: Collection[Batch]) -> bool:
-        return len(offered) > _OFFERS_AHEAD or directories(offered) > OPEN_DIRECTORIES
+        return len(offered) > OFFERS_AHEAD or count_directories(offered) > OPEN_DIRECTORIES
 
 
-def directories(batches: Iterable[Batch]) -> int:
-    """How many directories are held open by what waits."""
+def in_offers(entries: Iterable[Found]) -> Iterator[Batch]:
+    """`entries` in batches that fit into one offer each."""
+    return in_frames(entries, _NAME)
+
+
+def count_directories(batches: Iterable[Batch]) -> int:
+    """How many directories these batches hold open."""
     return len(set(map(_PARENT, itertools.chain.from_iterable(batches))))

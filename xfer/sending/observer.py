@@ -1,11 +1,18 @@
-"""What a job tells whoever watches it: what is under way, and how each thing ended."""
+"""What a session and a job tell: how far they are, and how each thing ended.
+
+    SendSession ──progress──────────────────────────▶ ProgressSink (a display)
+         └──────results──▶ the work queue, the job ──▶ Observer.finished
+
+Progress goes straight to the display. Results pass the job, which keeps back
+what it tries again, and with several connections the work queue before it.
+"""
 
 from collections.abc import Collection
 
 from msgspec import Struct
 
 from xfer.errors import XferError
-from xfer.source.tree import Kind
+from xfer.source.tree import Entry, Kind
 from xfer.wire.keepalive import Progress
 
 
@@ -13,6 +20,7 @@ class Result(Struct, frozen=True):
     """How one thing that was to be sent ended: with an outcome, or with an error.
 
     `size` in bytes and `digest` as hex, for files that were stored.
+    `with_session` is true if it failed only because its session ended.
     """
 
     name: str
@@ -23,38 +31,53 @@ class Result(Struct, frozen=True):
     outcome: str = ""
     durable: bool = True
     error: XferError | None = None
+    with_session: bool = False
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:
-    """The one error that a job with `errors` amounts to; None when it went in part."""
+    """The one error that stands for the whole job; None where part of it went, or they differ."""
     if something_went or len({error.exit_code for error in errors}) != 1:
         return None
     return next(iter(errors))
 
 
-class Observer:
-    """Is told what happens. `waiting` and `finished` come from another thread."""
+class ProgressSink:
+    """Receives the progress of sessions. Both threads of each session call it."""
 
     def sending(self, name: str) -> None:
-        """It is this one's turn."""
+        """The session has come to this name."""
 
     def sent(self, size: int) -> None:
-        """So many more bytes have travelled."""
-
-    def resuming(self, name: str, offset: int) -> None:
-        """So many bytes of this one are with the receiver already; 0 for none."""
+        """So many more bytes of content were sent."""
 
     def skipped(self, size: int) -> None:
-        """So many bytes need not travel."""
+        """So many bytes need not be sent."""
 
     def waiting(self, name: str, done: int, size: int) -> None:
-        """The receiver is at work on this one, `done` of `size` bytes."""
+        """The receiver is checking what it has of this name: `done` of `size` bytes."""
 
     def checking(self, progress: Progress) -> None:
-        """This side is at work on what the receiver has already, or might have."""
+        """This side is reading what the receiver has already, or might have."""
 
-    def pausing(self, error: XferError, seconds: float) -> None:
-        """There will be another attempt after so many seconds."""
+
+class Results:
+    """Receives what a session found out about each name. Both of its threads call it."""
+
+    def begun(self, entry: Entry, offset: int) -> None:
+        """The content is sent next, from `offset` (bytes) on; the receiver has what precedes it."""
 
     def finished(self, result: Result) -> None:
-        """This is how it ended."""
+        """Called once for each name of the session."""
+
+
+class Observer(ProgressSink):
+    """Receives what a job tells its user: progress, pauses and results.
+
+    `finished` is called for one result at a time, the rest by any thread.
+    """
+
+    def pausing(self, error: XferError, seconds: float) -> None:
+        """After this error, there will be another attempt in so many seconds."""
+
+    def finished(self, result: Result) -> None:
+        """Called once for each name of the job, however often it was tried."""

@@ -1,6 +1,7 @@
-"""A file as parts, each with the digest up to its end: read once, hashed once.
+"""A file as parts, each with the digest of the file up to its end.
 
-Reading and hashing the next part happens while the one before is sent.
+Each byte is read and hashed once. In files of more than one part, the helper
+thread reads and hashes the next part while this thread sends the one before.
 """
 
 import itertools
@@ -20,18 +21,21 @@ from xfer.wire.messages import PlannedFile
 
 PART_BYTES: Final = 1024 * 1024
 _BUFFERS: Final = 3
-"""One part is sent, one is ready, one is being read."""
+"""One for the part that is sent, one for the next, one for the part that is being read."""
 
 
 class Beginning(Struct, frozen=True):
-    """Where in a file the sending begins (bytes), and the digest of what comes before."""
+    """Where sending begins: `offset` in bytes, and the running digest of what comes before."""
 
     offset: int
     digest: Digest
 
 
 class Part(Struct, frozen=True):
-    """Bytes of a file, from `offset` on. `file_size` is None while it is not known."""
+    """Bytes of a file from `offset` on, and the digest of the file up to their end, as hex.
+
+    `file_size` is None while it is not known.
+    """
 
     offset: int
     data: memoryview
@@ -40,7 +44,10 @@ class Part(Struct, frozen=True):
 
 
 class PartReader:
-    """Reads one source at a time, into buffers that it uses again."""
+    """Reads one source at a time, into buffers that it uses again.
+
+    The sending thread calls it; the buffers are filled by one thread at a time.
+    """
 
     def __init__(self, algorithm: str, background: BackgroundThread, heartbeat: Heartbeat) -> None:
         self._algorithm = algorithm
@@ -49,7 +56,10 @@ class PartReader:
         self._buffers = [_buffer()]
 
     def begin(self, source: Source, plan: PlannedFile | None) -> Beginning:
-        """Where to begin: where the receiver stands, if its bytes are the same as ours."""
+        """Begin where the receiver's partial ends, if its digest is ours; else at the start.
+
+        Raises LocalError if the source cannot be read, or (standard input) read again.
+        """
         digest = digests.new(self._algorithm)
         if plan is None or plan.action != "resume":
             return Beginning(0, digest)
@@ -61,7 +71,7 @@ class PartReader:
         return Beginning(0, digests.new(self._algorithm))
 
     def whole(self, source: Source) -> Part | None:
-        """All of a file that fits into one part; None where there is more to it."""
+        """The only part of a file that fits into one; None for larger files and for streams."""
         if source.size is None or source.size > PART_BYTES:
             return None
         data = self._buffers[0][: source.read_into(self._buffers[0])]
@@ -70,21 +80,27 @@ class PartReader:
         return Part(0, data, digest.hexdigest(), source.size)
 
     def parts(self, source: Source, beginning: Beginning) -> Generator[Part, None, None]:
-        """The parts from there on, at least one; each is good until the next but one.
+        """The parts from `beginning` on, at least one.
 
-        Closing the generator lets go of the source.
+        The data of a part is overwritten when the next but one is asked for.
+        Once the generator is closed, nothing reads the source any more.
         """
         parts = self._read(source, beginning)
         if source.size is None or source.size - beginning.offset > PART_BYTES:
             parts = self._background.prefetch(parts)
         try:
-            yield from parts
+            # Not `yield from`: that would close `parts`, which waits for a read, before `finally`.
+            for part in parts:  # noqa: UP028
+                yield part
         finally:
             source.interrupt()
             parts.close()
 
     def digest_of(self, entry: Entry) -> str | None:
-        """The digest of a whole file; None if it can't be read, which sending it will tell."""
+        """The digest of a whole file as hex; None if it can't be read.
+
+        The file is sent nevertheless: that finds the reason, and reports it.
+        """
         digest = digests.new(self._algorithm)
         try:
             with open_source(entry) as source:
@@ -92,6 +108,10 @@ class PartReader:
         except LocalError:
             return None
         return digest.hexdigest()
+
+    def close(self) -> None:
+        """Free the buffers now: an error that ends the session holds it, by its traceback."""
+        self._buffers.clear()
 
     def _read(self, source: Source, beginning: Beginning) -> Generator[Part, None, None]:
         offset, digest = beginning.offset, beginning.digest

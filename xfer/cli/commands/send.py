@@ -1,4 +1,4 @@
-"""`xfer send`: a job, and what its user is told of it."""
+"""`xfer send`: from the options to a job, and from its results to an exit code."""
 
 import sys
 
@@ -14,14 +14,14 @@ from xfer.cli.output.progress import Bar
 from xfer.cli.output.report import Report
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
+from xfer.client.send import target_at
 from xfer.config.addresses import parse_address
 from xfer.config.defaults import RETRY_SECONDS
 from xfer.config.locations import default_secret_file
 from xfer.errors import Cancelled, LocalError, XferError
-from xfer.sending.session import Options
+from xfer.sending.offers import Options
 from xfer.source import tree
 from xfer.system.process import allow_many_descriptors
-from xfer.wire.bandwidth import Bandwidth
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -54,24 +54,31 @@ def send(
         allow_many_descriptors()
         address = parse_address(host)
         tree.check(paths, name)
-        key = derive_key(secret)
-        known_as = find_key_id(key_id)
-        rate = options.rate("--bwlimit", bwlimit)
-        target = Target(
-            address.host, address.port, key, timeout, insecure_plaintext, known_as,
-            Bandwidth(rate) if rate else None,
-        )  # fmt: skip
+        target = target_at(
+            address,
+            derive_key(secret),
+            key_id=find_key_id(key_id),
+            timeout=timeout,
+            bwlimit=options.rate("--bwlimit", bwlimit),
+            insecure_plaintext=insecure_plaintext,
+        )
         job = Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
-        about = {} if known_as == DEFAULT_KEY_ID else {"key_id": known_as}
+        about = {} if target.key_id == DEFAULT_KEY_ID else {"key_id": target.key_id}
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
-        error: XferError | None = None
-        try:
-            send_job(target, job, report)
-        except XferError as ended_by:
-            error = ended_by
-        except KeyboardInterrupt:
-            error = Cancelled("interrupted: what has no receipt is not stored")
-        end_process(report.finish(error, str(target)))
+        # The process ends at once: to take the interpreter down takes longer than to send a file.
+        end_process(_send(target, job, report))
+
+
+def _send(target: Target, job: Job, report: Report) -> int:
+    """Send `job`, and report on it. Returns the exit code."""
+    error: XferError | None = None
+    try:
+        send_job(target, job, report)
+    except XferError as ended_by:
+        error = ended_by
+    except KeyboardInterrupt:
+        error = Cancelled("interrupted: what has no receipt is not stored")
+    return report.finish(error, str(target))

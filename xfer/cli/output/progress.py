@@ -1,4 +1,4 @@
-"""What a person sees while files travel: a bar, and sizes and times in words."""
+"""The progress bar that a person sees on a terminal."""
 
 from typing import TextIO
 
@@ -13,8 +13,8 @@ class Bar:
     """One bar for the whole job, with the name of the file that is being sent."""
 
     def __init__(self, total: int | None, stream: TextIO) -> None:
-        """`total` in bytes; None while it is not known."""
-        from tqdm import tqdm
+        """`total` in bytes, None if it is not known. `stream` is a terminal."""
+        from tqdm import tqdm  # slow to load, and needed on a terminal only
 
         self._bar = tqdm(
             total=total,
@@ -28,17 +28,19 @@ class Bar:
         )
 
     def sending(self, name: str) -> None:
+        """Show this name from the next time on that the bar is drawn."""
         self._bar.set_postfix_str(_shortened(printable(name)), refresh=False)
 
-    def sent(self, size: int) -> None:
+    def advance(self, size: int) -> None:
+        """So many more bytes are done: sent, or with the receiver already."""
         self._bar.update(size)
 
     def note(self, text: str) -> None:
-        """Say in the bar what is being waited for."""
+        """Show at once, in place of a name, what is being waited for."""
         self._bar.set_postfix_str(printable(text))
 
     def restart(self) -> None:
-        """Everything counts again: what is there already will be skipped over."""
+        """Begin at 0 for another attempt: it counts what is there already as done, too."""
         self._bar.reset()
 
     def say(self, line: str) -> None:

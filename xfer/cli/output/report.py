@@ -1,4 +1,8 @@
-"""What `xfer send` tells its user: a bar, lines of JSON, errors and the summary."""
+"""What `xfer send` tells its user: a bar, lines of JSON, errors and the summary.
+
+standard output  with --json, one object for each result, then the summary
+standard error   a bar if it is a terminal, errors, the summary in words
+"""
 
 import contextlib
 import json
@@ -20,16 +24,16 @@ from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
 _INCOMPLETE_EXIT = 7
-_TOLD_APART = (Outcome.VERSIONED, Outcome.UNCHANGED)
+_COUNTED_APART = (Outcome.VERSIONED, Outcome.UNCHANGED)
 _NOT_DURABLE = ": verified, but NOT flushed to disk: the receiver runs with --no-fsync"
 
 
 class Report(Observer):
-    """Speaks to a terminal or a script.
+    """Shows the progress and the results of one job.
 
-    `bar` is drawn while files travel; with `as_json`, standard output gets
-    one object for each result, with `about` in each. Everything else goes to
-    standard error.
+    `bar` is drawn while files are sent, if there is one. With `as_json`,
+    results are printed as JSON, each with what is in `about`. `quiet` leaves
+    out everything but errors (and JSON).
     """
 
     def __init__(
@@ -45,49 +49,59 @@ class Report(Observer):
         self._as_json = as_json
         self._quiet = quiet
         self._began = time.monotonic()
-        self._speaking = threading.Lock()
+        self._progress_lock = threading.Lock()
+        """Guards the bytes sent, and the bar's own state: sessions tell their progress in several
+        threads. Lines are printed above the bar without it, which tqdm allows in any thread."""
+        self._sent = 0
+        self._results_lock = threading.Lock()
+        """Guards what follows. Another lock, because a reader of standard output that is slow must
+        not hold up a session that tells progress."""
         self._outcomes: Counter[str] = Counter()
-        self._receipts = self._bytes = self._sent = self._failed = 0
+        self._receipts = self._bytes = self._failed = 0
         self._durable = True
-        self._unprinted = ""
+        self._stdout_error = ""
         self._errors: dict[int, XferError] = {}
+        """The first error of each exit code."""
 
-    # What the sender tells
+    # What the job tells
 
     def sending(self, name: str) -> None:
         if self._bar:
-            self._bar.sending(name)
+            with self._progress_lock:
+                self._bar.sending(name)
 
     def sent(self, size: int) -> None:
-        self._sent += size
-        self.skipped(size)
+        with self._progress_lock:
+            self._sent += size
+            if self._bar:
+                self._bar.advance(size)
 
     def skipped(self, size: int) -> None:
         if self._bar:
-            self._bar.sent(size)
+            with self._progress_lock:
+                self._bar.advance(size)
 
     def waiting(self, name: str, done: int, size: int) -> None:
-        if self._bar and size:
-            self._bar.note(f"the receiver is checking {name}: {100 * done // size}%")
+        if size:
+            self._note(f"the receiver is checking {name}: {100 * done // size}%")
 
     def checking(self, progress: Progress) -> None:
-        if self._bar:
-            share = 100 * progress.done // max(progress.size, 1)
-            self._bar.note(f"checking {progress.name}: {share}%")
+        share = 100 * progress.done // max(progress.size, 1)
+        self._note(f"checking {progress.name}: {share}%")
 
     def pausing(self, error: XferError, seconds: float) -> None:
         if self._bar:
-            self._bar.restart()
-            self._bar.note(f"{error.message}: trying again in {seconds:.0f} s")
+            self._bar.restart()  # no session runs during a pause
+            self._note(f"{error.message}: trying again in {seconds:.0f} s")
         elif not self._quiet:
             self._say(f"{error.message}: trying again in {seconds:.1f} s")
 
     def finished(self, result: Result) -> None:
-        with self._speaking:
+        with self._results_lock:
             if result.error:
                 self._failed += 1
                 self._errors.setdefault(result.error.exit_code, result.error)
-                if not result.error.ends_session:  # that is said once, at the end
+                if not result.with_session:  # why the session ended is said once, at the end
                     self._say(f"{result.name}: {result.error.message}")
             else:
                 self._receipts += 1
@@ -101,9 +115,10 @@ class Report(Observer):
     # How it ended
 
     def finish(self, error: XferError | None, where: str) -> int:
-        """Close the bar, say how it ended, return the exit code.
+        """Close the bar, say how the job ended at `where`, and return the exit code.
 
-        `error` is what ended the session early, if anything did.
+        `error` is what ended the job early, if anything did. Call it when no
+        session is left.
         """
         if self._bar:
             self._bar.close()
@@ -117,9 +132,9 @@ class Report(Observer):
             self._print(self._summary(error, code))
         elif not self._quiet and self._receipts:
             self._write(self._in_words(where))
-        if self._unprinted:
-            self._say(self._unprinted)
-        return code or (1 if self._unprinted else 0)
+        if self._stdout_error:
+            self._say(self._stdout_error)
+        return code or (1 if self._stdout_error else 0)
 
     def _exit_code(self) -> int:
         if not self._failed:
@@ -142,7 +157,7 @@ class Report(Observer):
 
     def _in_words(self, where: str) -> str:
         count, seconds = self._outcomes.total(), self._seconds()
-        kinds = [f"{self._outcomes[kind]} {kind}" for kind in _TOLD_APART]
+        kinds = [f"{self._outcomes[kind]} {kind}" for kind in _COUNTED_APART]
         details = [text for text in kinds if not text.startswith("0 ")]
         if self._failed:
             details.append(f"{self._failed} failed")
@@ -158,16 +173,21 @@ class Report(Observer):
         return time.monotonic() - self._began
 
     def _print(self, described: dict[str, object]) -> None:
-        """A line on standard output; once that fails, the job goes on without it."""
-        if self._unprinted:
+        """Print a line on standard output. Once that fails, the job goes on without it."""
+        if self._stdout_error:
             return
         try:
             print(json.dumps({**described, **self._about}), flush=True)
         except (OSError, ValueError) as error:
-            self._unprinted = f"standard output cannot be written: {error}"
-            # Else the interpreter tries once more when it ends.
+            self._stdout_error = f"standard output cannot be written: {error}"
+            # Else the line, which is still in the buffer, is written once more at the end.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    def _note(self, text: str) -> None:
+        if self._bar:
+            with self._progress_lock:
+                self._bar.note(text)
 
     def _say(self, message: str) -> None:
         if self._bar:

@@ -1,8 +1,14 @@
-"""What of a job is in sight and not handed out yet: a bounded part of a walk of any length.
+"""The entries of a job that were found and not handed out yet: a bounded part of a walk.
 
-Large files leave it first, the largest of them before all others, so that
-connections that share a job are done at about the same time. The rest leaves
-it in the order of the walk, which spares directories on both sides.
+    walk ──▶ large files, largest first ──▶ pop
+         ──▶ small files, in order ───────▶
+         ──▶ everything else, in order ───▶   a directory once all in it is finished
+         ──▶ standard input ──────────────▶ pop_stream
+
+Large files go first, so that connections that share a job are done at about
+the same time. The rest stays in the order of the walk: neighbours share a
+directory, which each side then opens once. All of it is guarded by the lock of
+the queue that has it.
 """
 
 import heapq
@@ -18,52 +24,59 @@ from xfer.source.tree import Entry, Found, Kind
 
 ENTRY_WEIGHT: Final = 64 * 1024
 """What an entry costs beside its bytes, in bytes that travel in the same time."""
-_IN_SIGHT: Final = 2048
+_MAX_ENTRIES: Final = 2048
 _LARGE: Final = 1024 * 1024
 _BATCH_ENTRIES: Final = 100
 
 
 def weight(found: Found) -> int:
     """How much work it is, in bytes."""
-    return ENTRY_WEIGHT + (found.size if isinstance(found, Entry) and _is_file(found) else 0)
+    return ENTRY_WEIGHT + (found.size if _is_file(found) else 0)
 
 
 class Lookahead:
-    """Pulls from `walk` as far as it may. A directory is in it once `Directories` says so."""
+    """Pulls entries from `walk`, a limited number at a time, and orders them."""
 
     def __init__(self, walk: Iterable[Found]) -> None:
         self.weight = 0
-        """Of all that is in it, see `weight`."""
-        self.stream: Entry | None = None
-        """Standard input, if it was found and nobody has taken it."""
-        self.is_all = False
-        """Whether the walk has ended."""
+        """Of everything in it, see `weight`."""
+        self.walk_ended = False
         self._walk = iter(walk)
+        self._stream: Entry | None = None
         self._large: list[tuple[int, int, Entry]] = []
+        """A heap by size. The second number is unique: entries cannot be compared."""
+        self._pushed = 0
         self._small: deque[Entry] = deque()
         self._others: deque[Found] = deque()
-        self._found = 0
         self._open: Counter[int] = Counter()
+        """How many entries hold each open directory, by its id."""
         self._directories = Directories()
 
     def __len__(self) -> int:
-        return len(self._large) + len(self._small) + len(self._others) + bool(self.stream)
+        return self.files + len(self._others) + self.has_stream
 
     @property
     def files(self) -> int:
         """How many plain files are in it."""
         return len(self._large) + len(self._small)
 
+    @property
+    def has_stream(self) -> bool:
+        """Whether standard input is in it."""
+        return self._stream is not None
+
     def has_more(self, *, files_only: bool) -> bool:
-        """Whether `pop` would find something."""
+        """Whether `pop` would return something."""
         return self.files > 0 or bool(self._others and not files_only)
 
     def fill(self) -> None:
-        """Look on, as long as what is in sight stays small and holds few directories open."""
-        while not self.is_all and len(self) < _IN_SIGHT and len(self._open) < OPEN_DIRECTORIES:
+        """Walk on until enough was found, or too many directories are open for it."""
+        while (
+            not self.walk_ended and len(self) < _MAX_ENTRIES and len(self._open) < OPEN_DIRECTORIES
+        ):
             found = next(self._walk, None)
             if found is None:
-                self.is_all = True
+                self.walk_ended = True
                 return
             self._directories.found(found.name)
             if not isinstance(found, Entry) or found.kind is not Kind.DIRECTORY:
@@ -72,9 +85,9 @@ class Lookahead:
                 self.add(ready)
 
     def add(self, found: Found) -> None:
-        """It is to be handed out, perhaps again."""
+        """Put in an entry to be handed out, perhaps again."""
         if isinstance(found, Entry) and found.kind is Kind.STREAM:
-            self.stream = found
+            self._stream = found
             return
         self.weight += weight(found)
         if isinstance(found, Entry) and found.parent:
@@ -84,28 +97,38 @@ class Lookahead:
         elif found.size < _LARGE:
             self._small.append(found)
         else:
-            self._found += 1  # entries of one size have no order of their own
-            heapq.heappush(self._large, (-found.size, self._found, found))
+            self._pushed += 1
+            heapq.heappush(self._large, (-found.size, self._pushed, found))
 
-    def pop(self, most: float, most_directories: int, *, files_only: bool) -> list[Found]:
-        """What is next, up to a weight of `most`, or one entry that is heavier."""
-        taken: list[Found] = []
+    def pop_stream(self) -> Entry | None:
+        """Standard input, if it is in it."""
+        stream, self._stream = self._stream, None
+        return stream
+
+    def pop(self, max_weight: float, max_directories: int, *, files_only: bool) -> list[Found]:
+        """The next entries, up to that weight and that many open directories.
+
+        A single entry may be heavier. Empty if there is none for the moment.
+        """
+        popped: list[Found] = []
         total = 0
         parents: set[int] = set()
-        while total < most and len(taken) < _BATCH_ENTRIES and len(parents) < most_directories:
+        while (
+            total < max_weight and len(popped) < _BATCH_ENTRIES and len(parents) < max_directories
+        ):
             found = self._next(files_only=files_only)
             if found is None:
                 break
-            taken.append(found)
+            popped.append(found)
             total += weight(found)
             if isinstance(found, Entry) and found.parent:
                 parents.add(id(found.parent))
-                self._let_go(id(found.parent))
+                self._release(id(found.parent))
         self.weight -= total
-        return taken
+        return popped
 
     def finished(self, name: str) -> None:
-        """It is over and done with; the directory that it is in may have waited for that."""
+        """Nothing more will come of this name. Its directory may have waited for that."""
         if ready := self._directories.finished(name):
             self.add(ready)
 
@@ -116,52 +139,52 @@ class Lookahead:
             return heapq.heappop(self._large)[2]
         return self._small.popleft() if self._small else None
 
-    def _let_go(self, directory: int) -> None:
+    def _release(self, directory: int) -> None:
         self._open[directory] -= 1
         if not self._open[directory]:
             del self._open[directory]
 
 
 class _Contents(Struct):
-    """How much in a directory is not finished, and itself once the walk has left it."""
+    """How much in a directory is not finished, and the directory once the walk has left it."""
 
     unfinished: int = 0
     directory: Entry | None = None
 
 
 class Directories:
-    """When a directory may go: its mode and time are the last word on all that is in it.
+    """Decides when a directory may be sent: when everything in it is finished.
 
-    Its turn comes when the walk has left it and everything in it is finished.
-    Where something is not, because it has to be tried again, the directory
-    waits for that, and so do those that it is in.
+    Directories come last because each file that is stored in one changes its
+    time, and a read-only mode would keep the rest out. Where something in it
+    has to be tried again, it waits for that, and so do its own parents.
     """
 
     def __init__(self) -> None:
         self._contents: dict[str, _Contents] = {}
 
     def found(self, name: str) -> None:
-        """There is something of this name."""
+        """The walk has found this name."""
         parent = _parent(name)
         if parent:
             self._contents.setdefault(parent, _Contents()).unfinished += 1
 
     def left(self, directory: Entry) -> Entry | None:
-        """The walk has found all that is in `directory`; itself if its turn has come."""
+        """The walk has found everything in `directory`. Returns it if it can be sent."""
         contents = self._contents.setdefault(directory.name, _Contents())
         contents.directory = directory
-        return self._whose_turn_it_is(directory.name, contents)
+        return self._pop_ready(directory.name, contents)
 
     def finished(self, name: str) -> Entry | None:
-        """Nothing more will come of this name; the directory whose turn has come by that."""
+        """Nothing more will come of this name. Returns its directory if that can be sent now."""
         parent = _parent(name)
         contents = self._contents.get(parent)
         if contents is None:
             return None
         contents.unfinished -= 1
-        return self._whose_turn_it_is(parent, contents)
+        return self._pop_ready(parent, contents)
 
-    def _whose_turn_it_is(self, name: str, contents: _Contents) -> Entry | None:
+    def _pop_ready(self, name: str, contents: _Contents) -> Entry | None:
         if contents.directory and not contents.unfinished:
             del self._contents[name]
             return contents.directory
