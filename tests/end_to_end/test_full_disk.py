@@ -26,7 +26,7 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.proxy import Proxy, link
-from tests.support.resources import alive, descriptors, memory, sparse
+from tests.support.resources import alive, descriptors, descriptors_at_rest, memory, sparse
 from xfer.wire.messages import Plan, Working
 
 KIB: Final = 1024
@@ -145,7 +145,7 @@ def test_a_disk_that_was_full_costs_neither_descriptors_nor_memory(small: Site) 
             sender.file("known", b"", file_size=5 * MIB, length=0)
             assert codes(sender.answers()) == 2 * [("refusal", "no_space")]
 
-    idle = descriptors(small)
+    idle = descriptors_at_rest(small)
     for _ in range(3):
         fill()
     wait_until(lambda: descriptors(small) == idle)
@@ -188,7 +188,7 @@ def break_disk(site: Site) -> None:
 
 
 def test_a_disk_that_becomes_read_only_is_said_as_such(doomed: Site, document: Path) -> None:
-    idle = descriptors(doomed)
+    idle = descriptors_at_rest(doomed)
     assert doomed.send(document).code == 0
     other = document.with_name("other.txt")
     other.write_bytes(b"other\n")
@@ -205,7 +205,7 @@ def test_what_is_there_already_is_no_fault_on_a_disk_that_became_read_only(
     doomed: Site, document: Path
 ) -> None:
     """Only its mode would have to change."""
-    idle = descriptors(doomed)
+    idle = descriptors_at_rest(doomed)
     assert doomed.send(document).code == 0
     break_disk(doomed)
     document.chmod(0o600)
@@ -218,7 +218,7 @@ def test_what_is_arriving_when_a_disk_becomes_read_only_is_refused_and_the_sessi
     doomed: Site,
 ) -> None:
     content = os.urandom(2 * MIB)
-    idle = descriptors(doomed)
+    idle = descriptors_at_rest(doomed)
     with HandSender(doomed) as sender:
         sender.part("large", content, 0, MIB)
         wait_until(lambda: MIB in doomed.partials())
@@ -279,7 +279,7 @@ def test_what_a_disk_did_not_take_gets_no_receipt_and_shows_old_or_new(
     """New only where it was the last flush, that of the names, that failed."""
     old = {f"file{number}": b"old" for number in range(8)}
     new = {f"file{number}": os.urandom(100 * KIB) for number in range(16)}
-    idle = descriptors(site)
+    idle = descriptors_at_rest(site)
     assert set(sent(site, old).values()) == {"stored"}
     with failing(site, *faults):
         told = sent(site, new)
@@ -308,7 +308,7 @@ def test_what_has_a_name_but_failed_to_be_flushed_is_not_skipped_unflushed(
 
 def test_a_partial_that_cannot_be_removed_is_in_nobodys_way(site: Site) -> None:
     contents = {f"file{number}": os.urandom(2 * MIB) for number in range(3)}
-    idle = descriptors(site)
+    idle = descriptors_at_rest(site)
     with failing(site, "unlink:error=EIO", "unlinkat:error=EIO"):
         assert set(sent(site, contents).values()) == {"stored"}
     wait_until(lambda: descriptors(site) == idle)
@@ -320,7 +320,7 @@ def test_a_sender_that_goes_while_a_slow_disk_is_waited_for_leaves_nothing_locke
 ) -> None:
     """Of what it has begun, and of what was so large that the receiver waits for the disk."""
     contents = {"begun": os.urandom(2 * MIB), "large": bytes(33 * MIB)}
-    idle = descriptors(site)
+    idle = descriptors_at_rest(site)
     with failing(site, f"fsync:{NEVER}"), HandSender(site) as sender:
         sender.say({"type": "offer", "files": []})  # it knows signs of life
         sender.part("begun", contents["begun"], 0, MIB)

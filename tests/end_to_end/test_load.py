@@ -23,7 +23,7 @@ from tests.support.processes import (
     receiving,
     wait_until,
 )
-from tests.support.resources import alive, descriptors, memory
+from tests.support.resources import alive, descriptors, descriptors_at_rest, memory
 
 MOST_MEMORY: Final = 300 * MIB
 MOST_LEFT: Final = 24 * MIB
@@ -149,7 +149,7 @@ def test_a_crowd_of_strangers_keeps_no_sender_out_and_leaves_nothing_behind(
 ) -> None:
     seconds = 50 if count < 100 else 180
     with receiving(tmp_path, "--quiet") as site, alive(site):
-        idle = descriptors(site)
+        idle = descriptors_at_rest(site)
         with HandSender(site) as first:
             first.answers()
         wait_until(lambda: descriptors(site) == idle)

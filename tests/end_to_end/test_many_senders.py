@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.crowds import SIZES, assert_none_is_lost, send_at_once
 from tests.support.processes import Site, receiving, wait_until
-from tests.support.resources import alive, descriptors
+from tests.support.resources import alive, descriptors, descriptors_at_rest
 from tests.support.trees import assert_same_tree
 
 SENDERS: Final = 24
@@ -24,7 +24,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left(busy: Site) -> Iterator[None]:
     """The receiver lives, nothing is half-written, and no descriptor stays open."""
-    idle = descriptors(busy)
+    idle = descriptors_at_rest(busy)
     with alive(busy):
         yield
     wait_until(lambda: descriptors(busy) == idle)

@@ -30,7 +30,16 @@ from tests.support.processes import (
     start,
     wait_until,
 )
-from tests.support.resources import FEW, alive, crowd, descriptors, limited, memory, sparse
+from tests.support.resources import (
+    FEW,
+    alive,
+    crowd,
+    descriptors,
+    descriptors_at_rest,
+    limited,
+    memory,
+    sparse,
+)
 from tests.support.trees import assert_same_tree
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Plan, PlannedFile
@@ -89,7 +98,7 @@ def poor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def test_a_crowd_that_takes_every_descriptor_costs_no_processor(poor: Site) -> None:
-    before = descriptors(poor)
+    before = descriptors_at_rest(poor)
     with alive(poor):
         with crowd(poor):
             began = processor_seconds(poor.process)
@@ -111,7 +120,7 @@ def test_who_comes_behind_a_crowd_is_served_when_it_has_gone(poor: Site, documen
 
 def test_a_wide_tree_gets_by_with_few_descriptors(poor: Site, tmp_path: Path) -> None:
     """Each item of a batch has two open: the batches are as small as they have to be."""
-    before = descriptors(poor)
+    before = descriptors_at_rest(poor)
     tree = wide_tree(tmp_path / f"{tmp_path.name}-wide", 100)
     with alive(poor):
         assert (sent := poor.send("--json", "--retry-for", "0", tree)).code == 0, sent
@@ -120,7 +129,7 @@ def test_a_wide_tree_gets_by_with_few_descriptors(poor: Site, tmp_path: Path) ->
 
 
 def test_sessions_that_take_every_descriptor_finish_in_the_end(poor: Site, tmp_path: Path) -> None:
-    before = descriptors(poor)
+    before = descriptors_at_rest(poor)
     trees = [wide_tree(tmp_path / f"{tmp_path.name}-{number}", 50) for number in range(6)]
     with alive(poor):
         sending = [poor.start_send("--retry-for", "15", tree) for tree in trees]
@@ -133,7 +142,7 @@ def test_sessions_that_take_every_descriptor_finish_in_the_end(poor: Site, tmp_p
 
 def test_a_part_that_continues_elsewhere_leaves_nothing_open(nas: Site, tmp_path: Path) -> None:
     content, name = os.urandom(3 * MIB), tmp_path.name
-    idle = descriptors(nas)
+    idle = descriptors_at_rest(nas)
     with HandSender(nas) as sender:
         sender.part(name, content, 0, MIB)
         assert sender.answers() == []

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,16 @@ def _target(link: str) -> str:
     return ""
 
 
+def descriptors_at_rest(site: Site) -> list[str]:
+    """What the receiver has open once connections that tests before have closed are gone."""
+    last = descriptors(site)
+    while True:
+        time.sleep(_REST_SECONDS)
+        if (now := descriptors(site)) == last:
+            return now
+        last = now
+
+
 def memory(process: subprocess.Popen[bytes], kind: str = "VmRSS") -> int:
     """Resident bytes of a process now, or (VmHWM) at most so far; 0 once it has ended."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -55,6 +66,7 @@ def sparse(path: Path, size: int) -> Path:
     return path
 
 
+_REST_SECONDS: Final = 0.2
 FEW: Final = 48
 """Descriptors: enough for a receiver and a few sessions."""
 
