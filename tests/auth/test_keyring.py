@@ -1,5 +1,6 @@
 """A keys file: what may be in it, and that no mistake in it goes unnoticed."""
 
+import json
 import os
 import stat
 import threading
@@ -8,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support.processes import assert_failed, run
 from xfer.auth import keyring, keys_file
@@ -98,6 +101,11 @@ MISTAKES = {
     "an unknown way": (table('if_exists = "ask"'), "[alice] has an if_exists other than version"),
     "a way that is a number": (table("if_exists = 1"), "[alice] has an if_exists other than"),
     "a date that is text": (table('expires = "2027"'), "[alice] has an expires that is no date"),
+    "a file with a NUL": ('[alice]\nsecret_file = "a\\u0000"', "has a secret_file with a NUL"),
+    "a size beyond all": (table(f"quota = {2**63}"), "[alice] has a quota that is no size"),
+    "digits without end": (table("quota = " + 5000 * "9"), "beyond what can be read"),
+    "hexadecimal digits without end": (table("quota = 0x" + 9000 * "f"), "a quota that is no size"),
+    "nested without end": ("x = " + 9999 * "[" + 9999 * "]", "beyond what can be read"),
     "a time without a day": (table("expires = 12:00:00"), "[alice] has an expires that is no"),
 }  # fmt: skip
 
@@ -111,6 +119,53 @@ def test_a_mistake_is_said_with_the_name_of_its_table(
     assert sentence in caught.value.message
     for secret in (ONE, OTHER):
         assert secret not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("9999-12-31T23:59:59-05:00", datetime.max),
+        ("9999-12-31", datetime(9999, 12, 31)),
+        ("0001-01-01T00:00:00+05:00", datetime.min),
+    ],
+)
+def test_an_expiry_at_the_end_of_the_calendar_is_one(
+    tmp_path: Path, text: str, moment: datetime
+) -> None:
+    grants = Keyring(written(tmp_path, table(f"expires = {text}"))).current()
+    assert grants["alice"].expires == moment.replace(tzinfo=UTC)
+
+
+TOML_VALUES = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats().map(str),
+    st.booleans().map(lambda value: str(value).lower()),
+    st.datetimes(timezones=st.none() | st.timezones()).map(lambda moment: moment.isoformat()),
+    st.dates().map(str),
+    st.times().map(str),
+    st.text().map(json.dumps),
+    st.sampled_from(["[]", "{}", "[[1], []]", '["a", 1]', "{a.b = 1}", "-0", "'", "0o777", "inf"]),
+)
+TOML_NAMES = st.sampled_from(
+    ["secret", "secret_file", "previous", "directory", "quota", "if_exists", "expires", "x"]
+)
+
+
+@pytest.mark.usefixtures("impatient")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(lines=st.lists(st.tuples(TOML_NAMES, TOML_VALUES), max_size=4))
+def test_whatever_a_file_says_is_a_grant_or_a_sentence_and_shuts_nobody_out(
+    tmp_path: Path, lines: list[tuple[str, str]]
+) -> None:
+    good = Keyring(written(tmp_path, f'[bob]\nsecret = "{OTHER}"'))
+    text = f'[bob]\nsecret = "{OTHER}"\n[alice]\n' + "\n".join(f"{n} = {v}" for n, v in lines)
+    file = written(tmp_path, text)
+    try:
+        fresh = Keyring(file).current()
+    except LocalError:
+        assert set(good.current()) == {"bob"}
+    else:
+        assert set(fresh) == set(good.current())
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])

@@ -23,7 +23,7 @@ from xfer import names
 from xfer.auth.grants import Grant
 from xfer.auth.keys import Key, derive_key, generate_secret
 from xfer.auth.secret_files import read_secret
-from xfer.config.sizes import parse_size
+from xfer.config.sizes import MAX_SIZE, parse_size
 from xfer.errors import LocalError, UsageError, XferError
 from xfer.storage.contract import Access, IfExists
 from xfer.system import private_files
@@ -55,6 +55,15 @@ class KeysFileReader:
 
     def grants(self) -> dict[str, Grant]:
         """The grant of each key id. LocalError says which table is wrong, and how."""
+        try:
+            return self._read_grants()
+        except XferError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a file must not shut every key out)
+            # Without its text or its cause, which may have secrets.
+            raise LocalError(f"{self._file} cannot be used: {type(error).__name__}") from None
+
+    def _read_grants(self) -> dict[str, Grant]:
         tables = parse(read(self._file), self._file)
         if not tables:
             raise LocalError(f"there is no key in {self._file}")
@@ -92,6 +101,8 @@ class KeysFileReader:
         for key, value in ((name, text), (f"{name}_file", file)):
             if value is not None and not isinstance(value, str):
                 raise self._fault(key_id, f"has a {key} that is not text")
+            if value is not None and "\0" in value:
+                raise self._fault(key_id, f"has a {key} with a NUL character")
         try:
             if file is not None:
                 path = os.path.join(os.path.dirname(self._file), file)
@@ -123,10 +134,11 @@ def parse(text: str, file: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
+    # Without their causes, which have the text of the file, and so secrets.
     except tomllib.TOMLDecodeError as error:
-        raise LocalError(
-            f"{file} is not TOML: {error}"
-        ) from None  # its cause has the text, and so secrets
+        raise LocalError(f"{file} is not TOML: {error}") from None
+    except (ValueError, RecursionError):
+        raise LocalError(f"{file} has a number or nesting beyond what can be read") from None
 
 
 def add(file: str, key_id: str) -> str:
@@ -170,21 +182,29 @@ def _quota(table: Mapping[str, Any]) -> int | None:
             return parse_size(quota)
         except XferError as error:
             raise ValueError(f"has an unusable quota: {error.message}") from None
-    if quota is not None and (type(quota) is not int or quota < 0):
+    if quota is not None and (type(quota) is not int or not 0 <= quota <= MAX_SIZE):
         raise ValueError("has a quota that is no size such as 500M, 20G or 1.5T")
     return quota
 
 
 def _expires(table: Mapping[str, Any]) -> datetime | None:
-    """A date means its first moment, and a time without a zone is UTC."""
+    """A date means its first moment, and a time without a zone is UTC.
+
+    A moment whose UTC no calendar has, such as the last one of the year 9999 in
+    America, is the last or the first one that there is.
+    """
     moment = table.get("expires")
     if isinstance(moment, date) and not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if moment is not None and not isinstance(moment, datetime):
         raise ValueError("has an expires that is no date, such as 2027-01-01")
-    if moment is None or moment.tzinfo:
-        return None if moment is None else moment.astimezone(UTC)
-    return moment.replace(tzinfo=UTC)
+    if moment is None or moment.tzinfo is None:
+        return moment and moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        furthest = datetime.max if moment.year > 1 else datetime.min
+        return furthest.replace(tzinfo=UTC)
 
 
 def signature_of(file: str) -> Signature | None:

@@ -7,7 +7,7 @@ from xfer.errors import UsageError
 
 _SIZE: Final = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)(?:([KMGTP])(?:iB)?|B)?", re.IGNORECASE)
 _UNITS: Final = " KMGTP"
-_MAX_SIZE: Final = 2**63 - 1
+MAX_SIZE: Final = 2**63 - 1
 
 
 def parse_size(text: str) -> int:
@@ -17,7 +17,7 @@ def parse_size(text: str) -> int:
         whole, _, part = found[1].partition(".")
         unit = _UNITS.index((found[2] or " ").upper())
         size = int(whole + part) * 1024**unit // 10 ** len(part)
-    if not 0 <= size <= _MAX_SIZE:
+    if not 0 <= size <= MAX_SIZE:
         raise UsageError(f"{text} is not a size such as 500M, 20G or 1.5T")
     return size
 
