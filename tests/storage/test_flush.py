@@ -4,26 +4,34 @@ That they come in the right order is in test_commit.
 """
 
 import contextlib
+import fcntl
 import os
 import re
+import struct
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.local_stores import open_descriptors
+from tests.support.mounts import device
 from tests.support.tools import working
 from xfer.errors import LocalError
+from xfer.storage.posix.filesystems import FileSystem, file_system_of
 from xfer.storage.posix.flush import Flusher, flush_all, start_writeback
 
 FLUSH = """
 import os, sys
+from xfer.storage.posix.filesystems import FileSystem
 from xfer.storage.posix.flush import Flusher
 directory = os.open(sys.argv[1], os.O_RDONLY)
 files = [os.open(f"{sys.argv[1]}/{n}", os.O_CREAT | os.O_RDWR) for n in range(int(sys.argv[2]))]
-Flusher(directory, durable=sys.argv[3] == "durable").flush(files + files)
+kind = FileSystem(sys.argv[4])
+Flusher(directory, kind, directory, durable=sys.argv[3] == "durable").flush(files + files)
 """
+KNOWN = FileSystem("ext4")
 
 
 @pytest.fixture
@@ -34,43 +42,47 @@ def directory(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("files", "durable", "calls"),
+    ("files", "durable", "kind", "calls"),
     [
-        (0, "durable", []),
-        (1, "durable", ["fsync"]),
-        (4, "durable", 4 * ["fsync"]),
-        (5, "durable", ["syncfs"]),
-        (50, "durable", ["syncfs"]),
-        (4, "not durable", []),
-        (50, "not durable", []),
+        (0, "durable", "ext4", []),
+        (1, "durable", "ext4", ["fsync"]),
+        (4, "durable", "ext4", 4 * ["fsync"]),
+        (5, "durable", "ext4", ["syncfs"]),
+        (50, "durable", "btrfs", ["syncfs"]),
+        (5, "durable", "overlay", 5 * ["fsync"]),
+        (50, "durable", "fuse.mergerfs", 50 * ["fsync"]),
+        (50, "durable", "", 50 * ["fsync"]),
+        (4, "not durable", "ext4", []),
+        (50, "not durable", "ext4", []),
     ],
 )
-def test_many_files_share_one_flush_and_few_wait_for_no_other(
-    tmp_path: Path, files: int, durable: str, calls: list[str]
+def test_many_files_share_one_flush_where_it_reports_errors_and_few_wait_for_no_other(
+    tmp_path: Path, files: int, durable: str, kind: str, calls: list[str]
 ) -> None:
     trace = tmp_path / "trace"
     prefix = working("strace", "-f", "-o", str(trace), "-e", "trace=fsync,syncfs")
-    script = [sys.executable, "-c", FLUSH, str(tmp_path), str(files), durable]
+    script = [sys.executable, "-c", FLUSH, str(tmp_path), str(files), durable, kind]
     assert os.spawnvp(os.P_WAIT, prefix[0], [*prefix, *script]) == 0
-    assert re.findall(r"(\w+)\(\d+\) += 0", trace.read_text()) == calls
+    assert re.findall(r"(\w+)(?:\(\d+\)| resumed>\)) += 0", trace.read_text()) == calls
 
 
 def test_a_flush_that_fails_is_an_error(directory: int) -> None:
     reading, writing = os.pipe()  # which can't be flushed
-    with contextlib.closing(Flusher(directory)) as flusher:
+    with contextlib.closing(Flusher(directory, KNOWN, directory)) as flusher:
         with pytest.raises(OSError, match="Invalid"):
             flusher.flush([directory, reading])
         flusher.flush([directory])
-    with contextlib.closing(Flusher(directory, durable=False)) as flusher:
+    with contextlib.closing(Flusher(directory, KNOWN, directory, durable=False)) as flusher:
         flusher.flush([reading])
     os.close(reading)
     os.close(writing)
 
 
 def test_a_flush_of_everything_that_fails_is_a_local_error(directory: int) -> None:
-    flush_all(directory)
+    flush_all(directory, KNOWN)
+    flush_all(directory, FileSystem("fuse.unknown"))
     with pytest.raises(LocalError, match="the disk fails"):
-        flush_all(-1)
+        flush_all(-1, KNOWN)
 
 
 def test_the_start_of_a_write_back_is_a_hint_that_never_fails(directory: int) -> None:
@@ -79,5 +91,31 @@ def test_the_start_of_a_write_back_is_a_hint_that_never_fails(directory: int) ->
 
 def test_a_flusher_that_is_closed_leaves_no_descriptor(directory: int) -> None:
     before = open_descriptors()
-    Flusher(directory).close()
+    Flusher(directory, KNOWN, directory).close()
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_file_system_that_was_shut_down_fails_a_flush_of_names(tmp_path: Path, kind: str) -> None:
+    """As the kernel shuts one down whose disk fails. On xfs, fsync of a directory says nothing."""
+    with ExitStack() as opened, device(kind, tmp_path) as disk:
+        directory, witness = (
+            os.open(disk.root / name, flags)
+            for name, flags in ((".", os.O_RDONLY), ("lock", os.O_RDWR | os.O_CREAT))
+        )
+        for descriptor in (directory, witness):
+            opened.callback(os.close, descriptor)
+        file_system = file_system_of(directory)
+        with contextlib.closing(Flusher(directory, file_system, witness)) as flusher:
+            (disk.root / "one").symlink_to("anywhere")
+            flusher.flush_names([directory], [], has_others=True)
+            (disk.root / "other").symlink_to("anywhere")
+            shut_down(directory)
+            with pytest.raises(OSError, match="Input/output error"):
+                flusher.flush_names([directory], [], has_others=True)
+        opened.close()  # before it is unmounted
+
+
+def shut_down(directory: int) -> None:
+    """XFS_IOC_GOINGDOWN, which ext4 has too: at once, without flushing the log."""
+    fcntl.ioctl(directory, 0x8004587D, struct.pack("I", 2))

@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
 from xfer.storage.contract import NewSymlink
 from xfer.storage.local.pending import PendingItem, each, flush_for, undecided
+from xfer.storage.posix.filesystems import FileSystem
 from xfer.storage.posix.flush import Flusher
 
 
@@ -42,9 +44,10 @@ def test_a_failed_flush_refuses_all_that_it_was_for_even_what_was_stored(tmp_pat
     batch[0].outcome = Outcome.STORED
     batch[1].outcome = Refused("no", code=Code.EXISTS)
     directory = os.open(tmp_path, os.O_RDONLY)
-    with contextlib.closing(Flusher(directory)) as flusher:
-        assert flush_for(batch, flusher, {directory})
+    with contextlib.closing(Flusher(directory, FileSystem("ext4"), directory)) as flusher:
+        flush = partial(flusher.flush, {directory})
+        assert flush_for(batch, flush)
         assert told(batch) == [Outcome.STORED, Code.EXISTS, None]
         os.close(directory)
-        assert not flush_for(batch, flusher, {directory})
+        assert not flush_for(batch, flush)
     assert told(batch) == [Code.STORAGE, Code.EXISTS, Code.STORAGE]

@@ -195,9 +195,10 @@ def receiving(
     bind: str = "127.0.0.1",
     secret: str | None = SECRET,
     prefix: Sequence[str] = (),
+    directory: Path | None = None,
 ) -> Iterator[Site]:
     """A receiver process with everything of its own below `home`; ended at the end."""
-    directory = home / "received"
+    directory = directory or home / "received"
     directory.mkdir(parents=True, exist_ok=True)
     command = ["receive", "--dir", str(directory), "--bind", bind, "--port", "0", *options]
     null = subprocess.DEVNULL

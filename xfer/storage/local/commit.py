@@ -15,6 +15,7 @@ before the last flush.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from xfer import names
 from xfer.errors import Refused
@@ -86,7 +87,7 @@ class Commit:
             self._new_bytes.add(pending.partial.descriptor)
 
     def _flush_bytes(self) -> None:
-        flush_for(self._batch, self._flusher, self._new_bytes)
+        flush_for(self._batch, partial(self._flusher.flush, self._new_bytes))
 
     # 2. link
 
@@ -131,5 +132,12 @@ class Commit:
         pending.outcome = Outcome.UNCHANGED if existed and same else Outcome.STORED
 
     def _flush_names(self) -> None:
-        if flush_for(self._batch, self._flusher, self._directories.changed):
+        linked = {one.partial.descriptor for one in self._batch if one.partial and one.is_stored}
+        flush = partial(
+            self._flusher.flush_names,
+            self._directories.changed,
+            linked,
+            has_others=any(one.is_taken or not one.partial for one in self._batch),
+        )
+        if flush_for(self._batch, flush):
             self._directories.mark_flushed()

@@ -20,6 +20,7 @@ from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
 from xfer.storage.local.partials import KEYED_PREFIX, open_keyed, temporary_prefix
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree, changing_modes
+from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.lock import Lock
 
 _PRIVATE: Final = 0o700
@@ -50,7 +51,8 @@ class Layout:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
                 self._state = state
-                _opened(opened, _lock(state))
+                self.lock = _opened(opened, _lock(state))
+                self.file_system = file_system_of(self.root)
                 self.partials = _opened(opened, _make_private("partials", state))
                 versions = _opened(opened, _make_private("versions", state))
                 status = os.fstat(state)

@@ -13,7 +13,6 @@ from xfer.outcomes import Outcome
 from xfer.storage.contract import Item
 from xfer.storage.local.partials import LocalPartial
 from xfer.storage.os_errors import refusal
-from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NOWHERE, NameAt
 
 FileId = tuple[int, int]
@@ -47,6 +46,11 @@ class PendingItem(Struct):
     outcome: Outcome | Refused | None = None
     """None while it is undecided."""
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether its content is under its name now, and was not before."""
+        return self.outcome in (Outcome.STORED, Outcome.VERSIONED)
+
 
 def undecided(batch: Iterable[PendingItem]) -> list[PendingItem]:
     return [pending for pending in batch if pending.outcome is None]
@@ -63,13 +67,13 @@ def each(batch: Iterable[PendingItem], action: Callable[[PendingItem], None]) ->
             pending.outcome = error
 
 
-def flush_for(batch: Iterable[PendingItem], flusher: Flusher, descriptors: set[int]) -> bool:
-    """Flush `descriptors`; whether that succeeded. If not, every item of the batch is refused.
+def flush_for(batch: Iterable[PendingItem], flush: Callable[[], None]) -> bool:
+    """Do `flush`; whether that succeeded. If not, every item of the batch is refused.
 
     Even one that was stored already: what the flush was for may be lost.
     """
     try:
-        flusher.flush(descriptors)
+        flush()
     except OSError as error:
         for pending in batch:
             if not isinstance(pending.outcome, Refused):

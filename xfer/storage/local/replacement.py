@@ -50,12 +50,11 @@ class Replacement:
     def run(self, batch: Sequence[PendingItem]) -> None:
         """Give each item of `batch` its outcome. Waits for other sessions and for the disk."""
         each(batch, self._compare)
-        flush_for(batch, self._flusher, self._unchanged)
+        flush_for(batch, self._flush_unchanged)
         with self._installing:
             each(undecided(batch), self._keep_version)
             versioned = undecided(batch)
-            if flush_for(versioned, self._flusher, self._versions.changed):
-                self._versions.mark_flushed()
+            flush_for(versioned, self._flush_versions)
             each(undecided(versioned), self._replace)
 
     # 3. compare
@@ -136,8 +135,16 @@ class Replacement:
         """Another session can have stored the same content since it was compared."""
         if pending.partial and pending.compared != _id_of(status):
             self._compare_file(pending, pending.partial)
-            self._flusher.flush(self._unchanged)
+            self._flush_unchanged()
         return pending.outcome is not None
+
+    def _flush_unchanged(self) -> None:
+        self._flusher.flush(self._unchanged)
+
+    def _flush_versions(self) -> None:
+        """Before the names of the older contents are taken."""
+        self._flusher.flush_names(self._versions.changed, (), has_others=True)
+        self._versions.mark_flushed()
 
     # 5. replace
 
@@ -176,8 +183,7 @@ class Replacement:
     def _keep_version_at_last(self, pending: PendingItem) -> None:
         """Step 4 for one item, after that of the batch."""
         self._keep_version(pending)
-        self._flusher.flush(self._versions.changed)
-        self._versions.mark_flushed()
+        self._flush_versions()
 
 
 def _id_of(status: os.stat_result) -> FileId:

@@ -49,7 +49,7 @@ class LocalStore:
         try:
             if durable:
                 # A receiver that was killed may have made names that it did not flush.
-                flush_all(self._layout.root)
+                flush_all(self._layout.root, self._layout.file_system)
             self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
         except LocalError:
             self._layout.close()
@@ -63,7 +63,12 @@ class LocalStore:
 
     def open_writer(self, owner: str, access: Access = Access()) -> StoreWriter:  # noqa: B008 (frozen)
         try:
-            flusher = Flusher(self._layout.root, durable=self.durable)
+            flusher = Flusher(
+                self._layout.root,
+                self._layout.file_system,
+                self._layout.lock,
+                durable=self.durable,
+            )
         except OSError as error:
             raise refusal(error) from error
         if_exists = access.if_exists or self._if_exists

@@ -57,7 +57,7 @@ class WorkerState:
         So from the first failure on no worker takes a predecessor's names for flushed.
         """
         try:
-            flush_all(layout.root)
+            flush_all(layout.root, layout.file_system)
         except LocalError:
             self._has_failed_flush[0] = 1
             raise

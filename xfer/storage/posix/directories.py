@@ -56,7 +56,19 @@ class Tree:
     def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
         self.root = root
         self.forbidden = forbidden
+        self._device = os.fstat(root).st_dev
         self._unflushed = Unflushed()  # replaced by `share` only; has a lock of its own
+
+    def require_own(self, status: os.stat_result) -> None:
+        """Raise for a directory that was opened below the root, and is none of this tree's.
+
+        Refused (bad_name) for the forbidden one, and OSError (EXDEV) for one on another
+        file system: no flush of ours reaches what is stored there.
+        """
+        if (status.st_dev, status.st_ino) == self.forbidden:
+            raise Refused("unsafe name: it is the receiver's own", code=Code.BAD_NAME)
+        if status.st_dev != self._device:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def share(self, unflushed: SharedUnflushed) -> None:
         """Count unflushed names together with other workers. Call it before any thread starts."""
@@ -156,13 +168,9 @@ class Directories:
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         if self._tree.is_unflushed(path):  # made above, or by a batch that has not flushed it
             self.changed.add(parent)
-        if parent == self._tree.root and self._is_forbidden(descriptor):
+        try:
+            self._tree.require_own(os.fstat(descriptor))
+        except BaseException:
             os.close(descriptor)
-            raise Refused("unsafe name: it is the receiver's own", code=Code.BAD_NAME)
+            raise
         return descriptor
-
-    def _is_forbidden(self, descriptor: int) -> bool:
-        if self._tree.forbidden is None:
-            return False
-        status = os.fstat(descriptor)
-        return (status.st_dev, status.st_ino) == self._tree.forbidden

@@ -1,4 +1,4 @@
-"""Bring bytes and names onto stable storage, with one flush for many where that is cheaper."""
+"""Bring bytes and names onto stable storage, with one flush for many where that reports errors."""
 
 import ctypes
 import os
@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from xfer.errors import LocalError
+from xfer.storage.posix.filesystems import FileSystem
 
 _FEW: Final = 4
 """Up to so many are flushed one by one with fsync(2). More are flushed with one syncfs(2), which
 waits for everything on the file system, a large file of another session included."""
+_AT_ONCE: Final = 16
+"""Threads that flush one by one, where there are many: a disk takes them together."""
 
 
 class Flusher:
@@ -20,16 +23,21 @@ class Flusher:
     another session's flush would take the report away. (syncfs(2), errors.)
     """
 
-    def __init__(self, directory: int, *, durable: bool = True) -> None:
-        """For the file system of an open directory. `durable=False` leaves every flush out.
+    def __init__(
+        self, directory: int, kind: FileSystem, witness: int, *, durable: bool = True
+    ) -> None:
+        """For the file system, of this kind, of an open directory.
 
-        OSError when no descriptor is free.
+        `witness` is any open file on it, and stays the caller's. `durable=False`
+        leaves every flush out. OSError when no descriptor is free.
         """
         self.durable = durable
+        self._kind = kind
+        self._witness = witness
         self._file_system = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
 
     def flush(self, descriptors: Iterable[int]) -> None:
-        """Return once these files and directories are on stable storage.
+        """Return once the content of these files, and these directories, are on stable storage.
 
         They are all on the file system that this flusher was made for. OSError
         if any may be lost: then a second flush would succeed, though the kernel
@@ -38,24 +46,62 @@ class Flusher:
         if not self.durable:
             return
         pending = set(descriptors)
-        if len(pending) > _FEW and _SYNCFS:
-            if _SYNCFS(self._file_system):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
+        if len(pending) > _FEW and self._kind.syncfs_reports_errors:
+            _syncfs(self._file_system)
+        elif len(pending) > _FEW:
+            _fsync_at_once(pending)
+        else:
+            for descriptor in pending:
+                os.fsync(descriptor)
+
+    def flush_names(
+        self, directories: Iterable[int], files: Iterable[int], *, has_others: bool
+    ) -> None:
+        """Return once the names in these directories are on stable storage. OSError as above.
+
+        `files` are open, with new names in them; `has_others` says that something
+        else has, too: directories, links, versions. Neither matters where the flush
+        of a directory is all that it takes.
+        """
+        self.flush(directories)
+        if not self.durable:
             return
-        for descriptor in pending:
-            os.fsync(descriptor)
+        if not self._kind.flushes_names_with_directories:
+            # A flush of the file itself, once it has its name, reaches the disk below the
+            # daemon; for the names of others there is only sync(2), which reports no error.
+            self.flush(files)
+            if has_others:
+                os.sync()
+        elif self._kind.directories_hide_a_shutdown:
+            os.fsync(self._witness)
 
     def close(self) -> None:
         os.close(self._file_system)
 
 
-def flush_all(directory: int) -> None:
-    """Flush the whole file system that a directory is on. LocalError when that fails."""
-    if _SYNCFS is None:
-        os.sync()
-    elif _SYNCFS(directory):
-        raise LocalError(f"the disk fails: {os.strerror(ctypes.get_errno())}")
+def flush_all(directory: int, kind: FileSystem) -> None:
+    """Flush the whole file system, of this kind, that a directory is on. LocalError if it fails."""
+    if not kind.syncfs_reports_errors:
+        os.sync()  # of all file systems: that of a FUSE daemon's own files is one of them
+        return
+    try:
+        _syncfs(directory)
+    except OSError as error:
+        raise LocalError(f"the disk fails: {error.strerror}") from error
+
+
+def _syncfs(descriptor: int) -> None:
+    """syncfs(2), which Python has no binding for; Linux has it since 2011."""
+    if _LIBC.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _fsync_at_once(descriptors: Iterable[int]) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (not on most file systems)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(os.fsync, descriptors))
 
 
 def start_writeback(descriptor: int, offset: int, size: int) -> None:
@@ -69,8 +115,6 @@ def start_writeback(descriptor: int, offset: int, size: int) -> None:
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_SYNCFS = getattr(_LIBC, "syncfs", None)
-"""syncfs(2), where the C library has it; Python has no binding of its own."""
 _SYNC_FILE_RANGE = getattr(_LIBC, "sync_file_range", None)
 if _SYNC_FILE_RANGE:
     _SYNC_FILE_RANGE.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
