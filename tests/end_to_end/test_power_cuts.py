@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.mounts import Device, device, mounted, mounted_by, tool
-from tests.support.processes import MIB, receiving
+from tests.support.processes import MIB, HandSender, receiving, wait_until
 
 
 @dataclass(frozen=True)
@@ -212,3 +212,24 @@ def test_what_has_a_receipt_is_on_a_disk_that_fails_to_write(
         with thin_disk.cut() as after:
             stored = [one for one in done.records[:-1] if one["outcome"] == "stored"]
             assert [one["file_name"] for one in stored if not is_there(one, after)] == []
+
+
+def test_what_the_kernel_failed_to_write_is_not_resumed_from_its_memory(
+    thin_disk: Disk, tmp_path: Path
+) -> None:
+    """Even if somebody else's flush was told of the failure, and nobody is any more."""
+    file = tmp_path / "large"
+    file.write_bytes(os.urandom(16 * MIB))
+    with receiving(tmp_path, directory=thin_disk.directory) as site:
+        with HandSender(site) as sender:
+            sender.part("large", file.read_bytes(), 0, 12 * MIB)
+            wait_until(lambda: site.partials() == [12 * MIB])
+            sender.channel.abort()
+        (partial,) = (thin_disk.directory / ".xfer" / "partials").iterdir()
+        with partial.open("rb") as opened, contextlib.suppress(OSError):
+            os.fsync(opened.fileno())
+        assert tool("mount", "-o", "remount,size=96m", tmp_path / "volume").returncode == 0
+        done = site.send("--json", "--retry-for", "10", file)
+        assert done.code == 0, done
+        with thin_disk.cut() as after:
+            assert is_there(done.records[0], after)

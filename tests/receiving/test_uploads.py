@@ -161,6 +161,7 @@ def test_only_so_many_resumable_partials_are_locked(uploads: Uploads, writer: St
         partial = writer.find_partial(str(number))
         assert partial
         upload = uploads.add_resumable(str(number), partial, "md5")
+        assert upload
         assert upload.digest.hexdigest() == md5(WHOLE[:300])
     assert kept(writer, "0") == WHOLE[:300]
     with pytest.raises(Refused) as error:

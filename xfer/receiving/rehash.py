@@ -38,6 +38,19 @@ class Rehasher:
         """
         self._heartbeat.during(progress, functools.partial(_hash, source, digest, copy))
 
+    def hash_kept(self, kept: Partial, digest: Digest, progress: Progress) -> None:
+        """Feed `digest` with what an earlier session left, as the disk has it.
+
+        Nobody flushed it, and what the kernel failed to write is still in its memory,
+        where it looks right. Errors as above.
+        """
+        self._heartbeat.during(progress, functools.partial(_reload_and_hash, kept, digest))
+
+
+def _reload_and_hash(kept: Partial, digest: Digest, progress: Progress) -> None:
+    kept.reload()
+    _hash(kept, digest, None, progress)
+
 
 def _hash(source: Readable, digest: Digest, copy: Partial | None, progress: Progress) -> None:
     block = memoryview(bytearray(min(_BLOCK_BYTES, progress.size)))

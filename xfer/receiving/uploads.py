@@ -86,9 +86,11 @@ class Uploads:
 
     # Before a file arrives
 
-    def add_resumable(self, name: str, partial: Partial, algorithm: str) -> Upload:
-        """Hash a kept partial, and have it ready to be resumed."""
+    def add_resumable(self, name: str, partial: Partial, algorithm: str) -> Upload | None:
+        """Hash a kept partial, and have it ready to be resumed; None if it is good for nothing."""
         upload = self._rehashed(partial, name, algorithm)
+        if upload is None:
+            return None
         self._resumable[name] = upload
         if len(self._resumable) > _MAX_RESUMABLE:
             # If this one is resumed after all, it is found and hashed once more.
@@ -212,10 +214,14 @@ class Uploads:
         finally:
             stored.close()
 
-    def _rehashed(self, partial: Partial, name: str, algorithm: str) -> Upload:
+    def _rehashed(self, partial: Partial, name: str, algorithm: str) -> Upload | None:
+        """A kept partial, hashed; None for one that can't be read, which is discarded."""
+        upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
         try:
-            upload = Upload(partial, algorithm, digests.new(algorithm), time.monotonic())
-            self._rehasher.hash_beginning(partial, upload.digest, Progress(name, partial.size))
+            self._rehasher.hash_kept(partial, upload.digest, Progress(name, partial.size))
+        except Refused:
+            partial.discard()
+            return None
         except BaseException:
             partial.keep()
             raise

@@ -132,6 +132,9 @@ class Partial(Readable, Protocol):
     def truncate(self, size: int) -> None:
         """Keep the first `size` bytes only. Refused when the store fails."""
 
+    def reload(self) -> None:
+        """Have what was written so far read from where it is kept. Refused when some is lost."""
+
     def finish(self, metadata: Metadata) -> None:
         """All bytes are written, and this is their metadata. Refused when the store fails."""
 

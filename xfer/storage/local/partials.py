@@ -20,7 +20,8 @@ from xfer.errors import Code, Refused
 from xfer.names import to_bytes
 from xfer.storage.contract import Metadata
 from xfer.storage.os_errors import refusal
-from xfer.storage.posix.files import apply_metadata, read_at
+from xfer.storage.posix.files import apply_metadata, read_at, replace_with_copy
+from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.flush import start_writeback
 from xfer.storage.quota import Account, Reservation
 
@@ -86,6 +87,21 @@ class LocalPartial:
         self.size = size
         if self._reservation:
             self._reservation.note_written(size)
+
+    def reload(self) -> None:
+        """Flush, and drop what the kernel has in memory: a page that it could not write too.
+
+        Such a page looks right, and whoever flushed first got the only error there was.
+        Through a FUSE daemon there is no way to drop what is in memory below it: there,
+        the bytes are copied, for the flush before the receipt to fail if need be.
+        """
+        try:
+            if file_system_of(self.descriptor).caches_below:
+                replace_with_copy(self._partials, self.name, self.descriptor, temporary_name())
+            os.fsync(self.descriptor)
+            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            raise refusal(error) from error
 
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata

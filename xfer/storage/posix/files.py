@@ -1,6 +1,7 @@
 """Open files: reading and comparing their content, and their mode and time."""
 
 import contextlib
+import fcntl
 import os
 import stat
 from typing import Final
@@ -8,7 +9,7 @@ from typing import Final
 from xfer.storage.contract import Metadata
 from xfer.storage.os_errors import refusal
 
-_COMPARED_BYTES: Final = 1024 * 1024
+_BLOCK_BYTES: Final = 1024 * 1024
 _STORABLE_MODE: Final = 0o777
 """Without set-id and sticky bits: a sender must not make programs that run as the receiver."""
 
@@ -38,8 +39,8 @@ def same_content(one: int, other: int) -> bool:
     if os.fstat(one).st_size != os.fstat(other).st_size:
         return False
     offset = 0
-    while block := os.pread(one, _COMPARED_BYTES, offset):
-        if block != os.pread(other, _COMPARED_BYTES, offset):
+    while block := os.pread(one, _BLOCK_BYTES, offset):
+        if block != os.pread(other, _BLOCK_BYTES, offset):
             return False
         offset += len(block)
     return True
@@ -73,3 +74,27 @@ def read_at(descriptor: int, offset: int, view: memoryview) -> int:
         return os.preadv(descriptor, [view], offset)
     except OSError as error:
         raise refusal(error) from error
+
+
+def replace_with_copy(directory: int, name: bytes, descriptor: int, draft: bytes) -> None:
+    """Put a copy of an open file in its place, locked as it is; `descriptor` is the copy then.
+
+    `draft` is the copy's name on the way. To write the same bytes to the same file
+    would not do where a write has failed: ext4, for one, leaves such blocks marked
+    as unwritten, and reports nothing. OSError when there is no room, for example.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    copy = os.open(draft, flags, 0o600, dir_fd=directory)
+    try:
+        fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        offset = 0
+        while block := os.pread(descriptor, _BLOCK_BYTES, offset):
+            offset += os.pwrite(copy, block, offset)
+        os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.dup2(copy, descriptor, inheritable=False)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=directory)
+        raise
+    finally:
+        os.close(copy)

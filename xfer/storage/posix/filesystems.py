@@ -42,6 +42,11 @@ class FileSystem(Struct, frozen=True):
         return not self.kind.startswith(_FUSE)
 
     @property
+    def caches_below(self) -> bool:
+        """Whether dropping the kernel's pages of a file leaves those of another file below it."""
+        return self.kind.startswith(_FUSE)
+
+    @property
     def directories_hide_a_shutdown(self) -> bool:
         """Whether fsync(2) of a directory succeeds even after the file system gave up."""
         return self.kind == "xfs"
