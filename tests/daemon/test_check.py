@@ -1,14 +1,18 @@
 """`xfer receive --check`: it finds what is missing, and leaves nothing behind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
+from tests.support.mounts import mounted
 from tests.support.processes import (
     Finished,
     Site,
     assert_failed,
     environment,
     finish,
+    receiving,
     start,
     unprivileged,
 )
@@ -99,3 +103,35 @@ def test_a_check_counts_descriptors(tmp_path: Path) -> None:
     prefix = ["prlimit", "--nofile=500:500"]
     assert failures(check(tmp_path, prefix=prefix)) == ["descriptors"]
     assert failures(check(tmp_path, "--max-connections", "10", prefix=prefix)) == []
+
+
+@pytest.fixture
+def volatile(tmp_path: Path) -> Iterator[Path]:
+    """An overlay that was mounted to flush nothing."""
+    with mounted(tmp_path / "base", "-t", "tmpfs", "xfer-test") as base:
+        for name in ("lower", "upper", "work"):
+            (base / name).mkdir()
+        layers = ",".join(f"{name}dir={base}/{name}" for name in ("lower", "upper", "work"))
+        with mounted(
+            tmp_path / "received", "-t", "overlay", "-o", f"{layers},volatile", "overlay"
+        ) as top:
+            yield top
+
+
+def test_what_a_file_system_does_not_promise_is_said_everywhere(
+    tmp_path: Path, volatile: Path, document: Path
+) -> None:
+    doubt = "the overlay was mounted with volatile, and flushes nothing"
+    checked = finish(
+        start(
+            ["receive", "--check", "--dir", volatile, "--bind", "127.0.0.1", "--port", "0"],
+            environment(tmp_path, "s" * 16),
+        )
+    )
+    assert f"ms, but {doubt}: receipts say so" in checked.out
+    with receiving(tmp_path, directory=volatile) as site:
+        assert site.log.text.startswith(f"xfer: receipts promise nothing, and say so: {doubt}\n")
+        done = site.send("--json", document)
+        again = site.send(document)
+    assert (done.code, done.records[0]["durable"]) == (0, False)
+    assert "on disk" not in again.err.replace("NOT flushed to disk", "")

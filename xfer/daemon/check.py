@@ -25,7 +25,7 @@ from xfer.errors import LocalError, XferError
 from xfer.names import STATE_DIRECTORY, printable
 from xfer.server.listen import listen
 from xfer.server.settings import ReceiverSettings
-from xfer.storage.local.layout import was_used
+from xfer.storage.local.layout import doubt_about, was_used
 
 Check = Callable[[ReceiverSettings], str]
 """Returns what was found; raises XferError when it is not in place."""
@@ -112,7 +112,9 @@ def _check_disk(settings: ReceiverSettings) -> str:
             os.fsync(descriptor)
         except OSError as error:
             raise LocalError(f"it cannot be flushed: {error.strerror}") from error
-        return f"a flush takes {1000 * (time.monotonic() - began):.1f} ms"
+        finding = f"a flush takes {1000 * (time.monotonic() - began):.1f} ms"
+        doubt = doubt_about(descriptor)
+        return f"{finding}, but {doubt}: receipts say so" if doubt else finding
 
 
 def _check_port(settings: ReceiverSettings) -> str:

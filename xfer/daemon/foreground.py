@@ -47,6 +47,8 @@ def reload_on_hang_up(receiver: Receiver) -> None:
 def announce(receiver: Receiver, settings: ReceiverSettings) -> None:
     """Log what a killed receiver left, where files go to, and how a sender reaches this one."""
     host, port = receiver.address
+    if receiver.doubt:
+        logs.tell(f"receipts promise nothing, and say so: {receiver.doubt}", "not_durable")
     if removed := receiver.leftovers.removed:
         logs.tell(
             f"removed {removed} unfinished file(s) of a receiver that was killed", "leftovers"

@@ -98,7 +98,7 @@ class Receiver:
             self._shared_admission: SharedAdmission | None = None
             opened.callback(self._server.finish)
             self._opened = opened.pop_all()
-        self.leftovers = store.leftovers
+        self.leftovers, self.doubt = store.leftovers, store.doubt
         self._serving = threading.Lock()
         """Held by `serve_forever`: the context is left once it has returned."""
 

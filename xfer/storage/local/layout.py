@@ -156,6 +156,11 @@ def _lock(state: int) -> int:
     return descriptor
 
 
+def doubt_about(directory: int) -> str:
+    """Why a flush may be in vain on an open directory's file system; empty where it is not."""
+    return file_system_of(directory).doubt
+
+
 def was_used(directory: str) -> bool:
     """Whether a receiver has ever used `directory`. LocalError when one uses it now.
 

@@ -39,9 +39,12 @@ class LocalStore:
         partial_days: float = PARTIAL_DAYS,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
     ) -> None:
-        self.durable = durable
         self.limits = limits
         self._layout = Layout(directory)
+        self._flushes = durable
+        self.doubt = self._layout.file_system.doubt if durable else ""
+        """Why a flush may be in vain on this file system; empty where it is not."""
+        self.durable = durable and not self.doubt
         self._if_exists = if_exists
         self._partial_seconds = partial_days * _DAY_SECONDS
         self._ledger = Ledger(LocalDisk(self._layout), limits.min_free)
@@ -67,7 +70,7 @@ class LocalStore:
                 self._layout.root,
                 self._layout.file_system,
                 self._layout.lock,
-                durable=self.durable,
+                durable=self._flushes,
             )
         except OSError as error:
             raise refusal(error) from error
@@ -103,7 +106,7 @@ class LocalStore:
         if self._worker_state is None:
             raise RuntimeError("prepare_fork comes first")
         try:
-            self._worker_state.after_fork(self._layout, number, predecessor, durable=self.durable)
+            self._worker_state.after_fork(self._layout, number, predecessor, durable=self._flushes)
         except OSError as error:
             raise LocalError(f"a worker cannot use the directory: {error.strerror}") from error
 

@@ -58,7 +58,7 @@ class LocalStoreWriter:
         if_exists: IfExists,
         account: Account,
     ) -> None:
-        self.durable = flusher.durable
+        self.durable = flusher.durable and not layout.file_system.doubt
         self._owner = owner
         self._layout = layout
         self._flusher = flusher
