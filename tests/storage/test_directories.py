@@ -14,7 +14,7 @@ from tests.support.stores import commit, put, words
 from tests.support.tools import without
 from xfer import names
 from xfer.errors import Code, Refused
-from xfer.storage.contract import IfExists, Metadata, NewDirectory, NewSymlink, StoreWriter
+from xfer.storage.contract import IfExists, Item, Metadata, NewDirectory, NewSymlink, StoreWriter
 from xfer.storage.posix.directories import Directories, Tree
 
 
@@ -77,6 +77,22 @@ def test_another_file_system_below_the_directory_is_refused(
     other = mount("other", "size=1m")
     assert put(writer, "other/f", b"data") == Code.STORAGE
     assert (os.listdir(other), partials(root)) == ([], [])
+
+
+def test_directories_and_links_on_another_file_system_are_refused_like_files(
+    mount: Callable[[str, str], Path], root: Path, writer: StoreWriter
+) -> None:
+    """No flush of ours reaches them there. That of the mount point itself neither."""
+    other = mount("other", "size=1m")
+    mode = other.stat().st_mode
+    items: list[Item] = [
+        NewSymlink("other/link", "anywhere"),
+        NewDirectory("other/directory", Metadata(0o700, MTIME)),
+        NewDirectory("other", Metadata(0o711, MTIME)),
+        NewSymlink("beside", "anywhere"),
+    ]
+    assert words(commit(writer, items)) == [*3 * [Code.STORAGE], "stored"]
+    assert (os.listdir(other), other.stat().st_mode) == ([], mode)
 
 
 @pytest.mark.parametrize(
