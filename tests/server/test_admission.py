@@ -202,6 +202,21 @@ def test_the_first_few_wrong_proofs_are_free_and_the_wait_grows_to_a_minute() ->
     assert door.knock("192.0.2.2")
 
 
+def test_no_number_of_wrong_proofs_keeps_an_address_out_for_longer_than_a_minute() -> None:
+    """Doubled for each of them, the wait once was too large a number, and nobody was let in."""
+    door = Door()
+    for _ in range(3000):
+        connection = door.knock("192.0.2.1")
+        while connection is None:
+            door.now += 60
+            connection = door.knock("192.0.2.1")
+        door.admission.failed_proof(connection)
+        door.admission.leave(connection)
+    assert door.knock("192.0.2.1") is None
+    door.now += 60
+    assert door.knock("192.0.2.1")
+
+
 @pytest.mark.parametrize("forgiven_by", ["time", "a right proof"])
 def test_wrong_proofs_are_forgiven(forgiven_by: str) -> None:
     door = Door()
@@ -440,6 +455,24 @@ def test_a_full_house_says_so_once_in_a_while_and_recovers(tmp_path: Path, docum
             time.sleep(1.5)
             assert len(re.findall("out of file descriptors", site.log.text)) == 1
         assert site.send("--retry-for", "5", document).code == 0
+
+
+def test_a_fault_in_accepting_costs_one_connection_and_not_the_receiver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([RuntimeError("a fault of ours")])
+
+    def fail_once(*_: object) -> bool:
+        raise next(faults)
+
+    with serving(tmp_path, ConnectionLimits()) as here:
+        with monkeypatch.context() as patched:
+            patched.setattr(Admission, "_make_room", fail_once)
+            with socket.create_connection(("127.0.0.1", here.port), timeout=5) as connected:
+                assert connected.recv(1) == b""
+        with HandSender(here) as sender:
+            sender.file("after", b"")
+            assert codes(sender.answers()) == [("receipt", "stored")]
 
 
 def test_without_threads_it_says_so_and_goes_on(

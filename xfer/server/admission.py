@@ -138,7 +138,7 @@ class Admission:
             return connection
 
     def failed_proof(self, connection: Connection) -> None:
-        """Its network has one free failure less, or waits."""
+        """Count a wrong proof of its network, which may have to wait for it."""
         with self._changed:
             self._penalties.add(connection.network)
 

@@ -9,8 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-_FREE_FAILURES: Final = 5
-"""A person who has mistyped a secret, or a script with an old one, need not wait yet."""
+_FIRST_PUNISHED: Final = 5
+"""Fewer wrong proofs cost nothing, for a person may mistype; this one costs a second."""
+_DOUBLINGS: Final = 6
+"""Of that second, until `_LONGEST_WAIT` ends it. Doubled without end, a float overflows some day,
+and the error would end the thread that accepts connections."""
 _LONGEST_WAIT: Final = 60.0
 _FORGOTTEN_AFTER: Final = 900.0
 """Seconds since the last wrong proof."""
@@ -39,11 +42,12 @@ class Penalties:
 
     def seconds_left(self, network: str) -> float:
         """How long connections from there are still refused: 1, 2, 4 … 60 s after the last."""
-        above_free = self._recent(network) - _FREE_FAILURES
-        if above_free < 0:
+        doublings = self._recent(network) - _FIRST_PUNISHED
+        if doublings < 0:
             return 0.0
         _, last = self._remembered(network)
-        return last + min(2.0**above_free, _LONGEST_WAIT) - self._clock()
+        wait = min(2.0 ** min(doublings, _DOUBLINGS), _LONGEST_WAIT)
+        return last + wait - self._clock()
 
     def _recent(self, network: str) -> int:
         count, last = self._remembered(network)

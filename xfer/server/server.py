@@ -141,7 +141,11 @@ class Server(socketserver.ThreadingTCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether the connection is admitted; else it is closed, and gets no thread."""
-        connection = self._admission.admit(str(client_address[0]), partial(_abort, request))
+        try:
+            connection = self._admission.admit(str(client_address[0]), partial(_abort, request))
+        except Exception:  # socketserver would let it end `serve`, and so the receiver
+            log.exception("admission failed", extra=logs.about("internal_error"))
+            return False
         if connection is None:
             self._dropping.warn("a connection was dropped: too many without a proof, or wrong ones")
             return False

@@ -29,7 +29,8 @@ _OLD_SECONDS: Final = 3600.0
 class Ledger:
     """What each directory with a quota holds, and what is arriving; one for a store.
 
-    Any thread may call its methods; each of them takes the lock, `_changed`.
+    Any thread may call it. Public methods take the lock, `_changed`, but for `counts`;
+    private ones are called with it held.
     `min_free` is what stays free on the disk, None for nothing.
     """
 

@@ -36,7 +36,7 @@ class PendingItem(Struct):
     ready: bytes = b""
     """The name in partials/ of what takes the place: the partial, or a symbolic link."""
     compared: FileId | None = None
-    """What its content was compared with, and is not."""
+    """The file that it was last compared with. If another one has the name, compare again."""
     versioned: FileId | None = None
     """What has been linked into versions/."""
     replaces: bool = False

@@ -109,9 +109,10 @@ class Replacement:
     # 4. version
 
     def _keep_version(self, pending: PendingItem) -> None:
-        """Make sure that what has the name may be replaced: it is linked into versions/ by then.
+        """Decide whether what has the name may be replaced; where it is a version, link it first.
 
-        The caller flushes that. Nothing is done if nothing has the name any more.
+        The caller flushes that. Refused where other content must stay. Nothing is done
+        if nothing has the name any more.
         """
         status = pending.at.status()
         if status is None:

@@ -28,8 +28,9 @@ class Flusher:
     ) -> None:
         """For the file system, of this kind, of an open directory.
 
-        `witness` is any open file on it, and stays the caller's. `durable=False`
-        leaves every flush out. OSError when no descriptor is free.
+        `witness` is an open file there, which stays the caller's: on xfs it is flushed
+        after directories, whose own flush hides a shutdown. `durable=False` leaves
+        every flush out. OSError when no descriptor is free.
         """
         self.durable = durable
         self._kind = kind
@@ -67,8 +68,9 @@ class Flusher:
         if not self.durable:
             return
         if not self._kind.flushes_names_with_directories:
-            # A flush of the file itself, once it has its name, reaches the disk below the
-            # daemon; for the names of others there is only sync(2), which reports no error.
+            # Through FUSE, a flush of the directory does nothing. One of the file saves its
+            # new name, too; for directories, links and versions there is only sync(2), which
+            # reports no error.
             self.flush(files)
             if has_others:
                 os.sync()
