@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Site, receiving
+from xfer.auth.secret_files import SECRET_VARIABLE
+from xfer.storage.contract import StoreWriter
+from xfer.storage.local.store import LocalStore
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -28,6 +31,45 @@ def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
         assert site.process.poll() is None
     assert "Traceback" not in site.log.text
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory for a store."""
+    directory = tmp_path / "dir"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[LocalStore]:
+    with LocalStore(str(root)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def writer(store: LocalStore) -> Iterator[StoreWriter]:
+    opened = store.open_writer("default")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of a user who has nothing yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", SECRET_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file with a secret that nobody else can read."""
+    file = tmp_path / "secret"
+    file.write_text("words of a secret\n")
+    file.chmod(0o600)
+    return file
 
 
 @pytest.fixture

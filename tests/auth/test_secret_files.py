@@ -18,22 +18,6 @@ from xfer.auth.secret_files import SECRET_VARIABLE, create_secret, find_secret, 
 from xfer.errors import LocalError
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", SECRET_VARIABLE):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    file = tmp_path / "secret"
-    file.write_text("words of a secret\n")
-    file.chmod(0o600)
-    return file
-
-
 def test_a_secret_behind_a_link_is_refused(tmp_path: Path, secret: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(secret)

@@ -4,16 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from xfer.auth.secret_files import SECRET_VARIABLE
 from xfer.config.locations import default_secret_file, default_state_directory
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", SECRET_VARIABLE):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
 
 
 def test_directories_follow_xdg_and_else_the_home(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import mounted
+from tests.support.mounts import mounted, overlaid
 from tests.support.processes import (
     Finished,
     Site,
@@ -108,14 +108,11 @@ def test_a_check_counts_descriptors(tmp_path: Path) -> None:
 @pytest.fixture
 def volatile(tmp_path: Path) -> Iterator[Path]:
     """An overlay that was mounted to flush nothing."""
-    with mounted(tmp_path / "base", "-t", "tmpfs", "xfer-test") as base:
-        for name in ("lower", "upper", "work"):
-            (base / name).mkdir()
-        layers = ",".join(f"{name}dir={base}/{name}" for name in ("lower", "upper", "work"))
-        with mounted(
-            tmp_path / "received", "-t", "overlay", "-o", f"{layers},volatile", "overlay"
-        ) as top:
-            yield top
+    with (
+        mounted(tmp_path / "base", "-t", "tmpfs", "xfer-test") as base,
+        overlaid(base, tmp_path / "received", "volatile") as top,
+    ):
+        yield top
 
 
 def test_what_a_file_system_does_not_promise_is_said_everywhere(

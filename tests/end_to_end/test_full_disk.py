@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 import pytest
 
 from tests.support.faults import PLAINTEXT, attached, require_strace, traceable
+from tests.support.mounts import mounted, tool
 from tests.support.processes import (
     MIB,
     PATIENCE,
@@ -30,27 +30,6 @@ from tests.support.resources import alive, descriptors, descriptors_at_rest, mem
 from xfer.wire.messages import Plan, Working
 
 KIB: Final = 1024
-
-
-@contextlib.contextmanager
-def mounted(directory: Path, *arguments: str | Path) -> Iterator[None]:
-    """Something is mounted on a directory, until the end of the block. Skips if it may not be."""
-    if os.geteuid():
-        pytest.skip("only root may mount a file system")
-    directory.mkdir(exist_ok=True)
-    done = tool("mount", *arguments, directory)
-    if done.returncode:
-        pytest.skip(f"no mounting here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        assert tool("umount", directory).returncode == 0
-
-
-def tool(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of the system."""
-    words = list(map(str, command))
-    return subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture

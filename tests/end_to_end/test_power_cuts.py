@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.mounts import Device, device, mounted, mounted_by, tool
+from tests.support.mounts import Device, device, mounted, mounted_by, overlaid, tool
 from tests.support.processes import MIB, HandSender, receiving, wait_until
 
 
@@ -62,12 +62,11 @@ def fuse(daemon: str, *options: str) -> Maker:
 
 @contextlib.contextmanager
 def overlay(home: Path) -> Iterator[Disk]:
-    with device("ext4", home) as disk:
-        for name in ("lower/received", "upper", "work"):
-            (disk.root / name).mkdir(parents=True)
-        layers = ",".join(f"{name}dir={disk.root}/{name}" for name in ("lower", "upper", "work"))
-        with mounted(home / "top", "-t", "overlay", "-o", layers, "overlay") as top:
-            yield Disk(top / "received", below(disk, "upper/received"))
+    with (
+        device("ext4", home) as disk,
+        overlaid(disk.root, home / "top", lower="lower/received") as top,
+    ):
+        yield Disk(top / "received", below(disk, "upper/received"))
 
 
 MAKERS: dict[str, Maker] = {
@@ -147,10 +146,7 @@ def test_an_older_version_survives_its_replacement(disk: Disk, tmp_path: Path) -
 
 
 def thin_overlay(root: Path, home: Path) -> contextlib.AbstractContextManager[Path]:
-    for name in ("lower/received", "upper", "work"):
-        (root / name).mkdir(parents=True)
-    layers = ",".join(f"{name}dir={root}/{name}" for name in ("lower", "upper", "work"))
-    return mounted(home / "top", "-t", "overlay", "-o", layers, "overlay")
+    return overlaid(root, home / "top", lower="lower/received")
 
 
 def thin_bindfs(root: Path, home: Path) -> contextlib.AbstractContextManager[Path]:

@@ -10,7 +10,6 @@ from tests.support.channels import Ends, joined
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import Uploads
 from xfer.storage.contract import StoreWriter
-from xfer.storage.local.store import LocalStore
 from xfer.system.background import BackgroundThread
 from xfer.wire.keepalive import Heartbeat
 
@@ -18,16 +17,9 @@ TIMEOUT = 10.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[LocalStore]:
-    with LocalStore(str(tmp_path)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def writer(store: LocalStore) -> Iterator[StoreWriter]:
-    opened = store.open_writer("default")
-    yield opened
-    opened.close()
+def root(tmp_path: Path) -> Path:
+    """The store of these tests is the test's own directory."""
+    return tmp_path
 
 
 @pytest.fixture

@@ -7,29 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from xfer.storage.contract import StoreWriter
-from xfer.storage.local.store import LocalStore
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    directory = tmp_path / "dir"
-    directory.mkdir()
-    return directory
-
-
-@pytest.fixture
-def store(root: Path) -> Iterator[LocalStore]:
-    with LocalStore(str(root)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def writer(store: LocalStore) -> Iterator[StoreWriter]:
-    opened = store.open_writer("default")
-    yield opened
-    opened.close()
-
 
 @pytest.fixture
 def mount(root: Path) -> Iterator[Callable[[str, str], Path]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import device, mounted, mounted_by
+from tests.support.mounts import device, mounted, mounted_by, overlaid
 from xfer.storage.posix.filesystems import FileSystem, file_system_of
 
 
@@ -20,12 +20,10 @@ def kind_at(directory: Path) -> FileSystem:
 
 
 @pytest.fixture
-def layers(tmp_path: Path) -> Iterator[str]:
-    """Of an overlay on a file system that can be below one."""
-    with mounted(tmp_path / "base", "-t", "tmpfs", "xfer-test") as base:
-        for name in ("lower", "upper", "work"):
-            (base / name).mkdir()
-        yield ",".join(f"{name}dir={base}/{name}" for name in ("lower", "upper", "work"))
+def base(tmp_path: Path) -> Iterator[Path]:
+    """A file system that can be below an overlay."""
+    with mounted(tmp_path / "base", "-t", "tmpfs", "xfer-test") as directory:
+        yield directory
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
@@ -49,16 +47,16 @@ def test_a_fuse_daemon_is_told_and_flushes_files_only(tmp_path: Path, daemon: st
     assert not found.flushes_names_with_directories
 
 
-def test_an_overlay_does_not_report_what_fails_below_it(tmp_path: Path, layers: str) -> None:
-    with mounted(tmp_path / "top", "-t", "overlay", "-o", layers, "overlay") as top:
+def test_an_overlay_does_not_report_what_fails_below_it(tmp_path: Path, base: Path) -> None:
+    with overlaid(base, tmp_path / "top") as top:
         found = kind_at(top)
     assert (found.kind, found.doubt) == ("overlay", "")
     assert not found.syncfs_reports_errors
     assert found.flushes_names_with_directories
 
 
-def test_an_overlay_that_flushes_nothing_is_doubted(tmp_path: Path, layers: str) -> None:
-    with mounted(tmp_path / "top", "-t", "overlay", "-o", f"{layers},volatile", "overlay") as top:
+def test_an_overlay_that_flushes_nothing_is_doubted(tmp_path: Path, base: Path) -> None:
+    with overlaid(base, tmp_path / "top", "volatile") as top:
         assert "volatile" in kind_at(top).doubt
 
 

@@ -107,3 +107,13 @@ def device(kind: str, home: Path, size: int = _IMAGE_BYTES) -> Iterator[Device]:
     assert made.returncode == 0, made.stderr
     with mounted(home / "disk", "-o", "loop" + _OPTIONS.get(kind, ""), image) as root:
         yield Device(kind, image, root)
+
+
+@contextlib.contextmanager
+def overlaid(base: Path, top: Path, *options: str, lower: str = "lower") -> Iterator[Path]:
+    """An overlay at `top`, whose layers are directories of `base`; `lower` may have more in it."""
+    for name in (lower, "upper", "work"):
+        (base / name).mkdir(parents=True)
+    layers = [f"{name}dir={base}/{name}" for name in ("lower", "upper", "work")]
+    with mounted(top, "-t", "overlay", "-o", ",".join([*layers, *options]), "overlay"):
+        yield top

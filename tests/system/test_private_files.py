@@ -11,14 +11,6 @@ from xfer.errors import LocalError
 from xfer.system import private_files
 
 
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    file = tmp_path / "secret"
-    file.write_text("words of a secret\n")
-    file.chmod(0o600)
-    return file
-
-
 def mode(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
 
