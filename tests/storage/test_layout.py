@@ -9,7 +9,7 @@ from tests.support.apart import commit_apart
 from tests.support.local_stores import mode, open_descriptors, partials
 from tests.support.tools import without
 from xfer.errors import Code, LocalError
-from xfer.storage.local.layout import Leftovers
+from xfer.storage.local.kept import Leftovers
 from xfer.storage.local.store import LocalStore
 
 

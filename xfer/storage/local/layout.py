@@ -11,14 +11,12 @@ import contextlib
 import fcntl
 import os
 import stat
-import time
 from typing import Final
 
-from msgspec import Struct
-
-from xfer.errors import LocalError, Refused
+from xfer.errors import LocalError
 from xfer.names import STATE_DIRECTORY
-from xfer.storage.local.partials import KEYED_PREFIX, open_keyed, temporary_prefix
+from xfer.storage.local.kept import KeptPartials
+from xfer.storage.local.partials import temporary_prefix
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree, changing_modes
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.lock import Lock
@@ -27,20 +25,13 @@ _PRIVATE: Final = 0o700
 _LOCK: Final = "lock"
 
 
-class Leftovers(Struct, frozen=True):
-    """How many partials a receiver that was killed left: removed, and kept to be resumed."""
-
-    removed: int
-    resumable: int
-
-
 class Layout:
     """Descriptors of DIR and of its state directories, for all sessions of a store.
 
     They stay the same until `close`, so any thread may use them. `files` and
-    `versions` are the trees that names and older content are in. `installing`
-    is a lock that a session holds from its look at what has a name until it has
-    replaced that.
+    `versions` are the trees that names and older content are in, `kept` is what
+    interrupted sessions left in `partials`. `installing` is a lock that a session
+    holds from its look at what has a name until it has replaced that.
     """
 
     def __init__(self, directory: str) -> None:
@@ -54,6 +45,7 @@ class Layout:
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
                 self.partials = _opened(opened, _make_private("partials", state))
+                self.kept = KeptPartials(self.partials)
                 versions = _opened(opened, _make_private("versions", state))
                 status = os.fstat(state)
                 self.files = Tree(self.root, forbidden=(status.st_dev, status.st_ino))
@@ -65,53 +57,12 @@ class Layout:
                 raise LocalError(reason) from error
             self._opened = opened.pop_all()
 
-    def remove_leftovers(self, partial_seconds: float) -> Leftovers:
-        """Remove what a receiver that was killed left in partials/, at a start.
-
-        Partials with a key stay, for `partial_seconds` after their last change.
-        LocalError when one can't be removed.
-        """
-        try:
-            return self._remove_leftovers(partial_seconds)
-        except OSError as error:
-            reason = f"cannot clean up {STATE_DIRECTORY}/partials: {error.strerror}"
-            raise LocalError(reason) from error
-
-    def _remove_leftovers(self, partial_seconds: float) -> Leftovers:
-        self.remove_expired(partial_seconds)
-        removed = resumable = 0
-        for name in os.listdir(self.partials):
-            # One with a second link is a stored file: the receiver was killed after it was
-            # linked to its name, and before its old name was removed.
-            links = os.stat(name, dir_fd=self.partials, follow_symlinks=False).st_nlink
-            if os.fsencode(name).startswith(KEYED_PREFIX) and links == 1:
-                resumable += 1
-            else:
-                os.unlink(name, dir_fd=self.partials)
-                removed += 1
-        return Leftovers(removed, resumable)
-
-    def remove_expired(self, partial_seconds: float) -> None:
-        """Remove the partials with a key that have not changed for so long, but for those in use.
-
-        OSError when partials/ can't be read.
-        """
-        for name in map(os.fsencode, os.listdir(self.partials)):
-            if not name.startswith(KEYED_PREFIX):
-                continue
-            with contextlib.suppress(OSError, Refused):  # gone, or in use
-                # The time of its last change, for its mtime may be what the sender set.
-                written_at = os.stat(name, dir_fd=self.partials).st_ctime
-                if time.time() - written_at < partial_seconds:
-                    continue
-                if partial := open_keyed(self.partials, name, create=False):
-                    partial.discard()
-
     def share_locks(self) -> None:
         """Let each lock exclude all processes that call this, not only threads of this one.
 
         Call it after a fork, before any thread starts. OSError when that fails.
         """
+        self.kept.share()
         self.installing.share(self._state, self._opened)
         changing_modes.share(self._state, self._opened)
 

@@ -2,8 +2,8 @@
 
 A partial with a key, made of its sender and its name, is found again by a later
 session of that sender. It is locked with flock(2) while a session has it, and
-left where it is when the session ends early. One without a key has a temporary
-name, and is removed with its session, or by the next start.
+left where it is when the session ends early (see `kept`). One without a key has
+a temporary name, and is removed with its session, or by the next start.
 """
 
 import errno
@@ -14,7 +14,7 @@ import itertools
 import os
 import secrets
 import struct
-from typing import Final
+from typing import Final, Protocol
 
 from xfer.errors import Code, Refused
 from xfer.names import to_bytes
@@ -27,7 +27,7 @@ from xfer.storage.quota import Account, Reservation
 
 KEYED_PREFIX: Final = b"keyed-"
 _PREFIX_DIGITS: Final = 32
-"""Hexadecimal digits of the digest of a directory."""
+"""Hexadecimal digits of the digest of a directory, or of a sender."""
 _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 """After so many the kernel is told to begin writing to the disk, see `start_writeback`."""
 _READABLE_AND_WRITABLE: Final = 0o600
@@ -39,6 +39,16 @@ had the same, the second would be refused, for a name is only ever made new."""
 _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Index(Protocol):
+    """Knows the partials with a key (`kept.KeptPartials`)."""
+
+    def add(self, name: bytes) -> None: ...
+
+    def note(self, name: bytes) -> None: ...
+
+    def remove(self, name: bytes) -> None: ...
+
+
 class LocalPartial:
     """An open file in partials/ (`contract.Partial`). One thread at a time uses it."""
 
@@ -48,6 +58,8 @@ class LocalPartial:
         self.descriptor = descriptor
         self.metadata = Metadata()
         self.size = size
+        self.index: Index | None = None
+        """Told when it is kept, and when it is gone."""
         self._partials = partials
         self._reservation: Reservation | None = None
         self._written_back = size
@@ -118,6 +130,8 @@ class LocalPartial:
             self._is_open = False
             self._leave_reservation(self.size)
             os.close(self.descriptor)
+            if self.index:
+                self.index.note(self.name)
 
     def discard(self) -> None:
         if self._is_open:
@@ -129,6 +143,8 @@ class LocalPartial:
                     os.unlink(self.name, dir_fd=self._partials)
                 except OSError:
                     pass  # the next start removes it
+            if self.index:
+                self.index.remove(self.name)
             self._leave_reservation()
             os.close(self.descriptor)
 
@@ -184,15 +200,26 @@ def keyed_prefix(directory: bytes) -> bytes:
     return KEYED_PREFIX + hashlib.sha256(directory).hexdigest()[:_PREFIX_DIGITS].encode() + b"-"
 
 
+@functools.lru_cache
+def sender_prefix(owner: str, directory: bytes = b"") -> bytes:
+    """What the names of all partials of the sender `owner` begin with, below `directory`."""
+    digest = hashlib.sha256(_encoded(owner)).hexdigest()[:_PREFIX_DIGITS].encode()
+    return keyed_prefix(directory) + digest + b"-"
+
+
 def key_for(owner: str, name: str, directory: bytes = b"") -> bytes:
     """The name of the partial for the file `name` of the sender `owner`, below `directory`.
 
-    Each of the three makes it another one. Their lengths are hashed with them, so
-    that no two combinations run together into the same bytes.
+    Each of the three makes it another one. The lengths of owner and name are hashed
+    with them, so that no two combinations run together into the same bytes.
     """
-    parts = (owner.encode("utf-8", "surrogatepass"), to_bytes(name))
+    parts = (_encoded(owner), to_bytes(name))
     joined = b"".join(struct.pack("!I", len(part)) + part for part in parts)
-    return keyed_prefix(directory) + hashlib.sha256(joined).hexdigest().encode()
+    return sender_prefix(owner, directory) + hashlib.sha256(joined).hexdigest().encode()
+
+
+def _encoded(owner: str) -> bytes:
+    return owner.encode("utf-8", "surrogatepass")
 
 
 def temporary_name() -> bytes:

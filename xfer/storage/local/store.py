@@ -53,7 +53,7 @@ class LocalStore:
             if durable:
                 # A receiver that was killed may have made names that it did not flush.
                 flush_all(self._layout.root, self._layout.file_system)
-            self.leftovers = self._layout.remove_leftovers(self._partial_seconds)
+            self.leftovers = self._layout.kept.remove_leftovers(self._partial_seconds)
         except LocalError:
             self._layout.close()
             raise
@@ -111,7 +111,7 @@ class LocalStore:
             raise LocalError(f"a worker cannot use the directory: {error.strerror}") from error
 
     def tidy(self) -> None:
-        self._layout.remove_expired(self._partial_seconds)
+        self._layout.kept.tidy(self._partial_seconds)
 
     def close(self) -> None:
         """Close the directory, and wait for walks under way. Every writer must be closed before."""

@@ -22,13 +22,7 @@ from xfer.storage.contract import (
 )
 from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
-from xfer.storage.local.partials import (
-    KEYED_PREFIX,
-    LocalPartial,
-    create_unkeyed,
-    key_for,
-    open_keyed,
-)
+from xfer.storage.local.partials import LocalPartial, create_unkeyed, key_for, open_keyed
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.directories import Directories
@@ -108,18 +102,17 @@ class LocalStoreWriter:
             if found is None:
                 return None
             partial = found
+            partial.index = self._layout.kept
+            partial.index.add(partial.name)
         partial.charge_to(self._account)
         return partial
 
     def kept(self, files: Sequence[str]) -> set[str]:
-        try:
-            there = set(map(os.fsencode, os.listdir(self._layout.partials)))
-        except OSError:  # too many files are open, for example: each is looked for then
-            return set(files)
-        if not any(name.startswith(KEYED_PREFIX) for name in there):
+        kept = self._layout.kept
+        if not kept.may_be_any:
             return set()
         directory = self._account.directory
-        return {name for name in files if key_for(self._owner, name, directory) in there}
+        return {name for name in files if kept.has(key_for(self._owner, name, directory))}
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         with Directories(self._layout.files, create=False) as directories:
