@@ -8,6 +8,7 @@ from msgspec import Struct
 from xfer.auth.identity import certificate_binding, client_context
 from xfer.auth.keys import DEFAULT_KEY_ID, Key
 from xfer.auth.opening import prove_to_receiver
+from xfer.client.dial import dial
 from xfer.config.addresses import format_address
 from xfer.config.defaults import OPENING_SECONDS
 from xfer.errors import (
@@ -66,7 +67,7 @@ def _connected_socket(target: Target) -> socket.socket:
         # An ASCII name goes in as bytes: for str, Python loads the IDNA tables, which takes time.
         host = target.host.encode("ascii") if target.host.isascii() else target.host
         seconds = min(OPENING_SECONDS, target.timeout)
-        return socket.create_connection((host, target.port), seconds)  # type: ignore[arg-type]  # typed as str
+        return dial(host, target.port, seconds)
     except (socket.gaierror, UnicodeError) as error:
         retryable = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
         raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
