@@ -27,13 +27,17 @@ from tests.support.processes import (
 )
 from tests.support.proxy import Proxy, exit_code, link
 from tests.support.resources import descriptors
+from xfer.errors import ConnectionLost
 from xfer.sending.observer import Result
+from xfer.server.sessions import SILENT_SECONDS
 from xfer.wire.messages import Plan, Refusal
 
 LITTLE = 64 * 1024
 """Bytes: an opening, an offer, headers, and TLS around a few MiB."""
 SIZE = 32 * MIB
 HALF = SIZE // 2
+SILENT = SILENT_SECONDS + 1.5
+"""Seconds; that an answer was acknowledged is seen up to a second later."""
 
 
 def noise(size: int) -> bytes:
@@ -261,6 +265,60 @@ def test_a_file_that_another_session_sends_is_busy_and_can_be_tried_again(
         travelled, _ = cost(nas, file)
         timer.join()
     assert travelled < MIB + LITTLE
+    assert_stored(nas, file)
+
+
+def test_a_sender_that_comes_back_takes_over_what_its_dead_session_holds(
+    nas: Site, file: Path
+) -> None:
+    """A machine that lost its power has ended no connection."""
+    with HandSender(nas) as dead:
+        dead.part(file.name, file.read_bytes(), 0, 3 * MIB)
+        wait_until(lambda: 3 * MIB in nas.partials())
+        time.sleep(SILENT)
+        done = nas.send("--json", file)
+        assert (done.code, done.err) == (0, ""), done
+        with pytest.raises(ConnectionLost):
+            dead.channel.receive()
+    assert_stored(nas, file)
+
+
+def test_one_that_died_within_a_body_and_one_that_was_told_to_resume_are_taken_over(
+    nas: Site, file: Path
+) -> None:
+    whole = file.read_bytes()
+    offer: dict[str, object] = {"file_name": file.name, "file_size": len(whole)}
+    with HandSender(nas) as first, HandSender(nas) as second, HandSender(nas) as third:
+        first.part(file.name, whole, 0, 2 * MIB)
+        second.say({"type": "offer", "files": []})
+        third.say({"type": "offer", "files": []})
+        first.file(
+            file.name, whole[2 * MIB : 3 * MIB],
+            file_size=len(whole), offset=2 * MIB, md5="0" * 32,
+        )  # fmt: skip
+        time.sleep(SILENT)
+        second.say({"type": "offer", "files": [offer]})
+        assert second.channel.expect(Plan).files[0].action == "resume"
+        time.sleep(SILENT)
+        third.say({"type": "offer", "files": [offer]})
+        (planned,) = third.channel.expect(Plan).files
+        assert planned.action == "resume"
+        third.part(file.name, whole, planned.offset, len(whole))
+        assert codes(third.answers()) == [("receipt", "stored")]
+
+
+def test_a_session_that_lives_is_not_ended_by_another(nas: Site, file: Path) -> None:
+    whole = file.read_bytes()
+    with HandSender(nas) as first:
+        first.part(file.name, whole, 0, MIB)
+        ends_at = time.monotonic() + 2 * SILENT_SECONDS
+        sending = nas.start_send("--retry-for", "20", file)
+        while time.monotonic() < ends_at:
+            first.say({"type": "working", "file_name": ""})
+            time.sleep(SILENT_SECONDS / 4)
+        first.part(file.name, whole, MIB, len(whole))
+        assert codes(first.answers()) == [("receipt", "stored")]
+        assert finish(sending).code == 0
     assert_stored(nas, file)
 
 

@@ -111,6 +111,10 @@ class Session:
             self._background.close()
             self._keep_partials()
 
+    def holds(self, name: str) -> bool:
+        """Whether this session has the partial of this name. Any thread may ask."""
+        return self._uploads.hold(name)
+
     def _keep_partials(self) -> None:
         for name, size in self._uploads.keep_all().items():
             log.warning(

@@ -64,7 +64,7 @@ class Upload(Struct):
 
 
 class Uploads:
-    """The uploads of one session. Used by its thread only.
+    """The uploads of one session. Used by its thread only, but for `hold`.
 
     Every method raises Refused when the store refuses something.
     """
@@ -83,6 +83,11 @@ class Uploads:
 
     def is_arriving(self, name: str) -> bool:
         return name in self._arriving
+
+    def hold(self, name: str) -> bool:
+        """Whether a partial of this name is open, and locked. Any thread may ask: each lookup of
+        a str in a dict is atomic, and the answer may be outdated a moment later."""
+        return name in self._arriving or name in self._resumable
 
     # Before a file arrives
 

@@ -25,6 +25,7 @@ from xfer.logs import Peer
 from xfer.names import printable
 from xfer.receiving.session import Session
 from xfer.server.admission import Admission, Connection, ConnectionLimits
+from xfer.server.sessions import OpenSessions
 from xfer.storage.contract import Store
 from xfer.system.stop import StopSignal
 from xfer.wire.bandwidth import Bandwidth
@@ -70,6 +71,7 @@ class ConnectionHandler:
         self._admission = admission
         self._stop = stop
         self._bandwidth = bandwidth
+        self._sessions = OpenSessions()
 
     def serve(self, channel: Channel, connection: Connection, address: str) -> None:
         """Receive what one sender sends, which the log calls `address` until it has proved a key.
@@ -81,8 +83,7 @@ class ConnectionHandler:
         try:
             key_id, grant = self._open(channel, connection)
             peer = Peer(address, key_id)
-            with contextlib.closing(self._store.open_writer(key_id, grant.access)) as writer:
-                Session(channel, writer, self._stop, peer).run()
+            self._receive(channel, peer, grant)
             channel.drain()
         except XferError as error:
             ended = logs.about("ended", peer, code=error.code)
@@ -94,6 +95,15 @@ class ConnectionHandler:
         except Exception:
             channel.end_with(Refused("an internal error; the receiver's log has it"))
             raise
+
+    def _receive(self, channel: Channel, peer: Peer, grant: Grant) -> None:
+        with contextlib.ExitStack() as opened:
+            entry = opened.enter_context(self._sessions.opened(peer, channel))
+            writer = self._store.open_writer(peer.key_id, grant.access, entry.take_over)
+            opened.callback(writer.close)
+            session = Session(channel, writer, self._stop, peer)
+            entry.holds = session.holds
+            session.run()
 
     def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:
         """The key id that the sender proved, and what it opens.

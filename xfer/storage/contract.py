@@ -182,6 +182,15 @@ neither the steps nor what they yield raise for that.
 """
 
 
+TakeOver = Callable[[str], bool]
+"""Ask for the partial of a name that another session has; whether that session let go of it."""
+
+
+def take_nothing_over(_: str) -> bool:
+    """Leave each partial to the session that has it."""
+    return False
+
+
 class StoreWriter(Protocol):
     """One session's way into a store. `durable` as in `Store`."""
 
@@ -245,8 +254,17 @@ class Store(Protocol):
     durable: bool
     limits: Limits
 
-    def open_writer(self, owner: str, access: Access = Access()) -> StoreWriter:  # noqa: B008 (frozen)
-        """For a new session of the sender with the key id `owner`. Refused when the store fails."""
+    def open_writer(
+        self,
+        owner: str,
+        access: Access = Access(),  # noqa: B008 (frozen)
+        take_over: TakeOver = take_nothing_over,
+    ) -> StoreWriter:
+        """For a new session of the sender with the key id `owner`. Refused when the store fails.
+
+        `take_over` is called for a partial that another session has, before the new
+        one is Refused (busy).
+        """
 
     def tidy(self) -> None:
         """Remove partials that no session came back for; called now and then. OSError is logged."""

@@ -66,6 +66,14 @@ class Channel:
         """Whether what is sent now is; not yet during the handshake."""
         return self._transport.is_encrypted
 
+    @property
+    def silence(self) -> float:
+        """Seconds since anything moved, either way; 0 while bytes wait to be received.
+
+        Any thread may ask.
+        """
+        return self._waiter.silence()
+
     def set_deadline(self, seconds: float | None) -> None:
         """Set the absolute deadline for all that follows, seconds from now; None lifts it."""
         self._waiter.set_deadline(seconds)

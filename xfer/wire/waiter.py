@@ -97,6 +97,10 @@ class Waiter:
         """Bytes were received or sent."""
         self._moved_at = time.monotonic()
 
+    def silence(self) -> float:
+        """Seconds since anything moved; 0 while bytes wait to be received. Any thread may ask."""
+        return 0.0 if self._count(termios.FIONREAD) else time.monotonic() - self._moved_at
+
     def wait_writable(self, since: float) -> None:
         """Wait until the system takes more bytes to be sent.
 
@@ -137,8 +141,12 @@ class Waiter:
 
     def _queued(self) -> int:
         """Bytes sent that the peer has not acknowledged yet; 0 where that is not known."""
+        return self._count(termios.TIOCOUTQ)
+
+    def _count(self, request: int) -> int:
+        """The bytes that this ioctl counts; 0 where that is not known."""
         try:
-            return int.from_bytes(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)), "little")
+            return int.from_bytes(fcntl.ioctl(self._socket, request, bytes(4)), "little")
         except (OSError, ValueError):
             return 0
 

@@ -6,11 +6,19 @@ from msgspec.structs import replace
 
 from xfer.errors import LocalError, UsageError
 from xfer.names import to_bytes
-from xfer.storage.contract import PARTIAL_DAYS, Access, IfExists, Limits, StoreWriter
+from xfer.storage.contract import (
+    PARTIAL_DAYS,
+    Access,
+    IfExists,
+    Limits,
+    StoreWriter,
+    TakeOver,
+    take_nothing_over,
+)
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.usage import LocalDisk
 from xfer.storage.local.workers import WorkerState
-from xfer.storage.local.writer import LocalStoreWriter
+from xfer.storage.local.writer import LocalStoreWriter, Sender
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.flush import Flusher, flush_all
 from xfer.storage.quota import Account, Ledger
@@ -64,7 +72,12 @@ class LocalStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open_writer(self, owner: str, access: Access = Access()) -> StoreWriter:  # noqa: B008 (frozen)
+    def open_writer(
+        self,
+        owner: str,
+        access: Access = Access(),  # noqa: B008 (frozen)
+        take_over: TakeOver = take_nothing_over,
+    ) -> StoreWriter:
         try:
             flusher = Flusher(
                 self._layout.root,
@@ -75,7 +88,8 @@ class LocalStore:
         except OSError as error:
             raise refusal(error) from error
         if_exists = access.if_exists or self._if_exists
-        return LocalStoreWriter(owner, self._layout, flusher, if_exists, self._account(access))
+        sender = Sender(owner, self._account(access), take_over)
+        return LocalStoreWriter(sender, self._layout, flusher, if_exists)
 
     def prepare(self, access: Access) -> None:
         """Begin to count what is stored for a sender with a quota, before it connects.

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from xfer.errors import Code, Refused
@@ -19,6 +20,7 @@ from xfer.storage.contract import (
     NewFile,
     Partial,
     StoredFile,
+    TakeOver,
 )
 from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
@@ -37,6 +39,14 @@ _MOST_DIRECTORIES: Final = 128
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class Sender(Struct, frozen=True):
+    """Whose session it is: the key id, what it may store, how it gets a partial that is busy."""
+
+    owner: str
+    account: Account
+    take_over: TakeOver
+
+
 class LocalStoreWriter:
     """A session's way into a local store (`contract.StoreWriter`).
 
@@ -46,18 +56,17 @@ class LocalStoreWriter:
 
     def __init__(
         self,
-        owner: str,
+        sender: Sender,
         layout: Layout,
         flusher: Flusher,
         if_exists: IfExists,
-        account: Account,
     ) -> None:
         self.durable = flusher.durable and not layout.file_system.doubt
-        self._owner = owner
+        self._sender = sender
         self._layout = layout
         self._flusher = flusher
         self._if_exists = if_exists
-        self._account = account
+        self._account = account = sender.account
         self._below = from_bytes(account.directory) + "/" if account.directory else ""
         self._names = NameCount(account.limits.max_files)
 
@@ -97,8 +106,7 @@ class LocalStoreWriter:
         if name is None:
             partial = create_unkeyed(partials)
         else:
-            key = key_for(self._owner, name, self._account.directory)
-            found = open_keyed(partials, key, create=create)
+            found = self._open_keyed(name, create=create)
             if found is None:
                 return None
             partial = found
@@ -107,12 +115,23 @@ class LocalStoreWriter:
         partial.charge_to(self._account)
         return partial
 
+    def _open_keyed(self, name: str, *, create: bool) -> LocalPartial | None:
+        key = self._key_for(name)
+        try:
+            return open_keyed(self._layout.partials, key, create=create)
+        except Refused:
+            if not self._sender.take_over(name):
+                raise
+        return open_keyed(self._layout.partials, key, create=create)
+
+    def _key_for(self, name: str) -> bytes:
+        return key_for(self._sender.owner, name, self._account.directory)
+
     def kept(self, files: Sequence[str]) -> set[str]:
         kept = self._layout.kept
         if not kept.may_be_any:
             return set()
-        directory = self._account.directory
-        return {name for name in files if kept.has(key_for(self._owner, name, directory))}
+        return {name for name in files if kept.has(self._key_for(name))}
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         with Directories(self._layout.files, create=False) as directories:
