@@ -5,14 +5,17 @@ import itertools
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.hostile import Peer
 from tests.support.processes import (
+    KEY,
     MIB,
     Finished,
     Log,
@@ -23,8 +26,14 @@ from tests.support.processes import (
     receiving,
     run,
     start,
+    wait_until,
 )
 from tests.support.proxy import Proxy, link
+from xfer.client.connect import Target
+from xfer.client.job import Job, send_job
+from xfer.client.retries import RetryFor
+from xfer.errors import ConnectionLost
+from xfer.sending.observer import Observer
 from xfer.wire.messages import Done, Plan, PlannedFile, Refusal
 
 AT_ONCE = 15.0
@@ -245,6 +254,47 @@ def test_a_receiver_that_never_comes_is_given_up(
     assert_failed(done, 4, "no receiver answers")
     assert "trying again" in done.err
     assert (done.records[-1]["exit_code"], done.records[-1]["retryable"]) == (4, True)
+
+
+def test_the_last_attempt_comes_at_the_deadline(tmp_path: Path, document: Path) -> None:
+    """Not before: what becomes free in the last seconds is not missed."""
+    seconds, attempts = 4, []
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    nobody.accept()[0].close()
+                    attempts.append(time.monotonic())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = nobody.getsockname()[1]
+        done = send_to_nobody(tmp_path, port, "--retry-for", str(seconds), document)
+        nobody.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert done.code == 4
+    assert attempts[-1] - attempts[0] > seconds - 0.1
+
+
+def test_who_was_let_in_once_is_waited_for_longer(tmp_path: Path, free_port: int) -> None:
+    """Here, for 30 seconds instead of half of one."""
+    file = tmp_path / tmp_path.name
+    file.write_bytes(os.urandom(8 * MIB))
+    job = Job([str(file)], retry_for=RetryFor(unreached=0.5, reached=30))
+    target = Target("127.0.0.1", free_port, KEY)
+    with pytest.raises(ConnectionLost), within(0.5 + AT_ONCE):
+        send_job(target, job, Observer())
+    options = ["--port", str(free_port)]
+    with ThreadPoolExecutor(1) as sending:
+        with receiving(tmp_path, *options, "--bwlimit", "4M") as site:
+            sent = sending.submit(send_job, target, job, Observer())
+            wait_until(lambda: max(site.partials(), default=0) >= MIB)
+            site.process.kill()
+        time.sleep(2)
+        with receiving(tmp_path, *options) as site:
+            sent.result(60)
+            assert site.stored(file).read_bytes() == file.read_bytes()
 
 
 def test_a_connection_that_takes_bytes_and_delivers_none_is_given_up(tmp_path: Path) -> None:

@@ -89,11 +89,12 @@ ChecksumAll = Annotated[
     typer.Option("--checksum-all", help="Skip files by content, not by size and time."),
 ]
 RetryFor = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
         metavar="SECONDS",
-        help="Try again until nothing has got any further for so long; 0 for never.",
+        help="Try again until nothing has got any further for so long; 0 for never. "
+        "[default: 900 once connected; 60 before, or 10 on a terminal]",
     ),
 ]
 Connections = Annotated[

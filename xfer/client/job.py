@@ -1,44 +1,41 @@
 """A job: what to send, and the attempts that it takes.
 
 Each attempt sends what is left, over one connection or several. What can be
-tried again is, after growing pauses, until no attempt has got any further for
-`retry_for` seconds. Other failures are told at once.
+tried again is, after growing pauses, as long as `retries` allows. Other failures
+are told at once.
 """
 
-import random
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct, field
 
 from xfer.client.connect import Target, connect
 from xfer.client.remaining import RemainingWork
-from xfer.config.defaults import RETRY_SECONDS
+from xfer.client.retries import Retries, RetryFor
 from xfer.errors import XferError
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer
 from xfer.sending.offers import Options
 from xfer.sending.session import SendSession
 from xfer.source import tree
+from xfer.wire.channel import Channel
 
 MAX_JOB_CONNECTIONS: Final = 64
 """For one job: by default, a receiver takes 256 in all."""
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 15.0
 
 
 class Job(Struct, frozen=True):
     """What to send, and how. `-` among `paths` is standard input, stored as `stream_name`.
 
-    Up to `connections` share the work. `retry_for` in seconds.
+    Up to `connections` share the work.
     """
 
     paths: list[str]
     stream_name: str | None = None
     options: Options = field(default_factory=Options)
-    retry_for: float = RETRY_SECONDS
+    retry_for: RetryFor = field(default_factory=RetryFor)
     connections: int = 1
 
 
@@ -50,17 +47,20 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
     """
     tree.check(job.paths, job.stream_name)
     work = RemainingWork(job.paths, job.stream_name, observer)
-    gives_up_at = None
+    retries = Retries(job.retry_for)
+
+    def open_channel() -> Channel:
+        channel = connect(target, job.options.algorithm)
+        retries.reached()
+        return channel
+
     while True:
-        ended_by = _attempt(target, job, work, observer)
+        ended_by = _attempt(open_channel, job, work, observer)
         error = ended_by or work.first_failure
         if error is None:
             return
-        if gives_up_at is None or work.made_progress:
-            gives_up_at = time.monotonic() + job.retry_for
-            pauses = _pauses()
-        pause = next(pauses)
-        if work.stream_was_read or not error.retryable or time.monotonic() + pause > gives_up_at:
+        pause = retries.next_pause(made_progress=work.made_progress)
+        if work.stream_was_read or not error.retryable or pause is None:
             break
         observer.pausing(error, pause)
         time.sleep(pause)
@@ -71,10 +71,11 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
         raise ended_by
 
 
-def _attempt(target: Target, job: Job, work: RemainingWork, observer: Observer) -> XferError | None:
+def _attempt(
+    open_channel: Callable[[], Channel], job: Job, work: RemainingWork, observer: Observer
+) -> XferError | None:
     """Try once to send what is left. Returns what ended the attempt early, if anything did."""
     work.start_attempt()
-    open_channel = partial(connect, target, job.options.algorithm)
     try:
         if job.connections == 1:
             session = SendSession(open_channel(), job.options, observer, work)
@@ -89,11 +90,3 @@ def _attempt(target: Target, job: Job, work: RemainingWork, observer: Observer) 
     except XferError as error:
         return error
     return None
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds, doubled up to a limit, and spread, so that senders do not return all at once."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause * random.uniform(0.5, 1.5)  # noqa: S311 (spread, not secrecy)
-        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -6,8 +6,8 @@ from xfer import digests
 from xfer.auth.keys import DEFAULT_KEY_ID, Key, derive_key
 from xfer.client.connect import Target
 from xfer.client.job import MAX_JOB_CONNECTIONS, Job, send_job
+from xfer.client.retries import retry_times
 from xfer.config.addresses import Address, parse_address
-from xfer.config.defaults import RETRY_SECONDS
 from xfer.errors import Incomplete, UsageError
 from xfer.sending.observer import Observer, Result, only_error
 from xfer.sending.offers import Options
@@ -24,7 +24,7 @@ def send(
     checksum: str = digests.DEFAULT,
     checksum_all: bool = False,
     timeout: float = 60.0,
-    retry_for: float = RETRY_SECONDS,
+    retry_for: float | None = None,
     bwlimit: int = 0,
     insecure_plaintext: bool = False,
     connections: int = 1,
@@ -56,7 +56,8 @@ def send(
     )
     options = Options(checksum, checksum_all)
     collector = _Collector()
-    send_job(target, Job(list(paths), name, options, retry_for, connections), collector)
+    job = Job(list(paths), name, options, retry_times(retry_for), connections)
+    send_job(target, job, collector)
     receipts, failures = collector.receipts, collector.failures
     if not failures:
         return receipts

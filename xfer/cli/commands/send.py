@@ -14,9 +14,9 @@ from xfer.cli.output.progress import Bar
 from xfer.cli.output.report import Report
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
+from xfer.client.retries import retry_times
 from xfer.client.send import target_at
 from xfer.config.addresses import parse_address
-from xfer.config.defaults import RETRY_SECONDS
 from xfer.config.locations import default_secret_file
 from xfer.errors import Cancelled, LocalError, XferError
 from xfer.sending.offers import Options
@@ -35,7 +35,7 @@ def send(
     key_id: options.KeyId = None,
     checksum: options.Digest = Checksum.MD5,
     checksum_all: options.ChecksumAll = False,
-    retry_for: options.RetryFor = RETRY_SECONDS,
+    retry_for: options.RetryFor = None,
     timeout: options.Timeout = 60.0,
     bwlimit: options.BandwidthLimit = None,
     connections: options.Connections = 1,
@@ -62,7 +62,8 @@ def send(
             bwlimit=options.rate("--bwlimit", bwlimit),
             insecure_plaintext=insecure_plaintext,
         )
-        job = Job(paths, name, Options(checksum, checksum_all), retry_for, connections)
+        patience = retry_times(retry_for, on_terminal=is_terminal())
+        job = Job(paths, name, Options(checksum, checksum_all), patience, connections)
         bar = None
         if is_terminal() and not quiet:
             bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
