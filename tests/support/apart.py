@@ -33,6 +33,7 @@ try:
         writer = store.open_writer("default")
         results = commit(writer, [item(*one) for one in json.loads(sys.argv[2])])
         told = [getattr(result, "code", result) for result in results]
+        writer.finish()
         os.write(1, json.dumps(told).encode())
         writer.close()
 except XferError as error:

@@ -103,6 +103,7 @@ class Session:
             # Before the sender is told that this is over: if it comes again at once, its
             # partials must not be locked any more.
             self._keep_partials()
+            self._writer.finish()
             self._channel.send(Done())
             self._channel.flush()
         finally:

@@ -1,7 +1,7 @@
 """The contract between a receiver and a store: whatever keeps the files that arrive.
 
-To write another kind of store, read this page, make the classes below, and list
-it in the contract tests, tests/storage/test_store_contract.py.
+To write another kind of store, make the classes below, and list it in the contract
+tests, tests/storage/test_store_contract.py.
 
     Store             one for a receiver; knows the place, a directory for example
     StoreWriter       one for a session, from `Store.open_writer`
@@ -17,8 +17,8 @@ How a file gets into a store:
     partial.finish          its mode and time, after the last byte
     writer.commit           puts many files under their names at once
 
-`commit` alone makes anything visible, and receipts are sent for what it returns.
-A name shows nothing, its old content or the whole new content, whatever is killed.
+`commit` alone makes anything visible, and receipts are sent for what it returns. A
+name shows nothing, its old content or the whole new content, whatever is killed.
 
 Errors: `Refused` is what a sender is told, with one of the codes no_space, quota,
 too_large, bad_name, exists, busy (try again) and storage. Any other exception
@@ -28,15 +28,14 @@ Threads: there is a session for each sender, and all of them use one `Store`. A
 `StoreWriter`, and the partials and readers it returns, belong to one session,
 which has two threads: its own, and one in the background.
 
-- Nearly everything is called in the session's own thread. Long reading (`read_at`,
-  and `write` for a copy) is done in the background while that thread waits. So one
-  thread at a time uses these objects, and they need no lock.
-- The exception is what `commit` yields. That may be called in the background
-  while the session's thread creates partials, writes to them and asks about
-  names. Nothing else touches the partials of that batch.
+- Nearly everything is called in the session's own thread. Long reading (`read_at`, and
+  `write` for a copy) is done in the background while that one waits. So one thread at
+  a time uses these objects, and they need no lock.
+- The exception is what `commit` yields. That may be called in the background while the
+  session's thread creates partials, writes to them and asks about names. Nothing else
+  touches the partials of that batch.
 
-Names are relative, with "/" between components, and safe (see `names.check`).
-Sizes and offsets are bytes.
+Names are relative, with "/" between components, and safe (see `names.check`). Sizes are bytes.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -63,8 +62,7 @@ class IfExists(StrEnum):
 class Limits(Struct, frozen=True):
     """What may be stored at most, None for any number; `min_free` is what stays free on the disk.
 
-    `max_files` is for the names that one session creates, `quota` for all that a
-    sender has, older versions and what is arriving included.
+    `max_files` is for the names that one session creates, `quota` for all that a sender has.
     """
 
     max_file_size: int | None = None
@@ -89,11 +87,7 @@ class Metadata(Struct, frozen=True):
 
 
 class StoredFile(Struct, frozen=True):
-    """What is known of a stored file.
-
-    If it `has_other_names` (hard links that another program made), its mode and
-    time must not change: they would under those names, too.
-    """
+    """A stored file. If it `has_other_names` (hard links), its mode and time must not change."""
 
     size: int
     mode: int
@@ -205,9 +199,8 @@ class StoreWriter(Protocol):
     def create_partial(self, name: str | None = None, size: int | None = None) -> Partial:
         """An empty partial; with a `name`, a later session finds it by that if it is kept.
 
-        `size` is what it is going to have, if that is known. Refused when there is
-        no room for so much, when the store fails, and (busy) when another session
-        has the partial of that name.
+        `size` is that of the file, if known. Refused when there is no room for it, the store
+        fails, or (busy) another session has the partial.
         """
 
     def find_partial(self, name: str) -> Partial | None:
@@ -217,7 +210,7 @@ class StoreWriter(Protocol):
         """
 
     def kept(self, files: Sequence[str]) -> set[str]:
-        """Those of `files` for which `find_partial` may find something; too many are allowed."""
+        """Those of `files` for which `find_partial` may find something, or more than those."""
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         """The stored file under each name, if there is one and it is on stable storage."""
@@ -234,11 +227,17 @@ class StoreWriter(Protocol):
     def commit(self, items: Sequence[Item]) -> CommitSteps:
         """Put each item under its name; one result for each, in the same order.
 
-        A name occurs once in a batch; directories above it are made. In the end,
-        each item that is not Refused is on stable storage, bytes and name. One
-        that is Refused harms no other, and changed nothing under its name, unless
-        it was the last flush that failed. No partial of the batch is left.
-        A writer has one commit under way at a time.
+        A name occurs once in a batch; directories above it are made. In the end, each item
+        that is not Refused is on stable storage, bytes and name. One that is Refused harms no
+        other, and changed nothing under its name, unless it was the last flush that failed. No
+        partial of the batch is left. A writer has one commit under way at a time.
+        """
+
+    def finish(self) -> None:
+        """The sender is done, and the last commit is over.
+
+        A directory made on the way to a name is private until it is committed. One that never
+        was gets the default mode, unless another session of the sender is open.
         """
 
     def close(self) -> None:

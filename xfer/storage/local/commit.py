@@ -25,7 +25,7 @@ from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial
 from xfer.storage.local.pending import PendingItem, each, flush_for, undecided
 from xfer.storage.local.replacement import Replacement
-from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.directories import Directories, give_default_mode
 from xfer.storage.posix.files import apply_metadata
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NameAt, is_link_impossible, link, symlink
@@ -42,13 +42,19 @@ class Commit:
     """
 
     def __init__(
-        self, layout: Layout, if_exists: IfExists, flusher: Flusher, items: Sequence[Item]
+        self,
+        layout: Layout,
+        if_exists: IfExists,
+        flusher: Flusher,
+        directories: Directories,
+        items: Sequence[Item],
     ) -> None:
+        """`directories` are those of `layout.files`, and are closed in the end."""
         self._layout = layout
         self._if_exists = if_exists
         self._flusher = flusher
         self._batch = [PendingItem(item) for item in items]
-        self._directories = Directories(layout.files)
+        self._directories = directories
         self._new_bytes: set[int] = set()
         self._taken: list[PendingItem] = []
 
@@ -126,6 +132,8 @@ class Commit:
         descriptor = self._directories.open(pending.path)
         before = os.fstat(descriptor)
         apply_metadata(descriptor, pending.item.metadata)
+        give_default_mode(descriptor)  # if its own is unknown still
+        self._directories.awaiting.discard(pending.path)
         after = os.fstat(descriptor)
         self._directories.changed.update((pending.at.directory, descriptor))
         same = (before.st_mode, before.st_mtime_ns) == (after.st_mode, after.st_mtime_ns)

@@ -3,6 +3,7 @@
 DIR/.xfer/lock           held by the one receiver that uses DIR
 DIR/.xfer/installing     held by one of its workers while names are replaced
 DIR/.xfer/modes          held by one of its workers while a directory has another mode for a moment
+DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
 """
@@ -44,12 +45,13 @@ class Layout:
                 self._state = state
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
+                self.sessions = _opened(opened, _make_private("sessions", state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 self.kept = KeptPartials(self.partials)
                 versions = _opened(opened, _make_private("versions", state))
                 status = os.fstat(state)
                 self.files = Tree(self.root, forbidden=(status.st_dev, status.st_ino))
-                self.versions = Tree(versions)
+                self.versions = Tree(versions, new_mode=0o777)  # private, as all of .xfer is
             except BlockingIOError as error:
                 raise LocalError(f"another receiver is using {directory}") from error
             except OSError as error:

@@ -20,7 +20,12 @@ from xfer.errors import Code, Refused
 from xfer.names import to_bytes
 from xfer.storage.contract import Metadata
 from xfer.storage.os_errors import refusal
-from xfer.storage.posix.files import apply_metadata, read_at, replace_with_copy
+from xfer.storage.posix.files import (
+    DEFAULT_FILE_MODE,
+    apply_metadata,
+    read_at,
+    replace_with_copy,
+)
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.flush import start_writeback
 from xfer.storage.quota import Account, Reservation
@@ -117,7 +122,7 @@ class LocalPartial:
 
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
-        mode = _DEFAULT_MODE if metadata.mode is None else metadata.mode
+        mode = DEFAULT_FILE_MODE if metadata.mode is None else metadata.mode
         try:
             apply_metadata(self.descriptor, Metadata(mode, metadata.mtime_ns))
         except OSError as error:
@@ -267,18 +272,3 @@ def _lock_current(partials: int, name: bytes, descriptor: int) -> bool:
         os.unlink(name, dir_fd=partials)
         return False
     return True
-
-
-def _umask() -> int:
-    """The umask of this process; the only way to learn it is to set it.
-
-    Done once, when this is imported: a file that another thread made meanwhile
-    would get the wrong mode.
-    """
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
-
-
-_DEFAULT_MODE: Final = 0o666 & ~_umask()
-"""Of a file whose sender sends no mode: what any program that makes a file would give it."""

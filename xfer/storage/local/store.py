@@ -89,7 +89,11 @@ class LocalStore:
             raise refusal(error) from error
         if_exists = access.if_exists or self._if_exists
         sender = Sender(owner, self._account(access), take_over)
-        return LocalStoreWriter(sender, self._layout, flusher, if_exists)
+        try:
+            return LocalStoreWriter(sender, self._layout, flusher, if_exists)
+        except OSError as error:
+            flusher.close()
+            raise refusal(error) from error
 
     def prepare(self, access: Access) -> None:
         """Begin to count what is stored for a sender with a quota, before it connects.

@@ -1,5 +1,6 @@
 """How one session gets files into a local store, and sees what is there."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -25,9 +26,10 @@ from xfer.storage.contract import (
 from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, create_unkeyed, key_for, open_keyed
+from xfer.storage.local.presence import Presence
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
-from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.directories import Directories, give_default_mode
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Reservation
@@ -61,12 +63,15 @@ class LocalStoreWriter:
         flusher: Flusher,
         if_exists: IfExists,
     ) -> None:
+        """OSError when no descriptor is free."""
         self.durable = flusher.durable and not layout.file_system.doubt
         self._sender = sender
         self._layout = layout
         self._flusher = flusher
         self._if_exists = if_exists
         self._account = account = sender.account
+        self._presence = Presence(layout.sessions, sender.owner)
+        self._awaiting: set[bytes] = set()
         self._below = from_bytes(account.directory) + "/" if account.directory else ""
         self._names = NameCount(account.limits.max_files)
 
@@ -176,7 +181,10 @@ class LocalStoreWriter:
         placed = items
         if self._below:
             placed = [replace(item, name=self._below + item.name) for item in items]
-        commit = Commit(self._layout, self._if_exists, self._flusher, placed)
+        directories = Directories(
+            self._layout.files, base=self._account.directory, awaiting=self._awaiting
+        )
+        commit = Commit(self._layout, self._if_exists, self._flusher, directories, placed)
         if self._account.has_limits:
             return (yield from self._within_limits(commit, placed))
         return (yield from commit.run())
@@ -196,8 +204,20 @@ class LocalStoreWriter:
                 self._account.note_stored(reservation, to_bytes(item.name), size)
         return outcomes
 
+    def finish(self) -> None:
+        with (
+            contextlib.suppress(OSError),
+            self._presence.alone() as is_alone,
+            Directories(self._layout.files, create=False) as directories,
+        ):
+            for path in self._awaiting if is_alone else ():
+                with contextlib.suppress(OSError, Refused):  # gone, or somebody else's by now
+                    give_default_mode(directories.open(path))
+                directories.close_beyond(_MOST_DIRECTORIES)
+
     def close(self) -> None:
         self._flusher.close()
+        self._presence.close()
 
 
 def _status(directories: Directories, path: bytes) -> os.stat_result:

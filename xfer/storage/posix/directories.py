@@ -13,10 +13,15 @@ from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
+from xfer.storage.posix.files import DEFAULT_DIRECTORY_MODE
 from xfer.storage.posix.lock import Lock
 from xfer.storage.posix.unflushed import SharedUnflushed, Unflushed
 
 _WRITABLE: Final = 0o300
+_UNTIL_KNOWN: Final = 0o1700
+"""The mode of a directory below DIR that was made on the way to a name, until its own is known:
+private to the receiver. The sticky bit, which no sender can set, tells it from one that is meant
+to be private, after a restart too."""
 changing_modes = Lock("modes")
 """Held while a directory has another mode for a moment. Without it, a second thread or process
 would take that mode for the directory's own, and restore it last."""
@@ -45,6 +50,21 @@ def make_writable_for(directory: int, action: Callable[[], None]) -> None:
                 os.fchmod(directory, mode)
 
 
+def awaits_mode(status: os.stat_result) -> bool:
+    """Whether this directory was made on the way to a name, and its own mode is not known yet."""
+    return stat.S_IMODE(status.st_mode) & ~stat.S_ISGID == _UNTIL_KNOWN
+
+
+def give_default_mode(directory: int) -> None:
+    """Give an open directory that awaits its mode the one that any program would have given it.
+
+    What it has inherited from the directory above, its set-group-id bit, stays.
+    """
+    status = os.fstat(directory)
+    if awaits_mode(status):
+        os.fchmod(directory, DEFAULT_DIRECTORY_MODE | status.st_mode & stat.S_ISGID)
+
+
 class Tree:
     """A root, open, below which directories are opened and made. Any thread may use it.
 
@@ -53,8 +73,12 @@ class Tree:
     characters has more names for it than can be listed.
     """
 
-    def __init__(self, root: int, forbidden: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, root: int, forbidden: tuple[int, int] | None = None, *, new_mode: int = _UNTIL_KNOWN
+    ) -> None:
+        """`new_mode` is that of directories that are made on the way to a name."""
         self.root = root
+        self.new_mode = new_mode
         self.forbidden = forbidden
         self._device = os.fstat(root).st_dev
         self._unflushed = Unflushed()  # replaced by `share` only; has a lock of its own
@@ -97,18 +121,32 @@ class Directories:
     `changed` has the descriptors to be flushed: of directories in which a name
     was made, moved or replaced. `open` adds those of the directories it made;
     the caller adds the others, and calls `mark_flushed` after the flush.
+    The paths of opened directories whose mode is not known yet are added to `awaiting`.
 
     Used by one thread at a time.
     """
 
-    def __init__(self, tree: Tree, *, create: bool = True) -> None:
-        """`create=False` makes nothing: `open` raises FileNotFoundError instead."""
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        create: bool = True,
+        base: bytes = b"",
+        awaiting: set[bytes] | None = None,
+    ) -> None:
+        """`create=False` makes nothing: `open` raises FileNotFoundError instead.
+
+        `base` is a directory that the receiver's owner has named: if it is made, then
+        with the default mode, and so are those above it.
+        """
         self._tree = tree
+        self._base = base + b"/"
         self._create = create
         self._opened: dict[bytes, int] = {b"": tree.root}
         self._missing: set[bytes] = set()
         self._unflushed: set[bytes] = set()
         self.changed: set[int] = set()
+        self.awaiting: set[bytes] = set() if awaiting is None else awaiting
 
     def __enter__(self) -> Self:
         return self
@@ -164,13 +202,18 @@ class Directories:
                 raise
             self.mark_unflushed([path])
             with contextlib.suppress(FileExistsError):  # another session made it meanwhile
-                make_writable_for(parent, lambda: os.mkdir(component, dir_fd=parent))
+                is_base = self._base.startswith(path + b"/")
+                mode = 0o777 if is_base else self._tree.new_mode
+                make_writable_for(parent, lambda: os.mkdir(component, mode, dir_fd=parent))
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         if self._tree.is_unflushed(path):  # made above, or by a batch that has not flushed it
             self.changed.add(parent)
         try:
-            self._tree.require_own(os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            self._tree.require_own(status)
         except BaseException:
             os.close(descriptor)
             raise
+        if awaits_mode(status):
+            self.awaiting.add(path)
         return descriptor

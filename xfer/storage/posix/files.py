@@ -14,6 +14,23 @@ _STORABLE_MODE: Final = 0o777
 """Without set-id and sticky bits: a sender must not make programs that run as the receiver."""
 
 
+def _umask() -> int:
+    """The umask of this process; the only way to learn it is to set it.
+
+    Done once, when this is imported: a file that another thread made meanwhile
+    would get the wrong mode.
+    """
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
+
+
+_UMASK: Final = _umask()
+DEFAULT_FILE_MODE: Final = 0o666 & ~_UMASK
+"""Of a file whose sender sends no mode: what any program that makes a file would give it."""
+DEFAULT_DIRECTORY_MODE: Final = 0o777 & ~_UMASK
+
+
 class OpenFile:
     """A stored file, open for reading (`contract.StoredFileReader`)."""
 
