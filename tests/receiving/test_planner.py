@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import MIN_RESUME_BYTES, Uploads
-from xfer.storage.contract import Metadata, StoreWriter
+from xfer.storage.contract import Metadata, StoredFile, StoreWriter
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Offer, OfferedFile, PlannedFile, Refusal
 
@@ -25,8 +26,11 @@ LARGE = bytes(MIN_RESUME_BYTES)
 
 @pytest.fixture
 def planner(ends: Ends, writer: StoreWriter, uploads: Uploads, rehasher: Rehasher) -> Planner:
-    receipts = ReceiptSender(ends[1], Peer("test"), durable=True)
-    return Planner(writer, uploads, rehasher, receipts)
+    return Planner(writer, uploads, rehasher, receipts_to(ends))
+
+
+def receipts_to(ends: Ends) -> ReceiptSender:
+    return ReceiptSender(ends[1], Peer("test"), durable=True)
 
 
 @pytest.fixture
@@ -89,6 +93,30 @@ def test_a_file_with_another_name_is_sent_rather_than_changed(
     os.link(tmp_path / "f", tmp_path / "g")
     assert planned(planner, offered(7)) == [PlannedFile("f", "send")]
     assert (tmp_path / "g").stat().st_mode & 0o777 == 0o600
+
+
+def test_nor_does_what_was_swapped_for_a_name_of_a_file_outside_change(
+    ends: Ends, writer: StoreWriter, rehasher: Rehasher, tmp_path: Path
+) -> None:
+    """Between the look at the stored file and the change of its mode and time."""
+    outside = tmp_path.parent / f"{tmp_path.name}.outside"
+    outside.write_bytes(b"theirs!")
+    before = outside.stat()
+    put(writer, "f", CONTENT, Metadata(0o600, MTIME_NS))
+
+    statuses = writer.statuses
+
+    def swap(files: Sequence[str]) -> list[StoredFile | None]:
+        found = statuses(files)
+        (tmp_path / "f").unlink()
+        os.link(outside, tmp_path / "f")
+        return found
+
+    writer.statuses = swap  # type: ignore[method-assign] # another program acts right after it
+    planner = Planner(writer, Uploads(writer, rehasher), rehasher, receipts_to(ends))
+    assert planned(planner, offered(7)) == [PlannedFile("f", "send")]
+    after = outside.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
 def test_a_kept_partial_is_resumed_where_it_ends(planner: Planner, writer: StoreWriter) -> None:

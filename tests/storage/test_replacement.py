@@ -14,6 +14,8 @@ from tests.support.stores import commit, put, words
 from tests.support.tools import without
 from xfer.errors import Code
 from xfer.storage.contract import IfExists, Metadata, NewSymlink, StoreWriter
+from xfer.storage.local.pending import PendingItem
+from xfer.storage.local.replacement import Replacement
 from xfer.storage.local.store import LocalStore
 
 
@@ -26,6 +28,40 @@ def test_the_same_content_is_left_where_it_is_and_takes_the_new_time(
     status = (root / "f").stat()
     assert (status.st_ino, status.st_mtime_ns, mode(root / "f")) == (inode, MTIME + 1, 0o640)
     assert versions(root, "f") == []
+
+
+def test_a_file_whose_only_name_left_is_outside_keeps_its_mode_and_time(
+    tmp_path: Path, root: Path, writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program has linked it here, and removes that name once it is open."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"data")
+    os.link(outside, root / "f")
+    before = outside.stat()
+    open_existing = Replacement._open_existing
+
+    def opened_and_gone(self: Replacement, pending: PendingItem) -> int | None:
+        descriptor = open_existing(self, pending)
+        (root / "f").unlink()
+        return descriptor
+
+    monkeypatch.setattr(Replacement, "_open_existing", opened_and_gone)
+    assert put(writer, "f", b"data", Metadata(0o640, MTIME)) == "stored"
+    after = outside.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert mode(root / "f") == 0o640
+
+
+def test_a_set_id_bit_of_the_same_content_outside_is_left_alone(
+    tmp_path: Path, root: Path, writer: StoreWriter
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"data")
+    outside.chmod(0o4755)
+    os.utime(outside, ns=(MTIME, MTIME))
+    os.link(outside, root / "f")
+    assert put(writer, "f", b"data", Metadata(0o755, MTIME)) == "versioned"
+    assert [mode(outside), mode(root / "f")] == [0o4755, 0o755]
 
 
 def test_the_same_content_without_mode_and_time_leaves_those_it_had(

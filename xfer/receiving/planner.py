@@ -113,8 +113,8 @@ class Planner:
             return True
         if stored.has_other_names:
             return False
-        self._writer.set_metadata(offered.file_name, Metadata(offered.mode, offered.mtime_ns))
-        return True
+        metadata = Metadata(offered.mode, offered.mtime_ns)
+        return self._writer.set_metadata(offered.file_name, metadata)
 
     def _resumable(self, offered: OfferedFile, algorithm: str) -> Upload | None:
         """The kept partial, hashed and locked; None if there is none that can be resumed."""

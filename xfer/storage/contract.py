@@ -221,8 +221,8 @@ class StoreWriter(Protocol):
     def open_stored(self, name: str) -> StoredFileReader | None:
         """The stored file under this name; None where none is, or it can't be read."""
 
-    def set_metadata(self, name: str, metadata: Metadata) -> None:
-        """Change the metadata of a stored file, as far as the store can."""
+    def set_metadata(self, name: str, metadata: Metadata) -> bool:
+        """Change the metadata of a stored file, if the store can; False if it must not change."""
 
     def commit(self, items: Sequence[Item]) -> CommitSteps:
         """Put each item under its name; one result for each, in the same order.

@@ -78,11 +78,15 @@ class Replacement:
         status = os.fstat(existing)
         pending.compared = _id_of(status)
         is_shared = status.st_nlink > 1 and not has_metadata(status, partial.metadata)
-        if not is_shared and same_content(existing, partial.descriptor):
+        if is_shared or not same_content(existing, partial.descriptor):
+            return
+        if not has_metadata(status, partial.metadata):
+            if not pending.at.is_only_name_of(existing):  # no more: another program was here
+                return
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
-            self._unchanged.add(existing)
-            pending.outcome = Outcome.UNCHANGED
+        self._unchanged.add(existing)
+        pending.outcome = Outcome.UNCHANGED
 
     def _open_existing(self, pending: PendingItem) -> int | None:
         """The plain file that has the name, open; None if nothing or something else has it."""
@@ -94,7 +98,8 @@ class Replacement:
         except (FileNotFoundError, PermissionError):
             return None
         self._opened.callback(os.close, descriptor)
-        return descriptor
+        is_plain = stat.S_ISREG(os.fstat(descriptor).st_mode)  # it can have been swapped
+        return descriptor if is_plain else None
 
     def _compare_link(self, pending: PendingItem, target: bytes) -> None:
         status = pending.at.status()

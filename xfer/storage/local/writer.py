@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +26,7 @@ from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, create_unkeyed, key_for, open_keyed
 from xfer.storage.local.presence import Presence
+from xfer.storage.local.stored import MOST_DIRECTORIES, StoredNames
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.directories import Directories, give_default_mode
@@ -36,9 +36,6 @@ from xfer.storage.quota import Account, Reservation
 
 _LARGE: Final = 1024 * 1024
 """Bytes of a file for which free space is looked up first; a smaller one is written as fast."""
-_MOST_DIRECTORIES: Final = 128
-"""Directories held open while many names are looked up; they can be thousands deep."""
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Sender(Struct, frozen=True):
@@ -73,6 +70,7 @@ class LocalStoreWriter:
         self._presence = Presence(layout.sessions, sender.owner)
         self._awaiting: set[bytes] = set()
         self._below = from_bytes(account.directory) + "/" if account.directory else ""
+        self._stored = StoredNames(layout.files, self._below)
         self._names = NameCount(account.limits.max_files)
 
     def require(self, name: str, size: int, have: int = 0) -> None:  # noqa: ARG002
@@ -139,43 +137,16 @@ class LocalStoreWriter:
         return {name for name in files if kept.has(self._key_for(name))}
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
-        with Directories(self._layout.files, create=False) as directories:
-            return [self._stored(directories, to_bytes(self._below + name)) for name in files]
-
-    def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
-        """A name that is not flushed yet is not stored yet: a power cut may still take it."""
-        try:
-            status = _status(directories, path)
-        except (OSError, Refused):
-            return None
-        if not stat.S_ISREG(status.st_mode) or self._layout.files.is_unflushed(path):
-            return None
-        mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
-        return StoredFile(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
+        return self._stored.statuses(files)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
-        with Directories(self._layout.files, create=False) as opened:
-            return [
-                name for name in directories if _is_absent(opened, to_bytes(self._below + name))
-            ]
+        return self._stored.absent(directories)
 
     def open_stored(self, name: str) -> OpenFile | None:
-        path, _, base = to_bytes(self._below + name).rpartition(b"/")
-        try:
-            with Directories(self._layout.files, create=False) as directories:
-                descriptor = os.open(base, _READ, dir_fd=directories.open(path))
-        except OSError:
-            return None  # nothing there that could spare a transfer
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
-        return OpenFile(descriptor)
+        return self._stored.open(name)
 
-    def set_metadata(self, name: str, metadata: Metadata) -> None:
-        stored = self.open_stored(name)
-        if stored is not None:
-            stored.apply(metadata)
-            stored.close()
+    def set_metadata(self, name: str, metadata: Metadata) -> bool:
+        return self._stored.set_metadata(name, metadata)
 
     def commit(self, items: Sequence[Item]) -> CommitSteps:
         placed = items
@@ -213,28 +184,11 @@ class LocalStoreWriter:
             for path in self._awaiting if is_alone else ():
                 with contextlib.suppress(OSError, Refused):  # gone, or somebody else's by now
                     give_default_mode(directories.open(path))
-                directories.close_beyond(_MOST_DIRECTORIES)
+                directories.close_beyond(MOST_DIRECTORIES)
 
     def close(self) -> None:
         self._flusher.close()
         self._presence.close()
-
-
-def _status(directories: Directories, path: bytes) -> os.stat_result:
-    """Of what has the name, not followed if it is a link. OSError or Refused as of `open`."""
-    parent, _, name = path.rpartition(b"/")
-    directories.close_beyond(_MOST_DIRECTORIES)
-    return os.stat(name, dir_fd=directories.open(parent), follow_symlinks=False)
-
-
-def _is_absent(directories: Directories, path: bytes) -> bool:
-    try:
-        _status(directories, path)
-    except FileNotFoundError:
-        return True
-    except (OSError, Refused):
-        pass  # something is there, in its place or in that of a directory above it
-    return False
 
 
 def _reservation_of(item: Item) -> Reservation | None:

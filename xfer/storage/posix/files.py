@@ -42,11 +42,6 @@ class OpenFile:
     def read_at(self, offset: int, view: memoryview) -> int:
         return read_at(self._descriptor, offset, view)
 
-    def apply(self, metadata: Metadata) -> None:
-        """Set mode and time where the system allows it: the bytes are what matters."""
-        with contextlib.suppress(OSError):  # another user's file, a read-only disk
-            apply_metadata(self._descriptor, metadata)
-
     def close(self) -> None:
         os.close(self._descriptor)
 
@@ -76,10 +71,10 @@ def apply_metadata(descriptor: int, metadata: Metadata) -> None:
 
 def has_metadata(status: os.stat_result, metadata: Metadata) -> bool:
     """Whether `apply_metadata` would change nothing."""
-    mode = status.st_mode if metadata.mode is None else metadata.mode
-    mtime_ns = status.st_mtime_ns if metadata.mtime_ns is None else metadata.mtime_ns
-    is_same_mode = mode & _STORABLE_MODE == stat.S_IMODE(status.st_mode) & _STORABLE_MODE
-    return is_same_mode and mtime_ns == status.st_mtime_ns
+    mode = stat.S_IMODE(status.st_mode)
+    if metadata.mode is not None and metadata.mode & _STORABLE_MODE != mode:
+        return False
+    return metadata.mtime_ns in (None, status.st_mtime_ns)
 
 
 def read_at(descriptor: int, offset: int, view: memoryview) -> int:

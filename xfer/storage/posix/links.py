@@ -33,6 +33,17 @@ class NameAt(NamedTuple):
         except FileNotFoundError:
             return None
 
+    def is_only_name_of(self, descriptor: int) -> bool:
+        """Whether an open file has this name now, and no other that a change would show under.
+
+        Asked of the name: of a descriptor that was opened under it, the name may be gone,
+        and the only one that the file has left may be somebody else's.
+        """
+        status = self.status()
+        if status is None or status.st_nlink > 1:
+            return False
+        return os.path.samestat(status, os.fstat(descriptor))
+
 
 NOWHERE: Final = NameAt(-1, b"")
 """For a struct that gets its name later."""

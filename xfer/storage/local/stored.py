@@ -1,0 +1,107 @@
+"""What has a name in a local store: looked at, read, or given another mode and time."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from xfer.errors import Refused
+from xfer.names import to_bytes
+from xfer.storage.contract import Metadata, StoredFile
+from xfer.storage.posix.directories import Directories, Tree
+from xfer.storage.posix.files import OpenFile, apply_metadata
+from xfer.storage.posix.links import NameAt
+
+MOST_DIRECTORIES: Final = 128
+"""Directories held open while many names are looked up; they can be thousands deep."""
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class StoredNames:
+    """The names that one session sees: those below a directory of the tree.
+
+    Nothing is made, and no link is followed. See `contract.StoreWriter`.
+    """
+
+    def __init__(self, tree: Tree, below: str) -> None:
+        """`below` comes in front of every name; empty, or with "/" at its end."""
+        self._tree = tree
+        self._below = below
+
+    def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
+        with self._directories() as directories:
+            return [self._stored(directories, to_bytes(self._below + name)) for name in files]
+
+    def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
+        """A name that is not flushed yet is not stored yet: a power cut may still take it."""
+        try:
+            status = _status(directories, path)
+        except (OSError, Refused):
+            return None
+        if not stat.S_ISREG(status.st_mode) or self._tree.is_unflushed(path):
+            return None
+        mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
+        return StoredFile(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
+
+    def absent(self, directories: Sequence[str]) -> list[str]:
+        with self._directories() as opened:
+            return [
+                name for name in directories if _is_absent(opened, to_bytes(self._below + name))
+            ]
+
+    def open(self, name: str) -> OpenFile | None:
+        with self._directories() as directories:
+            try:
+                return OpenFile(_open_plain(self._name_at(directories, name)))
+            except (OSError, Refused):
+                return None  # nothing there that could spare a transfer
+
+    def set_metadata(self, name: str, metadata: Metadata) -> bool:
+        """Another program can have put a file of its own there since the status was asked for."""
+        with contextlib.ExitStack() as opened:
+            try:
+                at = self._name_at(opened.enter_context(self._directories()), name)
+                descriptor = _open_plain(at)
+            except (OSError, Refused):
+                return True
+            opened.callback(os.close, descriptor)
+            if not at.is_only_name_of(descriptor):
+                return False
+            with contextlib.suppress(OSError):  # another user's file, a read-only disk
+                apply_metadata(descriptor, metadata)
+        return True
+
+    def _directories(self) -> Directories:
+        return Directories(self._tree, create=False)
+
+    def _name_at(self, directories: Directories, name: str) -> NameAt:
+        parent, _, own = to_bytes(self._below + name).rpartition(b"/")
+        return NameAt(directories.open(parent), own)
+
+
+def _open_plain(at: NameAt) -> int:
+    """Open the plain file that has this name, for reading. OSError if that can't be done."""
+    descriptor = os.open(at.name, _READ, dir_fd=at.directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return descriptor
+
+
+def _status(directories: Directories, path: bytes) -> os.stat_result:
+    """Of what has the name, not followed if it is a link. OSError or Refused as of `open`."""
+    parent, _, name = path.rpartition(b"/")
+    directories.close_beyond(MOST_DIRECTORIES)
+    return os.stat(name, dir_fd=directories.open(parent), follow_symlinks=False)
+
+
+def _is_absent(directories: Directories, path: bytes) -> bool:
+    try:
+        _status(directories, path)
+    except FileNotFoundError:
+        return True
+    except (OSError, Refused):
+        pass  # something is there, in its place or in that of a directory above it
+    return False
