@@ -114,12 +114,16 @@ class FileSource:
         """A read of a plain file returns soon by itself."""
 
     def _require_unchanged(self) -> None:
-        """LocalError if size or time have changed, or if the size was not that of its bytes.
+        """LocalError if size or times have changed, or if the size was not that of its bytes.
 
-        Files below /proc say that they have 0 bytes.
+        The change time (ctime), too, which nobody can set back; a new mode or name changes
+        it as well, and which of these it was cannot be told. Not seen are bytes that are
+        written through a mapping into a page that was written to before: that changes no
+        time until the page goes to the disk. Files below /proc say that they have 0 bytes.
         """
-        now = os.fstat(self._descriptor)
-        if (self._position, now.st_size, time_of(now)) != (self.size, self.size, self.mtime_ns):
+        before, now = self._status, os.fstat(self._descriptor)
+        same_times = (now.st_mtime_ns, now.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+        if not same_times or (self._position, now.st_size) != (self.size, self.size):
             raise LocalError(f"{self._path} changed while it was read")
 
 
