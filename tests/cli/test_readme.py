@@ -206,8 +206,8 @@ def test_json_is_printed_as_shown(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for name in ("docs/a.txt", "x.txt"):
         (tmp_path / name).write_text("hello world\n")
-    with receiving(tmp_path / "there") as site:
-        (site.directory / "x.txt").mkdir()
+    with receiving(tmp_path / "there", "--if-exists", "refuse") as site:
+        (site.directory / "x.txt").write_text("other content\n")
         done = site.send("--json", tmp_path / "docs", tmp_path / "x.txt")
     shown, printed = by_kind(map(json.loads, block.splitlines())), by_kind(done.records)
     for kind, line in shown.items():

@@ -236,9 +236,9 @@ def test_a_wrong_secret_fails_at_once(nas: Site, document: Path) -> None:
     assert "trying again" not in done.err
 
 
-def test_a_taken_name_fails_at_once(nas: Site, document: Path) -> None:
-    nas.stored(document).mkdir()
-    with within(AT_ONCE):
+def test_a_taken_name_fails_at_once(tmp_path: Path, document: Path) -> None:
+    with receiving(tmp_path, "--if-exists", "refuse") as nas, within(AT_ONCE):
+        nas.stored(document).mkdir()
         done = nas.send("--json", "--retry-for", "20", document)
     assert_failed(done, 6, "a directory has this name on the receiver")
     assert (done.records[0]["code"], done.records[-1]["retryable"]) == ("exists", False)

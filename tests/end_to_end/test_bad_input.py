@@ -224,7 +224,9 @@ def test_a_link_that_was_sent_leads_nobody_out(nas: Site, tmp_path: Path) -> Non
         sender.say({"type": "directory", "file_name": "out", "mode": 0o777})
         sender.file("in-place", b"a file now")
         answers = codes(sender.answers())
-    assert sorted(answers) == [("receipt", "versioned")] + 4 * [("refusal", "exists")]
+    assert sorted(answers) == 3 * [("receipt", "stored")] + 2 * [("receipt", "versioned")]
+    assert nas.stored("out").is_dir()
+    assert not nas.stored("out").is_symlink()
     assert everything_below(tmp_path) == [str(victim)]
     assert victim.read_bytes() == b"untouched"
     assert nas.stored("in-place").read_bytes() == b"a file now"
@@ -233,20 +235,21 @@ def test_a_link_that_was_sent_leads_nobody_out(nas: Site, tmp_path: Path) -> Non
 # What cannot be sent
 
 
-def test_a_file_over_a_directory_and_a_directory_over_a_file_are_refused(
-    nas: Site, tmp_path: Path
+def test_a_file_over_a_directory_and_a_directory_over_a_file_are_refused_if_told_so(
+    tmp_path: Path,
 ) -> None:
-    first, second = tmp_path / "1" / tmp_path.name, tmp_path / "2" / tmp_path.name
+    first, second = tmp_path / "1/same", tmp_path / "2/same"
     first.mkdir(parents=True)
     second.parent.mkdir()
     second.write_bytes(b"a file")
-    assert nas.send(first).code == 0
-    assert_failed(nas.send(second), 6, "a directory has this name on the receiver")
-    assert nas.stored(tmp_path).is_dir()
-    nas.stored(tmp_path).rmdir()
-    assert nas.send(second).code == 0
-    assert_failed(nas.send(first), 6, "something that is no directory is in the way")
-    assert nas.stored(tmp_path).read_bytes() == b"a file"
+    with receiving(tmp_path / "site", "--if-exists", "refuse") as nas:
+        assert nas.send(first).code == 0
+        assert_failed(nas.send(second), 6, "a directory has this name on the receiver")
+        assert nas.stored("same").is_dir()
+        nas.stored("same").rmdir()
+        assert nas.send(second).code == 0
+        assert_failed(nas.send(first), 6, "something that is no directory is in the way")
+        assert nas.stored("same").read_bytes() == b"a file"
 
 
 def test_missing_files_are_reported_and_the_others_sent(

@@ -88,7 +88,11 @@ class Cuts:
     def _judge(self, found: dict[str, Content], where: str) -> None:
         shown = faults.visible(found)
         broken = faults.broken_names(self.job, found, self.acknowledged)
-        broken["was on the disk and is gone"] = self.durable.keys() - shown.keys()
+        broken["was on the disk and is gone"] = [
+            name
+            for name in self.durable.keys() - shown.keys()
+            if not faults.versions_in(found, name)
+        ]
         for name, contents in self.durable.items():
             kept = [*faults.versions_in(found, name), *([shown[name]] if name in shown else [])]
             if any(content not in kept for content in contents):

@@ -135,7 +135,11 @@ def test_a_file_that_became_a_link_or_a_directory_is_not_skipped(nas: Site, docu
     assert (stored.is_symlink(), stored.read_bytes()) == (False, document.read_bytes())
     stored.unlink()
     stored.mkdir()
-    assert exit_code(nas, document) == 6
+    (stored / "f").write_bytes(b"in a directory")
+    assert cost(nas, document)[1] == ["versioned"]
+    assert stored.read_bytes() == document.read_bytes()
+    (kept,) = (nas.directory / ".xfer/versions" / document.name).glob("*/f")
+    assert kept.read_bytes() == b"in a directory"
 
 
 def round_trips(site: Site, *paths: Path) -> int:

@@ -13,7 +13,6 @@ from xfer.errors import LocalError
 from xfer.source.readers import FileSource, StreamSource
 from xfer.source.tree import Entry, walk
 
-
 _TICK = 0.02
 """Seconds; a file system's times stand still for less than that."""
 

@@ -7,6 +7,7 @@ flushes are made by the kernel, through strace's fault injection.
 import itertools
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tests.support.local_stores import (
 )
 from tests.support.stores import commit, new_file, put, words
 from xfer.errors import Code
-from xfer.storage.contract import IfExists, Metadata, NewDirectory, NewSymlink, StoreWriter
+from xfer.storage.contract import Access, IfExists, Metadata, NewDirectory, NewSymlink, StoreWriter
 from xfer.storage.local.store import LocalStore
 
 
@@ -42,8 +43,9 @@ def test_commits_and_failures_leak_no_descriptor(root: Path, store: LocalStore) 
     (root / "link").symlink_to("taken")
     before = open_descriptors()
     for turn in range(20):
-        writer = store.open_writer("default")
+        writer = store.open_writer("default", Access(if_exists=IfExists.REFUSE))
         content = b"%d" % turn
+        shutil.rmtree(root / "a", ignore_errors=True)
         put(writer, "a/b/f", content)
         files = [new_file(writer, n, content) for n in ("a/b/f", "taken", "link/f", "a/b/f/g")]
         links = [NewSymlink("a/l", f"{turn}"), NewSymlink("link/l", "x")]

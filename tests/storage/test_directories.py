@@ -9,12 +9,29 @@ from pathlib import Path
 import pytest
 
 from tests.support.apart import Contents, commit_apart
-from tests.support.local_stores import MTIME, mode, open_descriptors, partials, put_into, read_at
+from tests.support.local_stores import (
+    MTIME,
+    mode,
+    open_descriptors,
+    partials,
+    put_into,
+    read_at,
+    versions,
+)
 from tests.support.stores import commit, put, words
 from tests.support.tools import without
 from xfer import names
 from xfer.errors import Code, Refused
-from xfer.storage.contract import IfExists, Item, Metadata, NewDirectory, NewSymlink, StoreWriter
+from xfer.storage.contract import (
+    Access,
+    IfExists,
+    Item,
+    Metadata,
+    NewDirectory,
+    NewSymlink,
+    StoreWriter,
+)
+from xfer.storage.local.store import LocalStore
 from xfer.storage.posix.directories import Directories, Tree
 
 
@@ -28,9 +45,30 @@ def test_a_link_in_place_of_a_parent_is_never_followed(
     (root / "link").symlink_to("../outside")
     (root / "d/link").symlink_to("../../outside")
     (root / "absolute").symlink_to(outside)
+    parent = name.rpartition("/")[0].removesuffix("/d")
+    target = os.readlink(root / parent)
+    assert put(writer, name, b"data") == "versioned"
+    assert (root / name).read_bytes() == b"data"
+    assert not (root / parent).is_symlink()
+    assert [os.readlink(link) for link in versions(root, parent)] == [target]
+    assert list(outside.rglob("*")) == [outside / "d"]
+    assert partials(root) == []
+
+
+@pytest.mark.parametrize("name", ["link/f", "d/link/f", "link/d/f"])
+def test_nor_is_it_when_it_has_to_stay(
+    tmp_path: Path, root: Path, store: LocalStore, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "d").mkdir(parents=True)
+    (root / "d").mkdir()
+    (root / "link").symlink_to("../outside")
+    (root / "d/link").symlink_to("../../outside")
+    writer = store.open_writer("default", Access(if_exists=IfExists.REFUSE))
     assert put(writer, name, b"data") == Code.EXISTS
     assert words(commit(writer, [NewSymlink(name, "x")])) == [Code.EXISTS]
     assert words(commit(writer, [NewDirectory(name, Metadata())])) == [Code.EXISTS]
+    writer.close()
     assert list(outside.rglob("*")) == [outside / "d"]
     assert partials(root) == []
 
@@ -41,14 +79,9 @@ def test_a_directory_does_not_land_on_what_a_link_points_to(
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o750)
     (root / "d").symlink_to(outside)
-    assert words(commit(writer, [NewDirectory("d", Metadata(0o777, MTIME))])) == [Code.EXISTS]
+    assert words(commit(writer, [NewDirectory("d", Metadata(0o777, MTIME))])) == ["versioned"]
     assert mode(outside) == 0o750
-
-
-def test_a_directory_is_refused_where_a_file_is(root: Path, writer: StoreWriter) -> None:
-    put(writer, "f", b"data")
-    assert words(commit(writer, [NewDirectory("f", Metadata())])) == [Code.EXISTS]
-    assert (root / "f").read_bytes() == b"data"
+    assert [mode(root / "d"), (root / "d").is_symlink()] == [0o777, False]
 
 
 def test_a_parent_whose_mode_forbids_it_is_written_and_keeps_its_mode(root: Path) -> None:

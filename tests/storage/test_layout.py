@@ -83,7 +83,7 @@ def test_what_a_killed_receiver_left_is_removed_and_counted(root: Path) -> None:
 
 
 def test_a_leftover_that_cannot_be_removed_is_a_local_error_and_frees_the_lock(root: Path) -> None:
-    (root / ".xfer/partials/d").mkdir(parents=True)
+    (root / ".xfer/partials/d/e").mkdir(parents=True)
     before = open_descriptors()
     with pytest.raises(LocalError):
         LocalStore(str(root))

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from tests.support.stores import commit, new_file, put, words
 from xfer.errors import Code
 from xfer.storage.contract import (
+    Access,
+    IfExists,
     Item,
     Metadata,
     NewDirectory,
@@ -174,20 +176,23 @@ def test_no_content_is_lost_to_a_later_one(
 def test_results_come_in_the_order_of_the_batch(keeper: Keeper, writer: StoreWriter) -> None:
     put(writer, "same", b"1")
     put(writer, "other", b"1")
+    put(writer, "file", b"1")
     commit(writer, [NewDirectory("taken", Metadata())])
     batch: list[Item] = [
         new_file(writer, "taken", b"2"),
         new_file(writer, "new", b"2"),
         new_file(writer, "same", b"1"),
         NewSymlink("link", "new"),
-        new_file(writer, "same/below", b"2"),
+        new_file(writer, "file/below", b"2"),
         new_file(writer, "other", b"2"),
         NewDirectory("empty", Metadata()),
     ]
-    expected = ["exists", "stored", "unchanged", "stored", "exists", "versioned", "stored"]
+    expected = ["versioned", "stored", "unchanged", "stored", *2 * ["versioned"], "stored"]
     assert words(commit(writer, batch)) == expected
     assert keeper.visible() == {
-        "taken": None,
+        "taken": b"2",
+        "file": None,
+        "file/below": b"2",
         "new": b"2",
         "same": b"1",
         "link": "new",
@@ -201,7 +206,14 @@ def test_an_empty_batch_has_no_results(writer: StoreWriter) -> None:
 
 
 @pytest.mark.parametrize("name", ["taken", "file/below", "file/far/below"])
-def test_a_failed_store_leaves_nothing(keeper: Keeper, writer: StoreWriter, name: str) -> None:
+def test_a_failed_store_leaves_nothing(keeper: Keeper, store: Store, name: str) -> None:
+    with closing(store.open_writer("default", Access(if_exists=IfExists.REFUSE))) as writer:
+        _require_that_a_failed_store_leaves_nothing(keeper, writer, name)
+
+
+def _require_that_a_failed_store_leaves_nothing(
+    keeper: Keeper, writer: StoreWriter, name: str
+) -> None:
     put(writer, "file", b"1")
     commit(writer, [NewDirectory("taken", Metadata())])
     before = keeper.visible()

@@ -4,7 +4,9 @@ A file system promises little about what was not flushed: any part of it may be
 there, in any order. Here a change is safe only if it was over before a flush
 of what it changed began, and that flush has succeeded: fsync of a file covers
 its bytes and not its name, fsync of a directory its names and not the bytes,
-syncfs covers everything. Modes and times are left out.
+syncfs covers everything. An exchange of two names is one change, which either of
+their directories covers: every file system that can do it has a journal or is a
+tree that is written anew. Modes and times are left out.
 """
 
 import os
@@ -81,16 +83,35 @@ class Directory:
 
     changes: list[tuple[int, str, "Node | None"]] = field(default_factory=list)
     safe_until: int = NEVER
+    exchanges: dict[int, "Directory"] = field(default_factory=dict)
+    """When a name was exchanged with one of that directory: both changes survive, or none."""
 
     def entries(self, lucky: Lucky) -> dict[str, "Node"]:
         kept: dict[str, Node | None] = {}
         for when, name, node in self.changes:
-            if when <= self.safe_until or lucky():
+            other = self.exchanges.get(when, self)
+            if when <= max(self.safe_until, other.safe_until) or (
+                lucky.of(when) if isinstance(lucky, Luck) and other is not self else lucky()
+            ):
                 kept[name] = node
         return {name: node for name, node in kept.items() if node is not None}
 
 
 Node = File | Link | Directory
+
+
+class Luck:
+    """The same for both names that were exchanged."""
+
+    def __init__(self, lucky: Lucky) -> None:
+        self._lucky = lucky
+        self._of: dict[int, bool] = {}
+
+    def __call__(self) -> bool:
+        return self._lucky()
+
+    def of(self, when: int) -> bool:
+        return self._of.setdefault(when, self._lucky())
 
 
 def kept() -> bool:
@@ -116,6 +137,7 @@ class Disk:
 
     def after_power_cut(self, lucky: Lucky) -> dict[str, Content]:
         """Everything below the directory, except what is still arriving."""
+        lucky = Luck(lucky)
         found: dict[str, Content] = {}
         waiting: list[tuple[str, Node]] = [("", self._root)]
         while waiting:
@@ -260,11 +282,25 @@ class Disk:
 
     def _renameat(self, call: Call) -> bool:
         old_directory, old, directory, name, *flags = call.arguments
-        assert flags in ([], ["0"])
         node = self._found(old_directory, old)
+        if flags == ["RENAME_EXCHANGE"]:
+            ends = self._place(old_directory, old), self._place(directory, name)
+            return self._exchange(call, *ends)
+        assert flags in ([], ["0"])
         return self._set(call, directory, name, node) and self._set(call, old_directory, old, None)
 
     _renameat2 = _renameat
+
+    def _exchange(
+        self, call: Call, one: tuple[Directory, str] | None, other: tuple[Directory, str] | None
+    ) -> bool:
+        if one is None or other is None:
+            return False
+        nodes = [directory.entries(kept)[name] for directory, name in (other, one)]
+        for (directory, name), node in zip((one, other), nodes, strict=True):
+            directory.changes.append((call.ended, name, node))
+        one[0].exchanges[call.ended], other[0].exchanges[call.ended] = other[0], one[0]
+        return True
 
     def _unlinkat(self, call: Call) -> bool:
         return self._set(call, call.arguments[0], call.arguments[1], None)

@@ -130,6 +130,10 @@ def mixed_job(home: Path) -> Job:
         "job/replaced.txt": b"older content\n",
         "job/same.txt": b"the same\n",
         "job/touched.txt": b"the same, at another time\n",
+        "job/tree": None,
+        "job/tree/below": None,
+        "job/tree/below/f": b"in a directory\n",
+        "job/turned": b"a file\n",
     }
     new: Contents = old | {f"job/small{n}.txt": some.randbytes(100) for n in range(5)}
     new |= {
@@ -144,7 +148,9 @@ def mixed_job(home: Path) -> Job:
         "job/replaced.txt": b"newer content\n",
         "job/resumed.bin": some.randbytes(3 * MIB),
     }
-    del new["job/kept.txt"]
+    for name in ("job/kept.txt", "job/tree/below/f", "job/tree/below"):
+        del new[name]
+    new |= {"job/tree": b"a file now\n", "job/turned": None, "job/turned/f": b"below\n"}
     _make(home / "before", old, mtime_ns=0)
     _make(home, new, _MTIME)
     os.utime(home / "before/job/same.txt", ns=(_MTIME, _MTIME))
@@ -205,14 +211,18 @@ def losses(job: Job, root: Path, acknowledged: Iterable[str]) -> list[str]:
     versions = {name: versions_in(found, name) for name in job.old}
     broken = {
         **broken_names(job, found, acknowledged),
-        "is gone": job.old.keys() - shown.keys(),
+        "is gone": [
+            name for name in job.old.keys() - shown.keys() if job.old[name] not in versions[name]
+        ],
         "was replaced, and its older content is lost": [
             name
             for name in job.old.keys() & shown.keys()
             if job.old[name] not in [shown[name], *versions[name]]
         ],
         "has a version that it never had": [
-            name for name in versions if any(kept != job.old[name] for kept in versions[name])
+            name
+            for name in versions
+            if any(kept not in _versioned(job, name) for kept in versions[name])
         ],
     }
     return [f"{name} {what}" for what, names in broken.items() for name in names]
@@ -239,7 +249,15 @@ def visible(found: Contents) -> dict[str, Content]:
 
 
 def versions_in(found: Contents, name: str) -> list[Content]:
-    kept = re.compile(re.escape(f".xfer/versions/{name}/") + r"\d{8}T[\d.]+Z")
+    """Its own, and what has its name in versions of the directories above it."""
+    parts = name.split("/")
+    ways = [("/".join(parts[:n]), "/".join(["", *parts[n:]])) for n in range(1, len(parts) + 1)]
+    kept = re.compile(
+        "|".join(
+            re.escape(f".xfer/versions/{above}/") + r"\d{8}T[\d.]+Z" + re.escape(below)
+            for above, below in ways
+        )
+    )
     return [found[path] for path in found if kept.fullmatch(path)]
 
 
@@ -252,6 +270,11 @@ def content_of(path: Path) -> Content:
     if path.is_symlink():
         return os.readlink(path)
     return None if path.is_dir() else path.read_bytes()
+
+
+def _versioned(job: Job, name: str) -> list[Content]:
+    """What may be among its versions: new content waits there to be exchanged for a directory."""
+    return [job.old[name]] if job.old[name] is not None else _whole(job, name)
 
 
 def _whole(job: Job, name: str) -> list[Content]:

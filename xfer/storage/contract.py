@@ -52,7 +52,7 @@ PARTIAL_DAYS: Final = 7.0
 
 
 class IfExists(StrEnum):
-    """What happens when a name has other content: the old one is kept, wins, or is lost."""
+    """When a name has other content, the old one is kept, wins, or is lost (no directory is)."""
 
     VERSION = "version"
     REFUSE = "refuse"

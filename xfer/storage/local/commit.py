@@ -1,5 +1,6 @@
 """Putting a batch under its names: the order in which nothing is lost.
 
+    0. make way  a directory in place of what has become one (see `obstacles`)
     1. flush     the bytes of every file
     2. link      each name that is free, in one step; the rest only if some are taken:
     3. compare   what already has the same content is left where it is
@@ -18,17 +19,17 @@ from collections.abc import Sequence
 from functools import partial
 
 from xfer import names
-from xfer.errors import Refused
 from xfer.outcomes import Outcome
 from xfer.storage.contract import CommitSteps, IfExists, Item, NewDirectory, NewFile, NewSymlink
 from xfer.storage.local.layout import Layout
+from xfer.storage.local.obstacles import Obstacles
 from xfer.storage.local.partials import LocalPartial
 from xfer.storage.local.pending import PendingItem, each, flush_for, undecided
 from xfer.storage.local.replacement import Replacement
 from xfer.storage.posix.directories import Directories, give_default_mode
 from xfer.storage.posix.files import apply_metadata
 from xfer.storage.posix.flush import Flusher
-from xfer.storage.posix.links import NameAt, is_link_impossible, link, symlink
+from xfer.storage.posix.links import NOWHERE, NameAt, is_link_impossible, link, symlink
 
 
 class Commit:
@@ -57,6 +58,8 @@ class Commit:
         self._directories = directories
         self._new_bytes: set[int] = set()
         self._taken: list[PendingItem] = []
+        self._obstructed: list[PendingItem] = []
+        self._has_made_way = False
 
     @property
     def freed(self) -> list[int]:
@@ -68,26 +71,54 @@ class Commit:
         try:
             with self._directories:
                 each(self._batch, self._prepare)
+                if self._obstructed:
+                    yield self._make_way
                 if self._new_bytes:
                     yield self._flush_bytes
                 self._link_all()
                 if self._taken:
                     yield self._replace_taken
                 each(undecided(self._batch), self._place_directory)
+                if self._obstructed:
+                    yield self._make_way
                 if self._directories.changed:
                     yield self._flush_names
         finally:
             for pending in self._batch:
                 if isinstance(pending.item, NewFile):
                     pending.item.partial.discard()
-        return [pending.outcome or Refused("not stored") for pending in self._batch]
+        return [pending.result for pending in self._batch]
+
+    # 0. make way
+
+    def _make_way(self) -> None:
+        """Go on with items that something was in the way of."""
+        obstructed, self._obstructed = self._obstructed, []
+        self._has_made_way = True
+        with Obstacles(
+            self._layout, self._if_exists, self._flusher, self._directories
+        ) as obstacles:
+
+            def clear(pending: PendingItem) -> None:
+                if pending.at is NOWHERE:
+                    obstacles.clear(pending, pending.path.rpartition(b"/")[0])
+                    self._prepare(pending)
+                else:
+                    obstacles.clear(pending, pending.path)
+                    self._place_directory(pending)
+
+            each(obstructed, clear)
 
     # 1. flush
 
     def _prepare(self, pending: PendingItem) -> None:
         pending.path = names.to_bytes(pending.item.name)
         parent, _, name = pending.path.rpartition(b"/")
-        pending.at = NameAt(self._directories.open(parent), name)
+        try:
+            pending.at = NameAt(self._directories.open(parent), name)
+        except NotADirectoryError:
+            self._obstructed.append(pending)
+            return
         if isinstance(pending.item, NewFile) and isinstance(pending.item.partial, LocalPartial):
             pending.partial = pending.item.partial
             self._new_bytes.add(pending.partial.descriptor)
@@ -119,7 +150,9 @@ class Commit:
     # 3 to 5. compare, version, replace
 
     def _replace_taken(self) -> None:
-        with Replacement(self._layout, self._if_exists, self._flusher) as replacement:
+        with Replacement(
+            self._layout, self._if_exists, self._flusher, self._directories
+        ) as replacement:
             replacement.run(self._taken)
 
     # 6. flush
@@ -129,7 +162,11 @@ class Commit:
         if not isinstance(pending.item, NewDirectory):
             return
         existed = pending.at.status() is not None
-        descriptor = self._directories.open(pending.path)
+        try:
+            descriptor = self._directories.open(pending.path)
+        except NotADirectoryError:
+            self._obstructed.append(pending)
+            return
         before = os.fstat(descriptor)
         apply_metadata(descriptor, pending.item.metadata)
         give_default_mode(descriptor)  # if its own is unknown still
@@ -145,7 +182,8 @@ class Commit:
             self._flusher.flush_names,
             self._directories.changed,
             linked,
-            has_others=any(one.is_taken or not one.partial for one in self._batch),
+            has_others=self._has_made_way
+            or any(one.is_taken or not one.partial for one in self._batch),
         )
         if flush_for(self._batch, flush):
             self._directories.mark_flushed()

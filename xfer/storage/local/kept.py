@@ -21,6 +21,7 @@ from msgspec import Struct
 from xfer.errors import LocalError, Refused
 from xfer.names import STATE_DIRECTORY
 from xfer.storage.local.partials import KEYED_PREFIX, open_keyed
+from xfer.storage.posix.links import remove
 
 MOST_KEPT: Final = 10_000
 """Partials that one sender may leave."""
@@ -126,7 +127,7 @@ class KeptPartials:
                 self.add(os.fsencode(name))
                 resumable += 1
             else:
-                os.unlink(name, dir_fd=self._partials)
+                remove(os.fsencode(name), self._partials)
                 removed += 1
         return Leftovers(removed, resumable)
 

@@ -20,6 +20,7 @@ from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree, changing_modes
 from xfer.storage.posix.filesystems import file_system_of
+from xfer.storage.posix.links import remove
 from xfer.storage.posix.lock import Lock
 
 _PRIVATE: Final = 0o700
@@ -73,8 +74,7 @@ class Layout:
         prefix = temporary_prefix(process)
         for name in map(os.fsencode, os.listdir(self.partials)):
             if name.startswith(prefix):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=self.partials)
+                remove(name, self.partials)
 
     def close(self) -> None:
         self._opened.close()

@@ -40,11 +40,22 @@ class PendingItem(Struct):
     versioned: FileId | None = None
     """What has been linked into versions/."""
     replaces: bool = False
+    moves: bool = False
+    """Its name shows a directory, which is moved to versions/."""
+    keeps_older: bool = False
+    """Something that is no directory has become a version, for there must be one."""
     freed: int = 0
     """Bytes of older content that is gone once the item is placed."""
 
     outcome: Outcome | Refused | None = None
     """None while it is undecided."""
+
+    @property
+    def result(self) -> Outcome | Refused:
+        """What became of it, once the commit is over."""
+        if self.outcome is Outcome.STORED and self.keeps_older:
+            return Outcome.VERSIONED
+        return self.outcome or Refused("not stored")
 
     @property
     def is_stored(self) -> bool:

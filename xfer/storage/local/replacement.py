@@ -24,7 +24,14 @@ from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, und
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
 from xfer.storage.posix.flush import Flusher
-from xfer.storage.posix.links import link_or_rename, link_version, remove, replace
+from xfer.storage.posix.links import (
+    NameAt,
+    link_or_rename,
+    link_version,
+    move_version,
+    remove,
+    replace,
+)
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -32,7 +39,12 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Replacement:
     """Decides the items of one batch whose names are taken; everything it opens it closes."""
 
-    def __init__(self, layout: Layout, if_exists: IfExists, flusher: Flusher) -> None:
+    def __init__(
+        self, layout: Layout, if_exists: IfExists, flusher: Flusher, directories: Directories
+    ) -> None:
+        """`directories` are those of the batch."""
+        self._files = layout.files
+        self._directories = directories
         self._partials = layout.partials
         self._installing = layout.installing
         self._if_exists = if_exists
@@ -56,6 +68,9 @@ class Replacement:
             versioned = undecided(batch)
             flush_for(versioned, self._flush_versions)
             each(undecided(versioned), self._replace)
+            moved = [pending for pending in versioned if pending.moves]
+            if moved:
+                flush_for(moved, self._flush_versions)
 
     # 3. compare
 
@@ -123,7 +138,8 @@ class Replacement:
         if status is None:
             return
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._prepare_move(pending, status)
+            return
         if self._is_unchanged_by_now(pending, status):
             return
         if self._if_exists is IfExists.REFUSE:
@@ -136,6 +152,18 @@ class Replacement:
             pending.versioned = _id_of(status)
         elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # else another name has it
             pending.freed = status.st_size
+
+    def _prepare_move(self, pending: PendingItem, status: os.stat_result) -> None:
+        """A directory becomes a version with all that it holds, with `IfExists.REPLACE`, too.
+
+        That gives up the older content of the name that is sent, and not a whole tree of names
+        that are not. Refused if this very batch stores something in it.
+        """
+        if self._if_exists is IfExists.REFUSE or self._directories.has_open(pending.path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self._files.require_own(status)
+        self._versions.changed.add(self._versions.open(pending.path))
+        pending.moves = True
 
     def _is_unchanged_by_now(self, pending: PendingItem, status: os.stat_result) -> bool:
         """Another session can have stored the same content since it was compared."""
@@ -155,10 +183,15 @@ class Replacement:
     # 5. replace
 
     def _replace(self, pending: PendingItem) -> None:
+        if pending.moves:
+            self._move(pending)
+            return
         try:
             is_linked = self._link_if_free(pending)
         except FileExistsError:  # another program has made it since the versions were kept
             self._keep_version_at_last(pending)
+            if pending.moves:
+                self._move(pending)
             if pending.outcome:
                 return
             is_linked = self._link_if_free(pending)  # it can have been removed again meanwhile
@@ -169,6 +202,13 @@ class Replacement:
             pending.partial.forget_name()
         is_versioned = pending.replaces and self._if_exists is IfExists.VERSION
         pending.outcome = Outcome.VERSIONED if is_versioned else Outcome.STORED
+
+    def _move(self, pending: PendingItem) -> None:
+        kept_in = self._versions.open(pending.path)
+        move_version(pending.at, kept_in, NameAt(self._partials, pending.ready))
+        if pending.partial:
+            pending.partial.forget_name()
+        pending.outcome = Outcome.VERSIONED
 
     def _link_if_free(self, pending: PendingItem) -> bool:
         """Place what needs to replace nothing; whether it has its old name, too."""

@@ -28,8 +28,10 @@ would take that mode for the directory's own, and restore it last."""
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def make_writable_for(directory: int, action: Callable[[], None]) -> None:
+def make_writable_for(directory: int, action: Callable[[], None], *others: int) -> None:
     """Do `action`, which makes a name in an open directory, whatever that directory's mode is.
+
+    So with `others` that it changes: a directory that is moved has to be writable, too.
 
     A sender can give a directory a mode like 0555 that even its owner, this
     process, may not write to; what comes for it later is stored all the same.
@@ -39,15 +41,15 @@ def make_writable_for(directory: int, action: Callable[[], None]) -> None:
     try:
         action()
     except PermissionError:
-        with changing_modes:
-            mode = stat.S_IMODE(os.fstat(directory).st_mode)
-            if mode & _WRITABLE == _WRITABLE:
+        with changing_modes, contextlib.ExitStack() as changed:
+            modes = {one: stat.S_IMODE(os.fstat(one).st_mode) for one in (directory, *others)}
+            locked = {one: mode for one, mode in modes.items() if mode & _WRITABLE != _WRITABLE}
+            if not locked:
                 raise
-            os.fchmod(directory, mode | _WRITABLE)
-            try:
-                action()
-            finally:
-                os.fchmod(directory, mode)
+            for one, mode in locked.items():
+                os.fchmod(one, mode | _WRITABLE)
+                changed.callback(os.fchmod, one, mode)
+            action()
 
 
 def awaits_mode(status: os.stat_result) -> bool:
@@ -180,6 +182,21 @@ class Directories:
                 self._opened[walked] = self._open_or_make(walked, component, parent)
         return self._opened[path]
 
+    def has_open(self, path: bytes) -> bool:
+        """Whether this batch has something below the directory `path`."""
+        return path in self._opened
+
+    def obstacle(self, path: bytes) -> bytes | None:
+        """The first component on the way to `path` that could not be opened; None if that may
+        not be replaced: the receiver's owner has named it as a directory."""
+        walked = path
+        while (above := walked.rpartition(b"/")[0]) not in self._opened:
+            walked = above
+        return None if self._is_base(walked) else walked
+
+    def _is_base(self, path: bytes) -> bool:
+        return self._base.startswith(path + b"/")
+
     def mark_unflushed(self, paths: Iterable[bytes]) -> None:
         """This batch is about to make names at `paths`, which no session may rely on yet."""
         new = set(paths) - self._unflushed
@@ -202,8 +219,7 @@ class Directories:
                 raise
             self.mark_unflushed([path])
             with contextlib.suppress(FileExistsError):  # another session made it meanwhile
-                is_base = self._base.startswith(path + b"/")
-                mode = 0o777 if is_base else self._tree.new_mode
+                mode = 0o777 if self._is_base(path) else self._tree.new_mode
                 make_writable_for(parent, lambda: os.mkdir(component, mode, dir_fd=parent))
             descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
         if self._tree.is_unflushed(path):  # made above, or by a batch that has not flushed it

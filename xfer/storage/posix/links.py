@@ -5,6 +5,7 @@ or, for file systems without hard links, the nearest thing to it.
 """
 
 import contextlib
+import ctypes
 import datetime
 import errno
 import os
@@ -12,12 +13,17 @@ import stat
 from typing import Final, NamedTuple
 
 from xfer.storage.contract import Metadata
-from xfer.storage.posix.directories import make_writable_for
+from xfer.storage.posix.directories import OPEN_DIRECTORY, make_writable_for
 from xfer.storage.posix.files import apply_metadata
 
 _COPIED_BYTES: Final = 1024 * 1024
 _NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """The file system has no hard links, or allows no more of them to this file."""
+
+_RENAMEAT2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_RENAME_EXCHANGE: Final = 2
+_NO_EXCHANGE: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Neither the kernel nor the file system has to know how to exchange names."""
 
 
 class NameAt(NamedTuple):
@@ -108,7 +114,7 @@ def link_version(at: NameAt, kept_in: int) -> None:
     The caller flushes `kept_in`. Where there can't be a link, it is copied.
     """
     while True:
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        stamp = _stamp()
         try:
             os.link(
                 at.name, stamp,
@@ -121,6 +127,87 @@ def link_version(at: NameAt, kept_in: int) -> None:
                 raise
             _copy_version(at, stamp, kept_in)
         return
+
+
+def _stamp() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _unused_stamp(kept_in: int) -> NameAt:
+    """A name for a version that nothing has; the caller holds a lock against other sessions."""
+    while (kept := NameAt(kept_in, _stamp().encode())).status() is not None:
+        pass  # two within a microsecond
+    return kept
+
+
+def move_version(at: NameAt, kept_in: int, ready: NameAt) -> None:
+    """Let `at` show what is `ready`, and keep the directory that it was, with all that it holds.
+
+    It is moved into the open directory `kept_in`, since no directory has two names. There,
+    `ready` gets the name first that the version is going to have, and then the two are
+    exchanged: `at` shows one or the other. Killed before the exchange, the new content
+    stays among the versions. Where names cannot be exchanged, `at` shows nothing for a moment.
+    """
+    kept = _unused_stamp(kept_in)
+    directory = os.open(at.name, OPEN_DIRECTORY, dir_fd=at.directory)
+    try:
+        _rename(ready, kept)
+        try:
+            make_writable_for(at.directory, lambda: _exchange_or_move(kept, at), directory)
+        except OSError:
+            _rename(kept, ready)
+            raise
+    finally:
+        os.close(directory)
+
+
+def _exchange_or_move(kept: NameAt, at: NameAt) -> None:
+    if exchange(kept, at):
+        return
+    aside = _unused_stamp(kept.directory)
+    _rename(at, aside)
+    try:
+        _rename(kept, at)
+    except OSError:
+        _rename(aside, at)
+        raise
+
+
+def replace_by_directory(at: NameAt, temporary: NameAt, mode: int) -> None:
+    """Let `at` show a new, empty directory in place of what is no directory, and is lost.
+
+    Where names cannot be exchanged, it shows nothing for a moment.
+    """
+    os.mkdir(temporary.name, mode, dir_fd=temporary.directory)
+
+    def replace() -> None:
+        if not exchange(temporary, at):
+            os.unlink(at.name, dir_fd=at.directory)
+            _rename(temporary, at)
+
+    try:
+        make_writable_for(at.directory, replace)
+    except OSError:
+        os.rmdir(temporary.name, dir_fd=temporary.directory)
+        raise
+    remove(temporary.name, temporary.directory)
+
+
+def exchange(one: NameAt, other: NameAt) -> bool:
+    """Exchange what two names are, in one step; False where the system cannot. See renameat2(2)."""
+    if _RENAMEAT2 is None:
+        return False
+    names = (one.directory, one.name, other.directory, other.name)
+    if _RENAMEAT2(*names, _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _rename(one: NameAt, other: NameAt) -> None:
+    os.rename(one.name, other.name, src_dir_fd=one.directory, dst_dir_fd=other.directory)
 
 
 def _copy_version(at: NameAt, stamp: str, kept_in: int) -> None:
@@ -150,6 +237,9 @@ def _copy_version(at: NameAt, stamp: str, kept_in: int) -> None:
 
 
 def remove(name: bytes, directory: int) -> None:
-    """Remove a name that may be gone already."""
+    """Remove a name that may be gone already: a file's, a link's, or an empty directory's."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)
+        try:
+            os.unlink(name, dir_fd=directory)
+        except (IsADirectoryError, PermissionError):  # the latter outside Linux
+            os.rmdir(name, dir_fd=directory)
