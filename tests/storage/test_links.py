@@ -10,11 +10,11 @@ from xfer.storage.posix.links import (
     NameAt,
     link,
     link_or_rename,
-    link_version,
     remove,
     replace,
     symlink,
 )
+from xfer.storage.posix.versions import link_version
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.apart import Contents, commit_apart, strace
 from tests.support.local_stores import MTIME, mode, partials, put_into, versions
+from tests.support.processes import unprivileged
 from tests.support.stores import commit, put, words
 from tests.support.tools import without
 from xfer.errors import Code
@@ -139,11 +140,22 @@ def test_a_fifo_in_place_of_the_name_keeps_nobody_waiting(root: Path, writer: St
     assert (root / "f").read_bytes() == b"data"
 
 
-def test_a_file_that_may_not_be_read_is_versioned_unseen(root: Path) -> None:
-    prefix = without("dac_override", "dac_read_search")
+def test_the_same_content_is_left_where_it_is_though_its_mode_forbids_to_read_it(
+    root: Path,
+) -> None:
     (root / "f").touch(mode=0o000)
-    assert commit_apart(root, {"f": ""}, prefix) == ["versioned"]
-    assert [mode(path) for path in versions(root, "f")] == [0]
+    assert commit_apart(root, {"f": ""}, unprivileged()) == ["unchanged"]
+    assert (versions(root, "f"), mode(root / "f")) == ([], 0)
+
+
+def test_somebody_else_s_file_that_may_not_be_read_is_versioned_unseen(root: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file that is somebody else's")
+    (root / "f").touch(mode=0o000)
+    os.chown(root / "f", 1234, 1234)
+    prefix = without("dac_override", "dac_read_search", "fowner")
+    assert commit_apart(root, {"f": ""}, prefix) in (["versioned"], ["storage"])
+    assert (root / "f").exists()
 
 
 def test_a_file_that_may_not_be_linked_is_copied_to_versions(root: Path) -> None:

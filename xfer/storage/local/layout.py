@@ -2,7 +2,7 @@
 
 DIR/.xfer/lock           held by the one receiver that uses DIR
 DIR/.xfer/installing     held by one of its workers while names are replaced
-DIR/.xfer/modes          held by one of its workers while a directory has another mode for a moment
+DIR/.xfer/modes          held by one of its workers while something has another mode for a moment
 DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
@@ -18,7 +18,8 @@ from xfer.errors import LocalError
 from xfer.names import STATE_DIRECTORY
 from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
-from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree, changing_modes
+from xfer.storage.posix.access import changing_modes
+from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.links import remove
 from xfer.storage.posix.lock import Lock

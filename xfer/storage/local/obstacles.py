@@ -14,7 +14,8 @@ from xfer.storage.local.partials import temporary_name
 from xfer.storage.local.pending import PendingItem
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.flush import Flusher
-from xfer.storage.posix.links import NameAt, link_version, replace_by_directory
+from xfer.storage.posix.links import NameAt, replace_by_directory
+from xfer.storage.posix.versions import link_version
 
 
 class Obstacles:

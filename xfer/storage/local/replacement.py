@@ -21,17 +21,12 @@ from xfer.storage.contract import IfExists, NewSymlink
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, temporary_name
 from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, undecided
+from xfer.storage.posix.access import open_for_reading
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
 from xfer.storage.posix.flush import Flusher
-from xfer.storage.posix.links import (
-    NameAt,
-    link_or_rename,
-    link_version,
-    move_version,
-    remove,
-    replace,
-)
+from xfer.storage.posix.links import NameAt, link_or_rename, remove, replace
+from xfer.storage.posix.versions import link_version, move_version
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -109,7 +104,7 @@ class Replacement:
         if status is None or not stat.S_ISREG(status.st_mode):
             return None
         try:
-            descriptor = os.open(pending.at.name, _READ, dir_fd=pending.at.directory)
+            descriptor = open_for_reading(pending.at.name, _READ, pending.at.directory)
         except (FileNotFoundError, PermissionError):
             return None
         self._opened.callback(os.close, descriptor)
@@ -119,7 +114,7 @@ class Replacement:
     def _compare_link(self, pending: PendingItem, target: bytes) -> None:
         status = pending.at.status()
         is_link = status is not None and stat.S_ISLNK(status.st_mode)
-        if is_link and os.readlink(pending.at.name, dir_fd=pending.at.directory) == target:
+        if is_link and pending.at.link_target() == target:
             pending.outcome = Outcome.UNCHANGED
             return
         pending.ready = temporary_name()

@@ -10,6 +10,7 @@ from typing import Final
 from xfer.errors import Refused
 from xfer.names import to_bytes
 from xfer.storage.contract import Metadata, StoredFile
+from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import Directories, Tree
 from xfer.storage.posix.files import OpenFile, apply_metadata
 from xfer.storage.posix.links import NameAt
@@ -83,7 +84,7 @@ class StoredNames:
 
 def _open_plain(at: NameAt) -> int:
     """Open the plain file that has this name, for reading. OSError if that can't be done."""
-    descriptor = os.open(at.name, _READ, dir_fd=at.directory)
+    descriptor = open_for_reading(at.name, _READ, at.directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -94,7 +95,8 @@ def _status(directories: Directories, path: bytes) -> os.stat_result:
     """Of what has the name, not followed if it is a link. OSError or Refused as of `open`."""
     parent, _, name = path.rpartition(b"/")
     directories.close_beyond(MOST_DIRECTORIES)
-    return os.stat(name, dir_fd=directories.open(parent), follow_symlinks=False)
+    directory = directories.open(parent)
+    return with_access(directory, lambda: os.stat(name, dir_fd=directory, follow_symlinks=False))
 
 
 def _is_absent(directories: Directories, path: bytes) -> bool:

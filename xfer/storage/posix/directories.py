@@ -9,47 +9,19 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, Self
 
 from xfer.errors import Code, Refused
+from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.files import DEFAULT_DIRECTORY_MODE
-from xfer.storage.posix.lock import Lock
 from xfer.storage.posix.unflushed import SharedUnflushed, Unflushed
 
-_WRITABLE: Final = 0o300
 _UNTIL_KNOWN: Final = 0o1700
 """The mode of a directory below DIR that was made on the way to a name, until its own is known:
 private to the receiver. The sticky bit, which no sender can set, tells it from one that is meant
 to be private, after a restart too."""
-changing_modes = Lock("modes")
-"""Held while a directory has another mode for a moment. Without it, a second thread or process
-would take that mode for the directory's own, and restore it last."""
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def make_writable_for(directory: int, action: Callable[[], None], *others: int) -> None:
-    """Do `action`, which makes a name in an open directory, whatever that directory's mode is.
-
-    So with `others` that it changes: a directory that is moved has to be writable, too.
-
-    A sender can give a directory a mode like 0555 that even its owner, this
-    process, may not write to; what comes for it later is stored all the same.
-    `action` is tried first as it is: nearly always it works. PermissionError
-    when the mode is not the reason.
-    """
-    try:
-        action()
-    except PermissionError:
-        with changing_modes, contextlib.ExitStack() as changed:
-            modes = {one: stat.S_IMODE(os.fstat(one).st_mode) for one in (directory, *others)}
-            locked = {one: mode for one, mode in modes.items() if mode & _WRITABLE != _WRITABLE}
-            if not locked:
-                raise
-            for one, mode in locked.items():
-                os.fchmod(one, mode | _WRITABLE)
-                changed.callback(os.fchmod, one, mode)
-            action()
 
 
 def awaits_mode(status: os.stat_result) -> bool:
@@ -212,7 +184,7 @@ class Directories:
         if path in self._missing:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
-            descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
+            descriptor = open_for_reading(component, OPEN_DIRECTORY, parent)
         except FileNotFoundError:
             if not self._create:
                 self._missing.add(path)
@@ -220,8 +192,8 @@ class Directories:
             self.mark_unflushed([path])
             with contextlib.suppress(FileExistsError):  # another session made it meanwhile
                 mode = 0o777 if self._is_base(path) else self._tree.new_mode
-                make_writable_for(parent, lambda: os.mkdir(component, mode, dir_fd=parent))
-            descriptor = os.open(component, OPEN_DIRECTORY, dir_fd=parent)
+                with_access(parent, lambda: os.mkdir(component, mode, dir_fd=parent))
+            descriptor = open_for_reading(component, OPEN_DIRECTORY, parent)
         if self._tree.is_unflushed(path):  # made above, or by a batch that has not flushed it
             self.changed.add(parent)
         try:

@@ -1,4 +1,4 @@
-"""Names in open directories: made where there was none, replaced in one step, kept as versions.
+"""Names in open directories: made where there was none, replaced or exchanged in one step.
 
 Everything here is one system call that the kernel does whole or not at all,
 or, for file systems without hard links, the nearest thing to it.
@@ -6,17 +6,12 @@ or, for file systems without hard links, the nearest thing to it.
 
 import contextlib
 import ctypes
-import datetime
 import errno
 import os
-import stat
 from typing import Final, NamedTuple
 
-from xfer.storage.contract import Metadata
-from xfer.storage.posix.directories import OPEN_DIRECTORY, make_writable_for
-from xfer.storage.posix.files import apply_metadata
+from xfer.storage.posix.access import with_access
 
-_COPIED_BYTES: Final = 1024 * 1024
 _NO_LINK: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """The file system has no hard links, or allows no more of them to this file."""
 
@@ -35,9 +30,16 @@ class NameAt(NamedTuple):
     def status(self) -> os.stat_result | None:
         """Of what has the name now, not followed if it is a link; None when nothing has."""
         try:
-            return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+            return with_access(self.directory, self._look)
         except FileNotFoundError:
             return None
+
+    def _look(self) -> os.stat_result:
+        return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+
+    def link_target(self) -> bytes:
+        """The text of the symbolic link that has the name. OSError where none has."""
+        return with_access(self.directory, lambda: os.readlink(self.name, dir_fd=self.directory))
 
     def is_only_name_of(self, descriptor: int) -> bool:
         """Whether an open file has this name now, and no other that a change would show under.
@@ -72,12 +74,12 @@ def link(name: bytes, directory: int, at: NameAt) -> None:
             src_dir_fd=directory, dst_dir_fd=at.directory, follow_symlinks=False,
         )  # fmt: skip
 
-    make_writable_for(at.directory, link)
+    with_access(at.directory, link, directory)
 
 
 def symlink(target: bytes, at: NameAt) -> None:
     """Make a symbolic link. FileExistsError when the name is taken."""
-    make_writable_for(at.directory, lambda: os.symlink(target, at.name, dir_fd=at.directory))
+    with_access(at.directory, lambda: os.symlink(target, at.name, dir_fd=at.directory))
 
 
 def link_or_rename(name: bytes, directory: int, at: NameAt) -> bool:
@@ -102,75 +104,7 @@ def link_or_rename(name: bytes, directory: int, at: NameAt) -> bool:
 def replace(name: bytes, directory: int, at: NameAt) -> None:
     """Rename a file or link to `at`, and replace what had that name: anything but a directory."""
 
-    def rename() -> None:
-        os.rename(name, at.name, src_dir_fd=directory, dst_dir_fd=at.directory)
-
-    make_writable_for(at.directory, rename)
-
-
-def link_version(at: NameAt, kept_in: int) -> None:
-    """Make a second name for what `at` is, in the open directory `kept_in`: the time in UTC.
-
-    The caller flushes `kept_in`. Where there can't be a link, it is copied.
-    """
-    while True:
-        stamp = _stamp()
-        try:
-            os.link(
-                at.name, stamp,
-                src_dir_fd=at.directory, dst_dir_fd=kept_in, follow_symlinks=False,
-            )  # fmt: skip
-        except FileExistsError:
-            continue  # two within a microsecond: the next one has another name
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            _copy_version(at, stamp, kept_in)
-        return
-
-
-def _stamp() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-
-
-def _unused_stamp(kept_in: int) -> NameAt:
-    """A name for a version that nothing has; the caller holds a lock against other sessions."""
-    while (kept := NameAt(kept_in, _stamp().encode())).status() is not None:
-        pass  # two within a microsecond
-    return kept
-
-
-def move_version(at: NameAt, kept_in: int, ready: NameAt) -> None:
-    """Let `at` show what is `ready`, and keep the directory that it was, with all that it holds.
-
-    It is moved into the open directory `kept_in`, since no directory has two names. There,
-    `ready` gets the name first that the version is going to have, and then the two are
-    exchanged: `at` shows one or the other. Killed before the exchange, the new content
-    stays among the versions. Where names cannot be exchanged, `at` shows nothing for a moment.
-    """
-    kept = _unused_stamp(kept_in)
-    directory = os.open(at.name, OPEN_DIRECTORY, dir_fd=at.directory)
-    try:
-        _rename(ready, kept)
-        try:
-            make_writable_for(at.directory, lambda: _exchange_or_move(kept, at), directory)
-        except OSError:
-            _rename(kept, ready)
-            raise
-    finally:
-        os.close(directory)
-
-
-def _exchange_or_move(kept: NameAt, at: NameAt) -> None:
-    if exchange(kept, at):
-        return
-    aside = _unused_stamp(kept.directory)
-    _rename(at, aside)
-    try:
-        _rename(kept, at)
-    except OSError:
-        _rename(aside, at)
-        raise
+    with_access(at.directory, lambda: rename(NameAt(directory, name), at))
 
 
 def replace_by_directory(at: NameAt, temporary: NameAt, mode: int) -> None:
@@ -183,10 +117,10 @@ def replace_by_directory(at: NameAt, temporary: NameAt, mode: int) -> None:
     def replace() -> None:
         if not exchange(temporary, at):
             os.unlink(at.name, dir_fd=at.directory)
-            _rename(temporary, at)
+            rename(temporary, at)
 
     try:
-        make_writable_for(at.directory, replace)
+        with_access(at.directory, replace)
     except OSError:
         os.rmdir(temporary.name, dir_fd=temporary.directory)
         raise
@@ -206,34 +140,9 @@ def exchange(one: NameAt, other: NameAt) -> bool:
     raise OSError(number, os.strerror(number))
 
 
-def _rename(one: NameAt, other: NameAt) -> None:
+def rename(one: NameAt, other: NameAt) -> None:
+    """One system call: what `other` was is replaced."""
     os.rename(one.name, other.name, src_dir_fd=one.directory, dst_dir_fd=other.directory)
-
-
-def _copy_version(at: NameAt, stamp: str, kept_in: int) -> None:
-    """Copy what `at` is, content flushed, with its mode and time; nothing is left of half a copy.
-
-    One that is killed half-way leaves a partial copy among the versions, and
-    the content under its name.
-    """
-    status = os.stat(at.name, dir_fd=at.directory, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(at.name, dir_fd=at.directory), stamp, dir_fd=kept_in)
-        return
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with contextlib.ExitStack() as opened:
-        source = os.open(at.name, os.O_RDONLY | flags, dir_fd=at.directory)
-        opened.callback(os.close, source)
-        copy = os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=kept_in)
-        opened.callback(os.close, copy)
-        try:
-            while os.sendfile(copy, source, None, _COPIED_BYTES):
-                pass
-            apply_metadata(copy, Metadata(status.st_mode, status.st_mtime_ns))
-            os.fsync(copy)
-        except OSError:
-            remove(stamp.encode(), kept_in)
-            raise
 
 
 def remove(name: bytes, directory: int) -> None:
