@@ -22,6 +22,7 @@ _IMAGE_BYTES: Final = 320 * MIB
 MAKERS: Final = {
     "ext4": ["mkfs.ext4", "-q"],
     "ext3": ["mkfs.ext3", "-q"],
+    "ext3-128": ["mkfs.ext3", "-q", "-I", "128"],
     "xfs": ["mkfs.xfs", "-q"],
     "btrfs": ["mkfs.btrfs", "-q"],
 }

@@ -8,8 +8,9 @@
     anything else                                                send
 
 It is the same content if the digest is, or where the sender offers none, size
-and time. Whether what is resumed really is the beginning of the sender's file,
-the sender finds out: the plan has a digest of it.
+and time: the time that the store can hold, which may be in whole seconds. Whether
+what is resumed really is the beginning of the sender's file, the sender finds
+out: the plan has a digest of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,12 +105,13 @@ class Planner:
         if stored.size != offered.file_size:
             return False
         if offered.digest is None:
-            return stored.mtime_ns == offered.mtime_ns
+            return stored.mtime_ns == self._writer.held_time(offered.mtime_ns)
         return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
 
     def _update(self, offered: OfferedFile, stored: StoredFile) -> bool:
         """Give the stored file the mode and time of the offered one; False if it must not be."""
-        if (stored.mode, stored.mtime_ns) == (offered.mode, offered.mtime_ns):
+        held = offered.mode, self._writer.held_time(offered.mtime_ns)
+        if (stored.mode, stored.mtime_ns) == held:
             return True
         if stored.has_other_names:
             return False

@@ -20,9 +20,8 @@ How a file gets into a store:
 `commit` alone makes anything visible, and receipts are sent for what it returns. A
 name shows nothing, its old content or the whole new content, whatever is killed.
 
-Errors: `Refused` is what a sender is told, with one of the codes no_space, quota,
-too_large, bad_name, exists, busy (try again) and storage. Any other exception
-ends the session.
+Errors: `Refused` is what a sender is told, with one of the codes no_space, quota, too_large,
+bad_name, exists, busy (try again) and storage. Any other exception ends the session.
 
 Threads: there is a session for each sender, and all of them use one `Store`. A
 `StoreWriter`, and the partials and readers it returns, belong to one session,
@@ -220,6 +219,9 @@ class StoreWriter(Protocol):
 
     def open_stored(self, name: str) -> StoredFileReader | None:
         """The stored file under this name; None where none is, or it can't be read."""
+
+    def held_time(self, mtime_ns: int | None) -> int | None:
+        """The time that a file has once it was given this one: not every store holds all times."""
 
     def set_metadata(self, name: str, metadata: Metadata) -> bool:
         """Change the metadata of a stored file, if the store can; False if it must not change."""

@@ -23,6 +23,7 @@ from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.links import remove
 from xfer.storage.posix.lock import Lock
+from xfer.storage.posix.timestamps import timestamps_of
 
 _PRIVATE: Final = 0o700
 _LOCK: Final = "lock"
@@ -47,6 +48,7 @@ class Layout:
                 self._state = state
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
+                self.timestamps = timestamps_of(self.lock)
                 self.sessions = _opened(opened, _make_private("sessions", state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 self.kept = KeptPartials(self.partials)

@@ -17,7 +17,7 @@ from typing import Final, Self
 from xfer import names
 from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
-from xfer.storage.contract import IfExists, NewSymlink
+from xfer.storage.contract import IfExists, Metadata, NewSymlink
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, temporary_name
 from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, undecided
@@ -39,6 +39,7 @@ class Replacement:
     ) -> None:
         """`directories` are those of the batch."""
         self._files = layout.files
+        self._timestamps = layout.timestamps
         self._directories = directories
         self._partials = layout.partials
         self._installing = layout.installing
@@ -87,16 +88,21 @@ class Replacement:
             return
         status = os.fstat(existing)
         pending.compared = _id_of(status)
-        is_shared = status.st_nlink > 1 and not has_metadata(status, partial.metadata)
+        has_all = has_metadata(status, self._held(partial.metadata))
+        is_shared = status.st_nlink > 1 and not has_all
         if is_shared or not same_content(existing, partial.descriptor):
             return
-        if not has_metadata(status, partial.metadata):
+        if not has_all:
             if not pending.at.is_only_name_of(existing):  # no more: another program was here
                 return
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
         self._unchanged.add(existing)
         pending.outcome = Outcome.UNCHANGED
+
+    def _held(self, metadata: Metadata) -> Metadata:
+        """What the file system makes of it."""
+        return Metadata(metadata.mode, self._timestamps.held(metadata.mtime_ns))
 
     def _open_existing(self, pending: PendingItem) -> int | None:
         """The plain file that has the name, open; None if nothing or something else has it."""

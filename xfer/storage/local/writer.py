@@ -145,6 +145,9 @@ class LocalStoreWriter:
     def open_stored(self, name: str) -> OpenFile | None:
         return self._stored.open(name)
 
+    def held_time(self, mtime_ns: int | None) -> int | None:
+        return self._layout.timestamps.held(mtime_ns)
+
     def set_metadata(self, name: str, metadata: Metadata) -> bool:
         return self._stored.set_metadata(name, metadata)
 
