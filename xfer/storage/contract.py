@@ -23,13 +23,11 @@ name shows nothing, its old content or the whole new content, whatever is killed
 Errors: `Refused` is what a sender is told, with one of the codes no_space, quota, too_large,
 bad_name, exists, busy (try again) and storage. Any other exception ends the session.
 
-Threads: there is a session for each sender, and all of them use one `Store`. A
-`StoreWriter`, and the partials and readers it returns, belong to one session,
-which has two threads: its own, and one in the background.
+Threads: the sessions of all senders use one `Store`. A `StoreWriter`, and what it returns,
+belongs to one session, which has two threads: its own, and one in the background.
 
-- Nearly everything is called in the session's own thread. Long reading (`read_at`, and
-  `write` for a copy) is done in the background while that one waits. So one thread at
-  a time uses these objects, and they need no lock.
+- Nearly everything is called in the session's own thread. Long reading (`read_at`, and `write`
+  for a copy) is done in the background while that one waits. So they need no lock.
 - The exception is what `commit` yields. That may be called in the background while the
   session's thread creates partials, writes to them and asks about names. Nothing else
   touches the partials of that batch.
@@ -170,8 +168,7 @@ CommitSteps = Generator[Callable[[], None], None, list[Outcome | Refused]]
     for wait in steps:      # in the session's own thread: each step to the next yield is quick
         wait()              # there or in the background: it has returned before the next step
 
-It returns one result for each item. What goes wrong with an item is its result:
-neither the steps nor what they yield raise for that.
+It returns one result for each item. What goes wrong with an item is its result, and not raised.
 """
 
 
