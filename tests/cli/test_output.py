@@ -50,8 +50,8 @@ def test_json_has_one_line_for_each_thing_and_the_summary_last(nas: Site, tmp_pa
     ]  # fmt: skip
     assert summary.pop("seconds") > 0
     assert summary == {
-        "type": "summary", "files": 1, "bytes": 3, "failed": 0, "exit_code": 0,
-        "retryable": False,
+        "type": "summary", "files": 1, "bytes": 3, "failed": 0, "skipped": 0,
+        "exit_code": 0, "retryable": False,
     }  # fmt: skip
     assert (sent.code, sent.err) == (0, "")
 

@@ -8,6 +8,7 @@ what it tries again, and with several connections the work queue before it.
 """
 
 from collections.abc import Collection
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,10 +16,14 @@ from xfer.errors import XferError
 from xfer.source.tree import Entry, Kind
 from xfer.wire.keepalive import Progress
 
+SKIPPED: Final = "skipped"
+"""The outcome of what is not sent and is no failure: a FIFO, a socket, a device below a path."""
+
 
 class Result(Struct, frozen=True):
     """How one thing that was to be sent ended: with an outcome, or with an error.
 
+    `outcome` is one that a receipt has, or SKIPPED, for the reason in `message`.
     `size` in bytes and `digest` as hex, for files that were stored.
     `with_session` is true if it failed only because its session ended.
     """
@@ -32,6 +37,7 @@ class Result(Struct, frozen=True):
     durable: bool = True
     error: XferError | None = None
     with_session: bool = False
+    message: str = ""
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:

@@ -23,7 +23,7 @@ from xfer.client.job import Job, send_job
 from xfer.config.sizes import in_units
 from xfer.errors import LocalError, XferError
 from xfer.sending.observer import Observer, Result
-from xfer.source import tree
+from xfer.source import roots, tree
 from xfer.source.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0
@@ -51,7 +51,7 @@ def _run(paths: Sequence[str]) -> None:
 
     Raises the error of the first path that did not arrive, or did not arrive as it was.
     """
-    tree.check(paths)
+    roots.check(paths)
     with tempfile.TemporaryDirectory(prefix="xfer-demo-") as directory:
         secret_file = os.path.join(directory, "secret")
         stored = os.path.join(directory, "received")
@@ -85,6 +85,8 @@ class _Receipts(Observer):
         if result.error:
             self.failures.append(result.error)
             print(f"  failed     {name}: {names.printable(result.error.message)}")
+        elif result.message:
+            print(f"  {result.outcome:9}  {names.printable(result.message)}")
         elif result.kind is Kind.FILE:
             self.files += 1
             size = in_units(result.size)

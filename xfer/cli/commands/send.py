@@ -20,7 +20,7 @@ from xfer.config.addresses import parse_address
 from xfer.config.locations import default_secret_file
 from xfer.errors import Cancelled, LocalError, XferError
 from xfer.sending.offers import Options
-from xfer.source import tree
+from xfer.source import roots, tree
 from xfer.system.process import allow_many_descriptors
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -53,7 +53,7 @@ def send(
             )
         allow_many_descriptors()
         address = parse_address(host)
-        tree.check(paths, name)
+        roots.check(paths, name)
         target = target_at(
             address,
             derive_key(secret),
@@ -66,7 +66,7 @@ def send(
         job = Job(paths, name, Options(checksum, checksum_all), patience, connections)
         bar = None
         if is_terminal() and not quiet:
-            bar = Bar(None if tree.STDIN in paths else tree.measure(paths), sys.stderr)
+            bar = Bar(None if roots.STDIN in paths else tree.measure(paths), sys.stderr)
         about = {} if target.key_id == DEFAULT_KEY_ID else {"key_id": target.key_id}
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
         # The process ends at once: to take the interpreter down takes longer than to send a file.

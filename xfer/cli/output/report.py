@@ -19,7 +19,7 @@ from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.sending.observer import Observer, Result, only_error
+from xfer.sending.observer import SKIPPED, Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
@@ -57,7 +57,7 @@ class Report(Observer):
         """Guards what follows. Another lock, because a reader of standard output that is slow must
         not hold up a session that tells progress."""
         self._outcomes: Counter[str] = Counter()
-        self._receipts = self._bytes = self._failed = 0
+        self._receipts = self._bytes = self._failed = self._skipped = 0
         self._durable = True
         self._stdout_error = ""
         self._errors: dict[int, XferError] = {}
@@ -103,6 +103,10 @@ class Report(Observer):
                 self._errors.setdefault(result.error.exit_code, result.error)
                 if not result.with_session:  # why the session ended is said once, at the end
                     self._say(f"{result.name}: {result.error.message}")
+            elif result.outcome == SKIPPED:
+                self._skipped += 1
+                if not self._quiet:
+                    self._say(result.message)
             else:
                 self._receipts += 1
                 self._durable &= result.durable
@@ -150,6 +154,7 @@ class Report(Observer):
             "bytes": self._bytes,
             "seconds": round(self._seconds(), 3),
             "failed": self._failed,
+            "skipped": self._skipped,
             "exit_code": code,
             "retryable": any(known.retryable for known in self._errors.values()),
             **ended_by,
@@ -159,6 +164,8 @@ class Report(Observer):
         count, seconds = self._outcomes.total(), self._seconds()
         kinds = [f"{self._outcomes[kind]} {kind}" for kind in _COUNTED_APART]
         details = [text for text in kinds if not text.startswith("0 ")]
+        if self._skipped:
+            details.append(f"{self._skipped} skipped")
         if self._failed:
             details.append(f"{self._failed} failed")
         return (
@@ -212,6 +219,8 @@ def _described(result: Result) -> dict[str, object]:
         described |= {"file_size": result.size, result.algorithm: result.digest}
     if not result.durable:
         described["durable"] = False
+    if result.message:
+        described["message"] = result.message
     if error := result.error:
         described |= {
             "code": error.code,
