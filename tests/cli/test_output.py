@@ -27,7 +27,8 @@ from tests.support.processes import (
 from tests.support.terminals import terminal
 
 SUMMARY = re.compile(
-    r"1 file, 13 B in \d+\.\d s \([\d.]+ [KMG]?i?B/s\): verified and on disk at (\S+)\n"
+    r"1 file: 1 stored; 13 B in \d+\.\d s \([\d.]+ [KMG]?i?B/s\), "
+    r"verified and on disk at (\S+)\n"
 )
 
 # Receipts
@@ -50,8 +51,9 @@ def test_json_has_one_line_for_each_thing_and_the_summary_last(nas: Site, tmp_pa
     ]  # fmt: skip
     assert summary.pop("seconds") > 0
     assert summary == {
-        "type": "summary", "files": 1, "bytes": 3, "failed": 0, "skipped": 0,
-        "exit_code": 0, "retryable": False,
+        "type": "summary", "files": 1, "bytes": 3, "stored": 1, "versioned": 0,
+        "unchanged": 0, "differed": 0, "failed": 0, "skipped": 0, "exit_code": 0,
+        "retryable": False,
     }  # fmt: skip
     assert (sent.code, sent.err) == (0, "")
 
@@ -130,14 +132,14 @@ def test_a_bar_shows_the_file_and_then_leaves_only_the_summary(
             time.sleep(0.15)
         assert finish(process).code == 0
     assert re.search(rf"\r[\d.]+M .*{tmp_path.name}\r", seen.text)
-    assert [line[:15] for line in screen(seen.text)] == ["1 file, 4.0 MiB"]
+    assert [line[:15] for line in screen(seen.text)] == ["1 file: 1 store"]
 
 
 def test_a_bar_knows_how_much_there_is(nas: Site, document: Path) -> None:
     with terminal() as (tty, seen):
         assert finish(start(nas.command(document), environment(nas.home), stderr=tty)).code == 0
     assert re.search(r"\r *0%\|.*/13\.0", seen.text)
-    assert [line[:13] for line in screen(seen.text)] == ["1 file, 13 B "]
+    assert [line[:13] for line in screen(seen.text)] == ["1 file: 1 sto"]
 
 
 def test_a_quiet_send_draws_no_bar(nas: Site, document: Path) -> None:
@@ -294,5 +296,5 @@ def test_wrong_usage_is_code_2_and_explained(tmp_path: Path, arguments: list[str
 
 def test_a_rate_is_of_what_travelled_and_nothing_else(nas: Site, document: Path) -> None:
     first, second = nas.send(document), nas.send(document)
-    assert re.search(r"13 B in [\d.]+ s \([\d.]+ \w+/s\): verified", first.err), first
-    assert re.search(r"\(1 unchanged\), 13 B in [\d.]+ s: verified", second.err), second
+    assert re.search(r"13 B in [\d.]+ s \([\d.]+ \w+/s\), verified", first.err), first
+    assert re.search(r"unchanged \(.*\); nothing new for \S+ in [\d.]+ s\n", second.err), second

@@ -51,7 +51,9 @@ def test_why_a_session_ended_is_said_once(capsys: Printed) -> None:
         told.finished(LOST)
     told.finished(UNREADABLE)
     told.finish(ConnectionLost("gone"), "nas:9337")
-    assert capsys.readouterr().err == "xfer: u: u is a FIFO\nxfer: gone\n"
+    assert capsys.readouterr().err == (
+        "xfer: u: u is a FIFO\nxfer: gone\n4 files: 4 failed; nothing stored at nas:9337 in 0.0 s\n"
+    )
 
 
 def test_json_has_a_line_for_each_result_and_the_summary_last(capsys: Printed) -> None:
@@ -66,6 +68,17 @@ def test_json_has_a_line_for_each_result_and_the_summary_last(capsys: Printed) -
     }  # fmt: skip
     assert (lost["outcome"], lost["code"], lost["retryable"]) == ("failed", "lost", True)
     assert (summary["files"], summary["failed"], summary["exit_code"]) == (1, 1, 7)
+
+
+def test_one_failure_that_may_go_well_is_worth_another_try_whatever_else_failed(
+    capsys: Printed,
+) -> None:
+    told = report(as_json=True, quiet=True)
+    busy = Refused("no room", code="no_space", retryable=True)
+    for error in (Refused("taken", code="exists"), busy):
+        told.finished(Result("r", Kind.FILE, error=error))
+    assert told.finish(None, "nas:9337") == 6
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["retryable"] is True
 
 
 def test_a_pause_is_said_unless_quiet(capsys: Printed) -> None:

@@ -8,11 +8,14 @@
     anything else                                                send
 
 It is the same content if the digest is, or where the sender offers none, size
-and time. Whether what is resumed really is the beginning of the sender's file,
+and time. Where these agree and the digest does not, the plan says that it `differs`.
+Whether what is resumed really is the beginning of the sender's file,
 the sender finds out: the plan has a digest of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from xfer import digests, names
 from xfer.errors import Refused
@@ -86,18 +89,28 @@ class Planner:
         self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
     ) -> PlannedFile:
         """Plan a file with a safe name, of which a partial may be kept if `is_kept`."""
+        is_same = stored is not None and self._is_same(offered, stored, algorithm)
+        if stored and is_same and self._update(offered, stored):
+            return PlannedFile(offered.file_name, "skip")
+        differs = stored is not None and not is_same and _looks_same(offered, stored)
+        if differs:
+            self._receipts.tell_difference(offered.file_name)
+        planned = self._plan_content(offered, stored, algorithm, is_kept=is_kept)
+        return replace(planned, differs=True) if differs else planned
+
+    def _plan_content(
+        self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
+    ) -> PlannedFile:
+        """Plan a file that is not here as it is offered: how much of it is to be sent."""
         name = offered.file_name
-        if stored and self._is_same(offered, stored, algorithm) and self._update(offered, stored):
-            return PlannedFile(name, "skip")
         self._uploads.keep_resumable(name)  # of an earlier offer in this session
         partial = self._resumable(offered, algorithm) if is_kept else None
         self._writer.require(name, offered.file_size, partial.size if partial else 0)
         if partial:
-            digest = partial.digest.hexdigest()
-            return PlannedFile(name, "resume", partial.size, **{algorithm: digest})
+            return _resume(name, partial.size, {algorithm: partial.digest.hexdigest()})
         if stored and MIN_RESUME_BYTES <= stored.size < offered.file_size:
             digest = self._digest_of_stored(name, stored.size, algorithm)
-            return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
+            return _resume(name, stored.size, {algorithm: digest})
         return PlannedFile(name, "send")
 
     def _is_same(self, offered: OfferedFile, stored: StoredFile, algorithm: str) -> bool:
@@ -135,3 +148,12 @@ class Planner:
             finally:
                 stored.close()
         return digest.hexdigest()
+
+
+def _resume(name: str, offset: int, digest: Mapping[str, str]) -> PlannedFile:
+    return PlannedFile(name, "resume", offset, differs=False, **digest)
+
+
+def _looks_same(offered: OfferedFile, stored: StoredFile) -> bool:
+    """Whether size and time agree: all that is compared where no digest is offered."""
+    return (stored.size, stored.mtime_ns) == (offered.file_size, offered.mtime_ns)

@@ -24,7 +24,9 @@ class Result(Struct, frozen=True):
     """How one thing that was to be sent ended: with an outcome, or with an error.
 
     `outcome` is one that a receipt has, or SKIPPED, for the reason in `message`.
-    `size` in bytes and `digest` as hex, for files that were stored.
+    `size` in bytes and `digest` as hex, for files that were stored. `by_time` is true
+    of a file that is unchanged by size and time, whose content nobody looked at,
+    and `differed` of one for which the receiver had other content although these agreed.
     `with_session` is true if it failed only because its session ended.
     """
 
@@ -38,6 +40,8 @@ class Result(Struct, frozen=True):
     error: XferError | None = None
     with_session: bool = False
     message: str = ""
+    by_time: bool = False
+    differed: bool = False
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:

@@ -9,23 +9,27 @@ import json
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from xfer.cli.output.console import say, write
 from xfer.cli.output.progress import Bar
-from xfer.config.sizes import in_units
+from xfer.cli.output.summary import Tally
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.sending.observer import SKIPPED, Observer, Result, only_error
+from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
-_INCOMPLETE_EXIT = 7
-_COUNTED_APART = (Outcome.VERSIONED, Outcome.UNCHANGED)
-_NOT_DURABLE = ": verified, but NOT flushed to disk: the receiver runs with --no-fsync"
+_INCOMPLETE_EXIT: Final = 7
+_KEPT_AS: Final = {
+    Outcome.VERSIONED: "kept as a version",
+    Outcome.STORED: "replaced",
+    Outcome.UNCHANGED: "gone meanwhile",
+}
+"""What became of content that differed, by the outcome of what replaces it."""
 
 
 class Report(Observer):
@@ -56,10 +60,10 @@ class Report(Observer):
         self._results_lock = threading.Lock()
         """Guards what follows. Another lock, because a reader of standard output that is slow must
         not hold up a session that tells progress."""
-        self._outcomes: Counter[str] = Counter()
-        self._receipts = self._bytes = self._failed = self._skipped = 0
-        self._durable = True
+        self._tally = Tally()
         self._stdout_error = ""
+        self._retryable = False
+        """Whether one of the failures may go well the next time."""
         self._errors: dict[int, XferError] = {}
         """The first error of each exit code."""
 
@@ -98,21 +102,16 @@ class Report(Observer):
 
     def finished(self, result: Result) -> None:
         with self._results_lock:
+            self._tally.add(result)
+            if result.differed:
+                self._say(_difference(result))
             if result.error:
-                self._failed += 1
+                self._retryable |= result.error.retryable
                 self._errors.setdefault(result.error.exit_code, result.error)
                 if not result.with_session:  # why the session ended is said once, at the end
                     self._say(f"{result.name}: {result.error.message}")
-            elif result.outcome == SKIPPED:
-                self._skipped += 1
-                if not self._quiet:
-                    self._say(result.message)
-            else:
-                self._receipts += 1
-                self._durable &= result.durable
-                if result.kind in (Kind.FILE, Kind.STREAM):
-                    self._outcomes[result.outcome] += 1
-                    self._bytes += result.size
+            elif result.message and not self._quiet:
+                self._say(result.message)
             if self._as_json:
                 self._print(_described(result))
 
@@ -127,54 +126,34 @@ class Report(Observer):
         if self._bar:
             self._bar.close()
         if error:
-            self._errors = {error.exit_code: error}
             self._say(error.message)
             code = error.exit_code
         else:
             code = self._exit_code()
         if self._as_json:
             self._print(self._summary(error, code))
-        elif not self._quiet and self._receipts:
-            self._write(self._in_words(where))
+        elif not self._quiet and self._tally.is_worth_a_line:
+            self._write(self._tally.in_words(where, self._sent, self._seconds()))
         if self._stdout_error:
             self._say(self._stdout_error)
         return code or (1 if self._stdout_error else 0)
 
     def _exit_code(self) -> int:
-        if not self._failed:
+        if not self._tally.failed:
             return 0
-        only = only_error(self._receipts > 0, self._errors.values())
+        only = only_error(self._tally.confirmed > 0, self._errors.values())
         return only.exit_code if only else _INCOMPLETE_EXIT
 
     def _summary(self, error: XferError | None, code: int) -> dict[str, object]:
         ended_by = {"code": error.code, "message": error.message} if error else {}
         return {
             "type": "summary",
-            "files": self._outcomes.total(),
-            "bytes": self._bytes,
+            **self._tally.described(),
             "seconds": round(self._seconds(), 3),
-            "failed": self._failed,
-            "skipped": self._skipped,
             "exit_code": code,
-            "retryable": any(known.retryable for known in self._errors.values()),
+            "retryable": error.retryable if error else self._retryable,
             **ended_by,
         }
-
-    def _in_words(self, where: str) -> str:
-        count, seconds = self._outcomes.total(), self._seconds()
-        kinds = [f"{self._outcomes[kind]} {kind}" for kind in _COUNTED_APART]
-        details = [text for text in kinds if not text.startswith("0 ")]
-        if self._skipped:
-            details.append(f"{self._skipped} skipped")
-        if self._failed:
-            details.append(f"{self._failed} failed")
-        return (
-            f"{count} file{'' if count == 1 else 's'}"
-            + (f" ({', '.join(details)})" if details else "")
-            + f", {in_units(self._bytes)} in {seconds:.1f} s"
-            + (f" ({in_units(self._sent / max(seconds, 0.001))}/s)" if self._sent else "")
-            + (f": verified and on disk at {where}" if self._durable else _NOT_DURABLE)
-        )
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
@@ -209,6 +188,14 @@ class Report(Observer):
             write(line)
 
 
+def _difference(result: Result) -> str:
+    because = "it stays" if result.error else f"it was {_KEPT_AS[Outcome(result.outcome)]}"
+    return (
+        f"{result.name} differed: the receiver had other content of the same size and time; "
+        + because
+    )
+
+
 def _described(result: Result) -> dict[str, object]:
     described: dict[str, object] = {
         "type": (Kind.FILE if result.kind is Kind.STREAM else result.kind).value,
@@ -219,6 +206,8 @@ def _described(result: Result) -> dict[str, object]:
         described |= {"file_size": result.size, result.algorithm: result.digest}
     if not result.durable:
         described["durable"] = False
+    if result.differed:
+        described["differed"] = True
     if result.message:
         described["message"] = result.message
     if error := result.error:
