@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -23,7 +24,9 @@ from tests.support.processes import (
     receiving,
     run,
     start,
+    wait_until,
 )
+from tests.support.proxy import Proxy, link
 from tests.support.terminals import terminal
 
 SUMMARY = re.compile(
@@ -131,15 +134,17 @@ def test_a_bar_shows_the_file_and_then_leaves_only_the_summary(
             process.stdin.flush()
             time.sleep(0.15)
         assert finish(process).code == 0
-    assert re.search(rf"\r[\d.]+M .*{tmp_path.name}\r", seen.text)
-    assert [line[:15] for line in screen(seen.text)] == ["1 file: 1 store"]
+        os.write(tty, b"$ \n")  # the shell's prompt, as whatever stands before it is seen then
+    assert re.search(rf"\r[\d.]+ MiB  .*/s  0:00  {tmp_path.name} *\r", seen.text)
+    assert [line[:15] for line in screen(seen.text)] == ["1 file: 1 store", "$"]
 
 
 def test_a_bar_knows_how_much_there_is(nas: Site, document: Path) -> None:
     with terminal() as (tty, seen):
         assert finish(start(nas.command(document), environment(nas.home), stderr=tty)).code == 0
-    assert re.search(r"\r *0%\|.*/13\.0", seen.text)
-    assert [line[:13] for line in screen(seen.text)] == ["1 file: 1 sto"]
+        os.write(tty, b"$ \n")
+    assert re.search(r"\r  0% +0 of 13 B  0 of 1 file *\r", seen.text)
+    assert [line[:13] for line in screen(seen.text)] == ["1 file: 1 sto", "$"]
 
 
 def test_a_quiet_send_draws_no_bar(nas: Site, document: Path) -> None:
@@ -147,6 +152,50 @@ def test_a_quiet_send_draws_no_bar(nas: Site, document: Path) -> None:
         command = nas.command("--quiet", document)
         assert finish(start(command, environment(nas.home), stderr=tty)).code == 0
     assert seen.text == ""
+
+
+def test_a_resumed_file_says_where_it_goes_on_and_shows_no_phantom_rate(
+    nas: Site, tmp_path: Path, document: Path
+) -> None:
+    """14 MiB that were there already are no speed: what is sent now is slowed down to 1 MiB/s."""
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(16 * MIB))
+    with Proxy(nas.port, [link("up", cut_at=14 * MIB)]) as proxy:
+        proxy.leading_to(nas).send(large)
+    with terminal() as (tty, seen):
+        command = nas.command("--bwlimit", "1M", large)
+        assert finish(start(command, environment(nas.home), stderr=tty)).code == 0
+    assert re.search(r"xfer: large.bin: resumed at 1\d\.\d MiB\r\n", seen.text)
+    rates = re.findall(r"([\d.]+) ([KM])iB/s  \d:\d\d left", seen.text)
+    assert rates
+    assert all(float(rate) < 4 for rate, unit in rates if unit == "M")
+    assert re.search(r"; [\d.]+ MiB of 16.0 MiB in ", seen.text)
+
+
+def test_ctrl_c_says_that_the_same_command_continues(nas: Site, tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(16 * MIB))
+    ended = _interrupted(nas, nas.command("--bwlimit", "1M", "--json", large))
+    assert_failed(ended, 130, "is not stored; the same command continues")
+    summary = ended.records[-1]
+    assert (summary["type"], summary["exit_code"], summary["retryable"]) == ("summary", 130, True)
+
+
+def test_what_is_terminated_says_so_like_ctrl_c(nas: Site, tmp_path: Path) -> None:
+    command = nas.command("--json", "-", "--name", "stream")
+    ended = _interrupted(nas, command, signal.SIGTERM)
+    assert_failed(ended, 130, "what has no receipt is not stored\n")
+    assert ended.records[-1]["exit_code"] == 130
+
+
+def _interrupted(nas: Site, command: list[str | Path], number: int = signal.SIGINT) -> Finished:
+    process = start(command, environment(nas.home))
+    if "--bwlimit" in command:
+        wait_until(nas.partials)
+    else:
+        time.sleep(1)
+    process.send_signal(number)
+    return finish(process)
 
 
 # Secrets

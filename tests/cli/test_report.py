@@ -1,6 +1,8 @@
 """The report of a send: what is printed for each result, the summary, and the exit code."""
 
 import json
+import math
+import re
 
 import pytest
 
@@ -82,6 +84,16 @@ def test_one_failure_that_may_go_well_is_worth_another_try_whatever_else_failed(
 
 
 def test_a_pause_is_said_unless_quiet(capsys: Printed) -> None:
-    for quiet, said in ((False, "xfer: gone: trying again in 1.5 s\n"), (True, "")):
-        report(quiet=quiet).pausing(ConnectionLost("gone"), 1.5)
-        assert capsys.readouterr().err == said
+    for quiet, said in ((False, "xfer: gone; trying again in 1.5 s, until "), (True, "")):
+        report(quiet=quiet).pausing(ConnectionLost("gone"), 1.5, 60.0)
+        assert re.sub(r"[\d:]{8}\n", "", capsys.readouterr().err) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(5, r"until \d\d:\d\d:\d\d"), (2e5, r"until \d{4}-\d\d-\d\d [\d:]{8}"),
+     (math.inf, "until it is stopped"), (1e300, "until it is stopped")],
+)  # fmt: skip
+def test_a_pause_says_until_when_it_is_tried(capsys: Printed, seconds: float, said: str) -> None:
+    report().pausing(ConnectionLost("gone"), 1.5, seconds)
+    assert re.fullmatch(rf"xfer: gone; trying again in 1.5 s, {said}\n", capsys.readouterr().err)

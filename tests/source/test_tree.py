@@ -19,7 +19,7 @@ from xfer import names
 from xfer.errors import Code, LocalError, UsageError
 from xfer.source.readers import FileSource
 from xfer.source.roots import check
-from xfer.source.tree import Entry, Kind, Special, Unsendable, measure, walk
+from xfer.source.tree import Entry, Extent, Kind, Special, Unsendable, measure, walk
 
 
 def found(*paths: Path | str) -> list[tuple[str, str]]:
@@ -59,13 +59,13 @@ def test_names_are_sorted_and_directories_come_after_what_they_hold(tmp_path: Pa
     ]
 
 
-def test_measure_counts_the_bytes_of_files_and_of_nothing_else(tmp_path: Path) -> None:
+def test_measure_counts_files_and_their_bytes_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "d/empty").mkdir(parents=True)
     (tmp_path / "d/f").write_bytes(b"12345")
     (tmp_path / "d/g").write_bytes(b"1")
     (tmp_path / "d/link").symlink_to("f")
     os.mkfifo(tmp_path / "d/fifo")
-    assert measure([str(tmp_path / "d"), str(tmp_path / "missing")]) == 6
+    assert measure([str(tmp_path / "d"), str(tmp_path / "missing")]) == Extent(2, 6)
 
 
 def test_an_entry_has_the_size_mode_and_time_of_its_file(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
         pause = retries.next_pause(made_progress=work.made_progress)
         if work.stream_was_read or not error.retryable or pause is None:
             break
-        observer.pausing(error, pause)
+        observer.pausing(error, pause, retries.seconds_left)
         time.sleep(pause)
     work.tell_failures()
     if ended_by:

@@ -63,6 +63,10 @@ class ProgressSink:
     def skipped(self, size: int) -> None:
         """So many bytes need not be sent."""
 
+    def resumed(self, name: str, offset: int) -> None:
+        """The receiver has so many bytes of this name, and the rest is sent: they are skipped."""
+        self.skipped(offset)
+
     def waiting(self, name: str, done: int, size: int) -> None:
         """The receiver is checking what it has of this name: `done` of `size` bytes."""
 
@@ -86,8 +90,11 @@ class Observer(ProgressSink):
     `finished` is called for one result at a time, the rest by any thread.
     """
 
-    def pausing(self, error: XferError, seconds: float) -> None:
-        """After this error, there will be another attempt in so many seconds."""
+    def pausing(self, error: XferError, seconds: float, until: float) -> None:
+        """After this error, there will be another attempt in so many seconds.
+
+        If nothing gets any further, the last one is before `until`, in seconds from now.
+        """
 
     def finished(self, result: Result) -> None:
         """Called once for each name of the job, however often it was tried."""

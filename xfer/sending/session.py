@@ -159,7 +159,7 @@ class SendSession:
     def _send_content(self, entry: Entry, source: Source, beginning: Beginning) -> None:
         self._results.begun(entry, beginning.offset)
         if beginning.offset:
-            self._progress.skipped(beginning.offset)
+            self._progress.resumed(entry.name, beginning.offset)
         elif part := self._reader.whole(source):
             self._send_part(entry, part, source)
             return

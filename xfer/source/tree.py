@@ -124,11 +124,18 @@ def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Found
             yield from _descend(name, path)
 
 
-def measure(paths: Sequence[str]) -> int:
-    """How many bytes there are in the files that `walk` finds, for a progress bar."""
-    return sum(
-        entry.size for entry in walk(paths) if isinstance(entry, Entry) and entry.kind is Kind.FILE
-    )
+class Extent(Struct, frozen=True):
+    """How many plain files there are, and their bytes together."""
+
+    files: int
+    size: int
+
+
+def measure(paths: Sequence[str]) -> Extent:
+    """What `walk` finds, for a progress bar."""
+    found = (entry for entry in walk(paths) if isinstance(entry, Entry))
+    sizes = [entry.size for entry in found if entry.kind is Kind.FILE]
+    return Extent(len(sizes), sum(sizes))
 
 
 class _Level(Struct, frozen=True):

@@ -1,6 +1,8 @@
 """`xfer send`: from the options to a job, and from its results to an exit code."""
 
+import signal
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,7 +12,6 @@ from xfer.cli import options
 from xfer.cli.exits import end_process, exit_codes
 from xfer.cli.options import Checksum
 from xfer.cli.output.console import is_terminal
-from xfer.cli.output.progress import Bar
 from xfer.cli.output.report import Report
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
@@ -22,6 +23,9 @@ from xfer.errors import Cancelled, LocalError, XferError
 from xfer.sending.offers import Options
 from xfer.source import roots, tree
 from xfer.system.process import allow_many_descriptors
+
+if TYPE_CHECKING:
+    from xfer.cli.output.progress import Bar
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -64,22 +68,33 @@ def send(
         )
         patience = retry_times(retry_for, on_terminal=is_terminal())
         job = Job(paths, name, Options(checksum, checksum_all), patience, connections)
-        bar = None
-        if is_terminal() and not quiet:
-            bar = Bar(None if roots.STDIN in paths else tree.measure(paths), sys.stderr)
+        bar = None if quiet or not is_terminal() else _bar_for(paths)
         about = {} if target.key_id == DEFAULT_KEY_ID else {"key_id": target.key_id}
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)
         # The process ends at once: to take the interpreter down takes longer than to send a file.
         end_process(_send(target, job, report))
 
 
+def _bar_for(paths: list[str]) -> "Bar":
+    # Scripts have no bar, and should not wait for its modules.
+    from xfer.cli.output.progress import Bar  # noqa: PLC0415
+
+    return Bar(None if roots.STDIN in paths else tree.measure(paths), sys.stderr)
+
+
 def _send(target: Target, job: Job, report: Report) -> int:
-    """Send `job`, and report on it. Returns the exit code."""
+    """Send `job`, and report on it. Returns the exit code. SIGTERM counts as Ctrl-C."""
     error: XferError | None = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         send_job(target, job, report)
     except XferError as ended_by:
         error = ended_by
     except KeyboardInterrupt:
-        error = Cancelled("interrupted: what has no receipt is not stored")
+        error = Cancelled(f"interrupted: what has no receipt is not stored{_goes_on(job)}")
     return report.finish(error, str(target))
+
+
+def _goes_on(job: Job) -> str:
+    """Standard input cannot be read again: there is nothing to continue with."""
+    return "" if roots.STDIN in job.paths else "; the same command continues"

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xfer.cli.output.console import say, write
-from xfer.cli.output.progress import Bar
 from xfer.cli.output.summary import Tally
+from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
 from xfer.outcomes import Outcome
@@ -23,7 +23,12 @@ from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
+if TYPE_CHECKING:
+    from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
+
 _INCOMPLETE_EXIT: Final = 7
+_DAY_SECONDS: Final = 24 * 3600
+_FAR_SECONDS: Final = 10000 * _DAY_SECONDS
 _KEPT_AS: Final = {
     Outcome.VERSIONED: "kept as a version",
     Outcome.STORED: "replaced",
@@ -43,7 +48,7 @@ class Report(Observer):
     def __init__(
         self,
         *,
-        bar: Bar | None,
+        bar: "Bar | None",
         as_json: bool,
         quiet: bool,
         about: Mapping[str, object] = MappingProxyType({}),
@@ -54,9 +59,10 @@ class Report(Observer):
         self._quiet = quiet
         self._began = time.monotonic()
         self._progress_lock = threading.Lock()
-        """Guards the bytes sent, and the bar's own state: sessions tell their progress in several
-        threads. Lines are printed above the bar without it, which tqdm allows in any thread."""
+        """Guards the bytes sent: sessions tell their progress in several threads."""
         self._sent = 0
+        self._paused_for = ""
+        """Why the last pause was. Of the thread of the job alone."""
         self._results_lock = threading.Lock()
         """Guards what follows. Another lock, because a reader of standard output that is slow must
         not hold up a session that tells progress."""
@@ -71,38 +77,46 @@ class Report(Observer):
 
     def sending(self, name: str) -> None:
         if self._bar:
-            with self._progress_lock:
-                self._bar.sending(name)
+            self._bar.sending(name)
 
     def sent(self, size: int) -> None:
         with self._progress_lock:
             self._sent += size
-            if self._bar:
-                self._bar.advance(size)
+        if self._bar:
+            self._bar.sent(size)
 
     def skipped(self, size: int) -> None:
         if self._bar:
-            with self._progress_lock:
-                self._bar.advance(size)
+            self._bar.skipped(size)
+
+    def resumed(self, name: str, offset: int) -> None:
+        super().resumed(name, offset)
+        if not self._quiet:
+            self._say(f"{name}: resumed at {in_units(offset)}")
 
     def waiting(self, name: str, done: int, size: int) -> None:
         if size:
-            self._note(f"the receiver is checking {name}: {100 * done // size}%")
+            self._note(f"the receiver is checking ({100 * done // size}%)", name)
 
     def checking(self, progress: Progress) -> None:
         share = 100 * progress.done // max(progress.size, 1)
-        self._note(f"checking {progress.name}: {share}%")
+        self._note(f"checking ({share}%)", progress.name)
 
-    def pausing(self, error: XferError, seconds: float) -> None:
+    def pausing(self, error: XferError, seconds: float, until: float) -> None:
         if self._bar:
             self._bar.restart()  # no session runs during a pause
-            self._note(f"{error.message}: trying again in {seconds:.0f} s")
+            self._note(f"trying again in {seconds:.0f} s")
+            if error.message != self._paused_for:  # once, and not at each attempt
+                self._say(f"{error.message}; trying again {_until(until)}")
+            self._paused_for = error.message
         elif not self._quiet:
-            self._say(f"{error.message}: trying again in {seconds:.1f} s")
+            self._say(f"{error.message}; trying again in {seconds:.1f} s, {_until(until)}")
 
     def finished(self, result: Result) -> None:
         with self._results_lock:
             self._tally.add(result)
+            if self._bar and result.kind in (Kind.FILE, Kind.STREAM):
+                self._bar.file_done()
             if result.differed:
                 self._say(_difference(result))
             if result.error:
@@ -125,6 +139,7 @@ class Report(Observer):
         """
         if self._bar:
             self._bar.close()
+            self._bar = None
         if error:
             self._say(error.message)
             code = error.exit_code
@@ -170,10 +185,9 @@ class Report(Observer):
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
-    def _note(self, text: str) -> None:
+    def _note(self, doing: str, name: str = "") -> None:
         if self._bar:
-            with self._progress_lock:
-                self._bar.note(text)
+            self._bar.note(doing, name)
 
     def _say(self, message: str) -> None:
         if self._bar:
@@ -186,6 +200,15 @@ class Report(Observer):
             self._bar.say(line)
         else:
             write(line)
+
+
+def _until(seconds: float) -> str:
+    """When it will be so many seconds from now, by the clock of this machine."""
+    if seconds > _FAR_SECONDS:
+        return "until it is stopped"
+    moment = time.localtime(time.time() + seconds)
+    day = "" if seconds < _DAY_SECONDS else "%Y-%m-%d "
+    return time.strftime(f"until {day}%H:%M:%S", moment)
 
 
 def _difference(result: Result) -> str:
