@@ -15,6 +15,7 @@ import pytest
 import xfer
 from tests.support.processes import (
     MIB,
+    SECRET,
     Finished,
     Site,
     assert_failed,
@@ -106,6 +107,68 @@ def test_a_timeout_without_end_changes_nothing_else(
     done = nas.send("--json", "--timeout", seconds, document)
     assert_failed(done, 0, "")
     assert [record.get("outcome") for record in done.records] == ["stored", None]
+
+
+def test_a_reader_of_receipts_that_has_seen_enough_is_no_failure(nas: Site, tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.txt").touch()
+    process = start(nas.command("--json", tmp_path), environment(nas.home))
+    assert process.stdout
+    process.stdout.close()
+    process.stdout = None
+    done = finish(process)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_demo_whose_reader_has_seen_enough_is_no_failure(tmp_path: Path, document: Path) -> None:
+    process = start(["demo", document], environment(tmp_path, None))
+    assert process.stdout
+    process.stdout.close()
+    process.stdout = None
+    done = finish(process)
+    assert (done.code, done.err) == (0, "")
+
+
+EARLY = {
+    "no secret": (["file", "127.0.0.1:1"], 1),
+    "nothing there": (["missing", "127.0.0.1:1"], 1),
+    "no host": (["file", "127.0.0.1:99999"], 2),
+    "a size that is none": (["--bwlimit", "lots", "file", "127.0.0.1:1"], 2),
+    "one name twice": (["file", "./file", "127.0.0.1:1"], 2),
+    "a key id too long": (["--key-id", 256 * "k", "file", "127.0.0.1:1"], 2),
+    "nobody listens": (["file", "127.0.0.1:1"], 4),
+    "an unknown host": (["file", "host.invalid"], 4),
+}
+
+
+@pytest.mark.parametrize(("words", "code"), EARLY.values(), ids=EARLY.keys())
+def test_json_has_its_summary_whatever_happens(
+    tmp_path: Path, request: pytest.FixtureRequest, words: list[str], code: int
+) -> None:
+    (tmp_path / "file").touch()
+    secret = None if "no secret" in request.node.name else SECRET
+    process = start(["send", "--json", *words], environment(tmp_path, secret), cwd=tmp_path)
+    done = finish(process)
+    assert_failed(done, code, "xfer: ")
+    (summary,) = done.records
+    assert (summary["type"], summary["exit_code"]) == ("summary", code)
+    assert summary["retryable"] is (code == 4)
+    assert summary["message"] in done.err
+
+
+def test_a_wrong_secret_has_its_summary_too(nas: Site, document: Path) -> None:
+    done = nas.send("--json", document, secret="another secret, long enough")
+    assert [(one["exit_code"], one["retryable"]) for one in done.records] == [(3, False)]
+
+
+def test_a_link_that_is_named_is_said_to_be_sent_as_one(nas: Site, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/inside").symlink_to("nowhere")
+    (tmp_path / "latest").symlink_to("tree")
+    said = nas.send(f"{tmp_path}/latest/", tmp_path / "tree").err.splitlines()
+    (line,) = [line for line in said if "symbolic link" in line]
+    assert line == "xfer: latest is a symbolic link, and was sent as one: it was not followed"
+    assert "symbolic" not in nas.send("--quiet", tmp_path / "latest").err
 
 
 # A terminal
@@ -267,6 +330,13 @@ def test_the_version_is_the_packages_own(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").out == f"xfer {xfer.__version__}\n"
 
 
+def test_short_options_show_help_and_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "-V").out == f"xfer {xfer.__version__}\n"
+    for words in ([], ["send"], ["receive"], ["keygen"], ["demo"]):
+        shown = run(tmp_path, *words, "-h")
+        assert (shown.code, shown.out) == (0, run(tmp_path, *words, "--help").out)
+
+
 @pytest.mark.parametrize("command", ["keygen", "receive", "send", "demo"])
 def test_each_help_has_an_example(tmp_path: Path, command: str) -> None:
     done = run(tmp_path, command, "--help")
@@ -287,6 +357,7 @@ def test_a_demo_compares_what_was_stored(tmp_path: Path, paths: list[str]) -> No
     (tmp_path / "file").write_bytes(b"")
     done = run(tmp_path, "demo", *(tmp_path / path for path in paths), secret=None)
     assert done.code == 0, done
+    assert re.search(r"(?m)^(1 file|2 files|\d{2,} files), ", done.out)
     assert "every stored byte compared with its original: equal." in done.out
     assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli/app.py") in done.out
     assert not (tmp_path / "config").exists()
@@ -317,6 +388,14 @@ def test_a_host_that_does_not_exist_is_said_as_such(
 ) -> None:
     done = run(tmp_path, "send", document, host)
     assert_failed(done, 4, f"xfer: unknown host {host}\n")
+
+
+@pytest.mark.parametrize("last", ["there.txt", "./there.txt", "no/where"])
+def test_a_forgotten_host_is_said_as_such(tmp_path: Path, last: str) -> None:
+    for name in ("here.txt", "there.txt"):
+        (tmp_path / name).touch()
+    process = start(["send", "here.txt", last], environment(tmp_path), cwd=tmp_path)
+    assert_failed(finish(process), 2, f"the last argument is the host, and {last} is none")
 
 
 WRONG_USAGE = {

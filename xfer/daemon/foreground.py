@@ -7,6 +7,7 @@ from types import FrameType
 
 from xfer import logs
 from xfer.config.defaults import DEFAULT_PORT
+from xfer.config.sizes import counted
 from xfer.daemon.systemd import READY, STOPPING, ServiceManager
 from xfer.server.receiver import Receiver
 from xfer.server.settings import ReceiverSettings
@@ -51,10 +52,12 @@ def announce(receiver: Receiver, settings: ReceiverSettings) -> None:
         logs.tell(f"receipts promise nothing, and say so: {receiver.doubt}", "not_durable")
     if removed := receiver.leftovers.removed:
         logs.tell(
-            f"removed {removed} unfinished file(s) of a receiver that was killed", "leftovers"
+            f"removed {counted(removed, 'unfinished file')} of a receiver that was killed",
+            "leftovers",
         )
     if resumable := receiver.leftovers.resumable:
-        logs.tell(f"{resumable} interrupted file(s) will resume when sent again", "leftovers")
+        interrupted = counted(resumable, "interrupted file")
+        logs.tell(f"{interrupted} will resume when sent again", "leftovers")
     directory, plaintext = settings.directory, settings.insecure_plaintext
     shown = f"[{host}]" if ":" in host else host
     how = "in PLAINTEXT" if plaintext else "over TLS 1.3"

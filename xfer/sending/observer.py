@@ -63,7 +63,7 @@ class ProgressSink:
     def skipped(self, size: int) -> None:
         """So many bytes need not be sent."""
 
-    def resumed(self, name: str, offset: int) -> None:
+    def resumed(self, name: str, offset: int) -> None:  # noqa: ARG002 (for those who show it)
         """The receiver has so many bytes of this name, and the rest is sent: they are skipped."""
         self.skipped(offset)
 

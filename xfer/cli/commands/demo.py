@@ -18,9 +18,10 @@ from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import create_secret
 from xfer.cli import options
 from xfer.cli.exits import exit_codes
+from xfer.cli.output.console import write_out
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
-from xfer.config.sizes import in_units
+from xfer.config.sizes import counted, in_units
 from xfer.errors import LocalError, XferError
 from xfer.sending.observer import Observer, Result
 from xfer.source import roots, tree
@@ -58,19 +59,19 @@ def _run(paths: Sequence[str]) -> None:
         os.mkdir(stored)
         key = derive_key(create_secret(secret_file))
         with _receiver(stored, secret_file, directory) as port:
-            print(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
+            write_out(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
             shown = _Receipts()
             send_job(Target("127.0.0.1", port, key), Job(list(paths)), shown)
         compared = _compare(paths, stored)
     if shown.failures:
         raise shown.failures[0]
-    print(
-        f"\n{shown.files} files, {in_units(compared)}: every receipt in hand, "
+    write_out(
+        f"\n{counted(shown.files, 'file')}, {in_units(compared)}: every receipt in hand, "
         "every stored byte compared with its original: equal."
     )
-    print("\nWith two machines that share a secret (xfer keygen makes one):")
-    print("    there:  xfer receive --dir DIR")
-    print("    here:   xfer send FILE… HOST")
+    write_out("\nWith two machines that share a secret (xfer keygen makes one):")
+    write_out("    there:  xfer receive --dir DIR")
+    write_out("    here:   xfer send FILE… HOST")
 
 
 class _Receipts(Observer):
@@ -84,13 +85,13 @@ class _Receipts(Observer):
         name = names.printable(result.name)
         if result.error:
             self.failures.append(result.error)
-            print(f"  failed     {name}: {names.printable(result.error.message)}")
+            write_out(f"  failed     {name}: {names.printable(result.error.message)}")
         elif result.message:
-            print(f"  {result.outcome:9}  {names.printable(result.message)}")
+            write_out(f"  {result.outcome:9}  {names.printable(result.message)}")
         elif result.kind is Kind.FILE:
             self.files += 1
             size = in_units(result.size)
-            print(f"  {result.outcome:9}  {result.digest}  {size:>10}  {name}")
+            write_out(f"  {result.outcome:9}  {result.digest}  {size:>10}  {name}")
 
 
 @contextlib.contextmanager

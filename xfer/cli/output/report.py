@@ -4,16 +4,14 @@ standard output  with --json, one object for each result, then the summary
 standard error   a bar if it is a terminal, errors, the summary in words
 """
 
-import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from xfer.cli.output.console import say, write
+from xfer.cli.output.console import discard_output, say, write, write_out
 from xfer.cli.output.summary import Tally
 from xfer.config.sizes import in_units
 from xfer.errors import XferError
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
 
 _INCOMPLETE_EXIT: Final = 7
+_RETRYABLE: Final = {1: False, 2: False, 3: False, 4: True, 5: True, 130: True}
+"""By exit code, where it says by itself whether to try again, as the README's table does."""
 _DAY_SECONDS: Final = 24 * 3600
 _FAR_SECONDS: Final = 10000 * _DAY_SECONDS
 _KEPT_AS: Final = {
@@ -124,8 +124,8 @@ class Report(Observer):
                 self._errors.setdefault(result.error.exit_code, result.error)
                 if not result.with_session:  # why the session ended is said once, at the end
                     self._say(f"{result.name}: {result.error.message}")
-            elif result.message and not self._quiet:
-                self._say(result.message)
+            elif not self._quiet and (note := result.message or _about_link(result)):
+                self._say(note)
             if self._as_json:
                 self._print(_described(result))
 
@@ -166,7 +166,7 @@ class Report(Observer):
             **self._tally.described(),
             "seconds": round(self._seconds(), 3),
             "exit_code": code,
-            "retryable": error.retryable if error else self._retryable,
+            "retryable": _RETRYABLE.get(code, error.retryable if error else self._retryable),
             **ended_by,
         }
 
@@ -178,12 +178,10 @@ class Report(Observer):
         if self._stdout_error:
             return
         try:
-            print(json.dumps({**described, **self._about}), flush=True)
+            write_out(json.dumps({**described, **self._about}))
         except (OSError, ValueError) as error:
             self._stdout_error = f"standard output cannot be written: {error}"
-            # Else the line, which is still in the buffer, is written once more at the end.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            discard_output()
 
     def _note(self, doing: str, name: str = "") -> None:
         if self._bar:
@@ -200,6 +198,13 @@ class Report(Observer):
             self._bar.say(line)
         else:
             write(line)
+
+
+def _about_link(result: Result) -> str:
+    """What to say of a symbolic link that the user named: it may be taken for what it leads to."""
+    if result.kind is not Kind.SYMLINK or "/" in result.name:
+        return ""
+    return f"{result.name} is a symbolic link, and was sent as one: it was not followed"
 
 
 def _until(seconds: float) -> str:
