@@ -1,6 +1,7 @@
 """What xfer says: receipts as JSON, the summary, the bar on a terminal, help, keys, addresses."""
 
 import os
+import pty
 import re
 import signal
 import socket
@@ -310,9 +311,10 @@ def test_what_a_first_receive_tells_a_person_to_type_works(tmp_path: Path, docum
         process = start(command, environment(tmp_path, None), stderr=tty)
         try:
             seen.wait_for("xfer send FILE")
-            typed = seen.wait_for(r"(?s)once:\s+(\(.*?\)|mkdir.*?)\r\n")[1]
+            shown = seen.wait_for(r"once: xfer (.*), and paste there\r\n +(xfer-key-\S+)\r\n")
             home = {"HOME": str(other), "PATH": os.environ["PATH"]}
-            subprocess.run(["sh", "-euc", typed.replace("\r", "")], env=home, check=True)
+            pasted = start(shown[1].split(), home)
+            assert finish(pasted, f"{shown[2]}\n".encode()).code == 0
             advice = seen.wait_for(r"other machine: xfer (send FILE) (\S+:\d+)")
             sent = finish(start(["send", document, advice[2]], home))
         finally:
@@ -321,6 +323,49 @@ def test_what_a_first_receive_tells_a_person_to_type_works(tmp_path: Path, docum
     assert sent.code == 0, sent
     file = other / ".config" / "xfer" / "secret"
     assert stat.filemode(file.stat().st_mode) == "-rw-------"
+
+
+def test_an_imported_secret_is_asked_for_without_an_echo(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    theirs, tty = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xfer", "keygen", "--import", file],
+        env=environment(tmp_path, None), stdin=tty, stderr=tty, start_new_session=True,
+    )  # fmt: skip
+    seen = b""
+    while b"which is not shown: " not in seen:  # what is typed before that would be shown
+        seen += os.read(theirs, 1024)
+    time.sleep(0.2)
+    os.write(theirs, f"{SECRET}\n".encode())
+    assert process.wait(20) == 0
+    seen += os.read(theirs, 1024)
+    for descriptor in (theirs, tty):
+        os.close(descriptor)
+    assert file.read_text() == f"{SECRET}\n"
+    assert stat.filemode(file.stat().st_mode) == "-rw-------"
+    assert SECRET.encode() not in seen
+
+
+def test_an_imported_secret_is_never_written_over_another_and_is_no_weak_one(
+    tmp_path: Path,
+) -> None:
+    short = run(tmp_path, "keygen", "--import", secret=None, stdin=b"short\n")
+    nothing = run(tmp_path, "keygen", "--import", secret=None)
+    file = tmp_path / "config" / "xfer" / "secret"
+    assert (short.code, nothing.code, file.exists()) == (1, 1, False)
+    imported = run(tmp_path, "keygen", "--import", secret=None, stdin=SECRET.encode())
+    assert (imported.code, file.read_text()) == (0, f"{SECRET}\n")
+    again = run(tmp_path, "keygen", "--import", secret=None, stdin=b"another, long enough\n")
+    assert_failed(again, 1, "exists and is not overwritten")
+    assert file.read_text() == f"{SECRET}\n"
+    of_a_key = run(tmp_path, "keygen", "--import", "--id", "a", "--keys", "keys", secret=None)
+    assert_failed(of_a_key, 2, "leave out --id and --keys")
+
+
+def test_keygen_says_how_the_other_machine_and_one_more_client_get_theirs(tmp_path: Path) -> None:
+    said = run(tmp_path, "keygen", secret=None).err
+    assert "on the other machine, once: xfer keygen --import" in said
+    assert "for one more client, with a secret of its own: xfer keygen --id NAME --keys" in said
 
 
 # Help and demo
