@@ -1,5 +1,6 @@
 """What `xfer receive` does around its receiver in one process: signals, announcements, serving."""
 
+import logging
 import signal
 import socket
 import threading
@@ -49,7 +50,8 @@ def announce(receiver: Receiver, settings: ReceiverSettings) -> None:
     """Log what a killed receiver left, where files go to, and how a sender reaches this one."""
     host, port = receiver.address
     if receiver.doubt:
-        logs.tell(f"receipts promise nothing, and say so: {receiver.doubt}", "not_durable")
+        doubt = f"receipts promise nothing, and say so: {receiver.doubt}"
+        logs.tell(doubt, "not_durable", logging.WARNING)
     if removed := receiver.leftovers.removed:
         logs.tell(
             f"removed {counted(removed, 'unfinished file')} of a receiver that was killed",

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -98,7 +100,7 @@ class _Receipts(Observer):
 def _receiver(stored: str, secret_file: str, state: str) -> Iterator[int]:
     """A receiver in a process of its own, which ends with the context; yields its port."""
     command = [sys.executable, "-m", "xfer", "receive", "--dir", stored]
-    command += ["--bind", "127.0.0.1", "--port", "0", "--secret-file", secret_file, "--quiet"]
+    command += ["--bind", "127.0.0.1", "--port", "0", "--secret-file", secret_file]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -106,14 +108,17 @@ def _receiver(stored: str, secret_file: str, state: str) -> Iterator[int]:
         env=os.environ | {"XDG_STATE_HOME": state},
     )
     try:
-        yield _port_of(process)
+        port = _port_of(process)
+        # A line for each file: somebody has to read them, or the receiver waits.
+        threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
+        yield port
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=_STOPPING_SECONDS)
+            process.wait(_STOPPING_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def _port_of(process: subprocess.Popen[str]) -> int:

@@ -1,5 +1,6 @@
 """`xfer keygen`: new secrets, and what their owner is told of how they get to the other machine."""
 
+import logging
 import os
 import sys
 from typing import Final
@@ -87,11 +88,13 @@ def first_secret(directory: str, *, in_log: bool) -> str:
     Layout(directory).close()  # an unusable directory fails before a secret is made for nothing
     file = default_secret_file()
     secret = create_secret(file)
-    logs.tell(f"there was no secret yet: a new one is in {file}", "secret")
+    # Also with --quiet: nobody gets in without it.
+    logs.tell(f"there was no secret yet: a new one is in {file}", "secret", logging.WARNING)
     if is_terminal() and not in_log:
         _show_secret(secret)
     else:
-        logs.tell("copy that file to ~/.config/xfer/secret on the other machine", "secret")
+        advice = "copy that file to ~/.config/xfer/secret on the other machine"
+        logs.tell(advice, "secret", logging.WARNING)
     return secret
 
 
