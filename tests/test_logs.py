@@ -25,6 +25,7 @@ from tests.support.processes import (
     fake_receiver,
     finish,
     receive_file,
+    receiving,
     run,
     start,
 )
@@ -134,14 +135,22 @@ def test_json_has_an_object_for_each_event(tmp_path: Path) -> None:
         assert ended == [{"level": "warning", "event": "ended", "code": "bad_frame"} | known]
 
 
-def test_quiet_json_has_the_start_and_the_warnings(tmp_path: Path) -> None:
-    with logging_as("json", tmp_path, "--quiet") as site:
+def test_quiet_has_the_warnings_and_nothing_else(tmp_path: Path) -> None:
+    with receiving(tmp_path, "--log-format", "json", "--quiet", PLAINTEXT) as site:
         with HandSender(site) as sender:
             sender.file("a.txt", b"x")
             sender.file("", b"x")
             sender.answers()
         assert len(events(site, "refusal")) == 1
-        assert "receipt" not in {record["event"] for record in records(site.log.text)}
+        assert {record["level"] for record in records(site.log.text)} == {"warning"}
+
+
+def test_a_quiet_receiver_says_nothing_while_all_goes_well(tmp_path: Path, document: Path) -> None:
+    with receiving(tmp_path, "--quiet") as site:
+        assert site.send(document).code == 0
+    probe = "the other side closed the connection"  # of who waited until it listened
+    said = [line for line in site.log.text.splitlines() if probe not in line]
+    assert said == []
 
 
 def test_a_start_that_fails_is_an_object_too(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class Incomplete(XferError):
     default_code = Code.LOCAL
 
     def __init__(self, message: str, receipts: Sequence[Any], failures: Sequence[Any]) -> None:
-        retryable = all(failure.error.retryable for failure in failures)
+        retryable = any(failure.error.retryable for failure in failures)
         super().__init__(message, retryable=retryable)
         self.receipts = receipts
         self.failures = failures

@@ -38,7 +38,7 @@ class Peer(Struct, frozen=True):
 
 
 def start(level: int, *, as_json: bool) -> None:
-    """Log to standard error from here on. What `tell` says is logged at any `level`."""
+    """Log to standard error from here on, what is at least of this `level`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_AsJson() if as_json else _AsText())
     logging.basicConfig(handlers=[handler], level=level)
@@ -46,7 +46,6 @@ def start(level: int, *, as_json: bool) -> None:
     # logging HOWTO).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    _said.setLevel(logging.INFO)
 
 
 def about(event: str, peer: Peer | None = None, **fields: object) -> dict[str, object]:
@@ -88,9 +87,9 @@ def _info(log: logging.Logger, shared: dict[str, object], lines: list[Line]) -> 
     log.info("%s", "\n".join(line.sentence for line in lines), extra=shared | {"lines": lines})
 
 
-def tell(message: str, event: str, **fields: object) -> None:
+def tell(message: str, event: str, level: int = logging.INFO, **fields: object) -> None:
     """Log something about the receiver as a whole, in the text format as a sentence of ours."""
-    _said.info("%s", message, extra=about(event, None, **fields))
+    _said.log(level, "%s", message, extra=about(event, None, **fields))
 
 
 def tell_failure(error: XferError) -> None:

@@ -1,7 +1,10 @@
 """What xfer says: receipts as JSON, the summary, the bar on a terminal, help, keys, addresses."""
 
+import contextlib
 import os
+import pty
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -14,6 +17,7 @@ import pytest
 import xfer
 from tests.support.processes import (
     MIB,
+    SECRET,
     Finished,
     Site,
     assert_failed,
@@ -23,11 +27,14 @@ from tests.support.processes import (
     receiving,
     run,
     start,
+    wait_until,
 )
+from tests.support.proxy import Proxy, link
 from tests.support.terminals import terminal
 
 SUMMARY = re.compile(
-    r"1 file, 13 B in \d+\.\d s \([\d.]+ [KMG]?i?B/s\): verified and on disk at (\S+)\n"
+    r"1 file: 1 stored; 13 B in \d+\.\d s \([\d.]+ [KMG]?i?B/s\), "
+    r"verified and on disk at (\S+)\n"
 )
 
 # Receipts
@@ -50,7 +57,8 @@ def test_json_has_one_line_for_each_thing_and_the_summary_last(nas: Site, tmp_pa
     ]  # fmt: skip
     assert summary.pop("seconds") > 0
     assert summary == {
-        "type": "summary", "files": 1, "bytes": 3, "failed": 0, "exit_code": 0,
+        "type": "summary", "files": 1, "bytes": 3, "stored": 1, "versioned": 0,
+        "unchanged": 0, "differed": 0, "failed": 0, "skipped": 0, "exit_code": 0,
         "retryable": False,
     }  # fmt: skip
     assert (sent.code, sent.err) == (0, "")
@@ -103,6 +111,68 @@ def test_a_timeout_without_end_changes_nothing_else(
     assert [record.get("outcome") for record in done.records] == ["stored", None]
 
 
+def test_a_reader_of_receipts_that_has_seen_enough_is_no_failure(nas: Site, tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number}.txt").touch()
+    process = start(nas.command("--json", tmp_path), environment(nas.home))
+    assert process.stdout
+    process.stdout.close()
+    process.stdout = None
+    done = finish(process)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_demo_whose_reader_has_seen_enough_is_no_failure(tmp_path: Path, document: Path) -> None:
+    process = start(["demo", document], environment(tmp_path, None))
+    assert process.stdout
+    process.stdout.close()
+    process.stdout = None
+    done = finish(process)
+    assert (done.code, done.err) == (0, "")
+
+
+EARLY = {
+    "no secret": (["file", "127.0.0.1:1"], 1),
+    "nothing there": (["missing", "127.0.0.1:1"], 1),
+    "no host": (["file", "127.0.0.1:99999"], 2),
+    "a size that is none": (["--bwlimit", "lots", "file", "127.0.0.1:1"], 2),
+    "one name twice": (["file", "./file", "127.0.0.1:1"], 2),
+    "a key id too long": (["--key-id", 256 * "k", "file", "127.0.0.1:1"], 2),
+    "nobody listens": (["file", "127.0.0.1:1"], 4),
+    "an unknown host": (["file", "host.invalid"], 4),
+}
+
+
+@pytest.mark.parametrize(("words", "code"), EARLY.values(), ids=EARLY.keys())
+def test_json_has_its_summary_whatever_happens(
+    tmp_path: Path, request: pytest.FixtureRequest, words: list[str], code: int
+) -> None:
+    (tmp_path / "file").touch()
+    secret = None if "no secret" in request.node.name else SECRET
+    process = start(["send", "--json", *words], environment(tmp_path, secret), cwd=tmp_path)
+    done = finish(process)
+    assert_failed(done, code, "xfer: ")
+    (summary,) = done.records
+    assert (summary["type"], summary["exit_code"]) == ("summary", code)
+    assert summary["retryable"] is (code == 4)
+    assert summary["message"] in done.err
+
+
+def test_a_wrong_secret_has_its_summary_too(nas: Site, document: Path) -> None:
+    done = nas.send("--json", document, secret="another secret, long enough")
+    assert [(one["exit_code"], one["retryable"]) for one in done.records] == [(3, False)]
+
+
+def test_a_link_that_is_named_is_said_to_be_sent_as_one(nas: Site, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/inside").symlink_to("nowhere")
+    (tmp_path / "latest").symlink_to("tree")
+    said = nas.send(f"{tmp_path}/latest/", tmp_path / "tree").err.splitlines()
+    (line,) = [line for line in said if "symbolic link" in line]
+    assert line == "xfer: latest is a symbolic link, and was sent as one: it was not followed"
+    assert "symbolic" not in nas.send("--quiet", tmp_path / "latest").err
+
+
 # A terminal
 
 
@@ -129,15 +199,17 @@ def test_a_bar_shows_the_file_and_then_leaves_only_the_summary(
             process.stdin.flush()
             time.sleep(0.15)
         assert finish(process).code == 0
-    assert re.search(rf"\r[\d.]+M .*{tmp_path.name}\r", seen.text)
-    assert [line[:15] for line in screen(seen.text)] == ["1 file, 4.0 MiB"]
+        os.write(tty, b"$ \n")  # the shell's prompt, as whatever stands before it is seen then
+    assert re.search(rf"\r[\d.]+ MiB  .*/s  0:00  {tmp_path.name} *\r", seen.text)
+    assert [line[:15] for line in screen(seen.text)] == ["1 file: 1 store", "$"]
 
 
 def test_a_bar_knows_how_much_there_is(nas: Site, document: Path) -> None:
     with terminal() as (tty, seen):
         assert finish(start(nas.command(document), environment(nas.home), stderr=tty)).code == 0
-    assert re.search(r"\r *0%\|.*/13\.0", seen.text)
-    assert [line[:13] for line in screen(seen.text)] == ["1 file, 13 B "]
+        os.write(tty, b"$ \n")
+    assert re.search(r"\r  0% +0 of 13 B  0 of 1 file *\r", seen.text)
+    assert [line[:13] for line in screen(seen.text)] == ["1 file: 1 sto", "$"]
 
 
 def test_a_quiet_send_draws_no_bar(nas: Site, document: Path) -> None:
@@ -145,6 +217,50 @@ def test_a_quiet_send_draws_no_bar(nas: Site, document: Path) -> None:
         command = nas.command("--quiet", document)
         assert finish(start(command, environment(nas.home), stderr=tty)).code == 0
     assert seen.text == ""
+
+
+def test_a_resumed_file_says_where_it_goes_on_and_shows_no_phantom_rate(
+    nas: Site, tmp_path: Path, document: Path
+) -> None:
+    """14 MiB that were there already are no speed: what is sent now is slowed down to 1 MiB/s."""
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(16 * MIB))
+    with Proxy(nas.port, [link("up", cut_at=14 * MIB)]) as proxy:
+        proxy.leading_to(nas).send(large)
+    with terminal() as (tty, seen):
+        command = nas.command("--bwlimit", "1M", large)
+        assert finish(start(command, environment(nas.home), stderr=tty)).code == 0
+    assert re.search(r"xfer: large.bin: resumed at 1\d\.\d MiB\r\n", seen.text)
+    rates = re.findall(r"([\d.]+) ([KM])iB/s  \d:\d\d left", seen.text)
+    assert rates
+    assert all(float(rate) < 4 for rate, unit in rates if unit == "M")
+    assert re.search(r"; [\d.]+ MiB of 16.0 MiB in ", seen.text)
+
+
+def test_ctrl_c_says_that_the_same_command_continues(nas: Site, tmp_path: Path) -> None:
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(16 * MIB))
+    ended = _interrupted(nas, nas.command("--bwlimit", "1M", "--json", large))
+    assert_failed(ended, 130, "is not stored; the same command continues")
+    summary = ended.records[-1]
+    assert (summary["type"], summary["exit_code"], summary["retryable"]) == ("summary", 130, True)
+
+
+def test_what_is_terminated_says_so_like_ctrl_c(nas: Site, tmp_path: Path) -> None:
+    command = nas.command("--json", "-", "--name", "stream")
+    ended = _interrupted(nas, command, signal.SIGTERM)
+    assert_failed(ended, 130, "what has no receipt is not stored\n")
+    assert ended.records[-1]["exit_code"] == 130
+
+
+def _interrupted(nas: Site, command: list[str | Path], number: int = signal.SIGINT) -> Finished:
+    process = start(command, environment(nas.home))
+    if "--bwlimit" in command:
+        wait_until(nas.partials)
+    else:
+        time.sleep(1)
+    process.send_signal(number)
+    return finish(process)
 
 
 # Secrets
@@ -196,9 +312,10 @@ def test_what_a_first_receive_tells_a_person_to_type_works(tmp_path: Path, docum
         process = start(command, environment(tmp_path, None), stderr=tty)
         try:
             seen.wait_for("xfer send FILE")
-            typed = seen.wait_for(r"(?s)once:\s+(\(.*?\)|mkdir.*?)\r\n")[1]
+            shown = seen.wait_for(r"once: xfer (.*), and paste there\r\n +(xfer-key-\S+)\r\n")
             home = {"HOME": str(other), "PATH": os.environ["PATH"]}
-            subprocess.run(["sh", "-euc", typed.replace("\r", "")], env=home, check=True)
+            pasted = start(shown[1].split(), home)
+            assert finish(pasted, f"{shown[2]}\n".encode()).code == 0
             advice = seen.wait_for(r"other machine: xfer (send FILE) (\S+:\d+)")
             sent = finish(start(["send", document, advice[2]], home))
         finally:
@@ -209,11 +326,62 @@ def test_what_a_first_receive_tells_a_person_to_type_works(tmp_path: Path, docum
     assert stat.filemode(file.stat().st_mode) == "-rw-------"
 
 
+def test_an_imported_secret_is_asked_for_without_an_echo(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    theirs, tty = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xfer", "keygen", "--import", file],
+        env=environment(tmp_path, None), stdin=tty, stderr=tty, start_new_session=True,
+    )  # fmt: skip
+    os.close(tty)
+    seen = b""
+    while b"which is not shown: " not in seen:  # what is typed before that would be shown
+        seen += os.read(theirs, 1024)
+    time.sleep(0.2)
+    os.write(theirs, f"{SECRET}\n".encode())
+    assert process.wait(20) == 0
+    with contextlib.suppress(OSError):  # the terminal ends with its last process
+        seen += os.read(theirs, 1024)
+    os.close(theirs)
+    assert file.read_text() == f"{SECRET}\n"
+    assert stat.filemode(file.stat().st_mode) == "-rw-------"
+    assert SECRET.encode() not in seen
+
+
+def test_an_imported_secret_is_never_written_over_another_and_is_no_weak_one(
+    tmp_path: Path,
+) -> None:
+    short = run(tmp_path, "keygen", "--import", secret=None, stdin=b"short\n")
+    nothing = run(tmp_path, "keygen", "--import", secret=None)
+    file = tmp_path / "config" / "xfer" / "secret"
+    assert (short.code, nothing.code, file.exists()) == (1, 1, False)
+    imported = run(tmp_path, "keygen", "--import", secret=None, stdin=SECRET.encode())
+    assert (imported.code, file.read_text()) == (0, f"{SECRET}\n")
+    again = run(tmp_path, "keygen", "--import", secret=None, stdin=b"another, long enough\n")
+    assert_failed(again, 1, "exists and is not overwritten")
+    assert file.read_text() == f"{SECRET}\n"
+    of_a_key = run(tmp_path, "keygen", "--import", "--id", "a", "--keys", "keys", secret=None)
+    assert_failed(of_a_key, 2, "leave out --id and --keys")
+
+
+def test_keygen_says_how_the_other_machine_and_one_more_client_get_theirs(tmp_path: Path) -> None:
+    said = run(tmp_path, "keygen", secret=None).err
+    assert "on the other machine, once: xfer keygen --import" in said
+    assert "for one more client, with a secret of its own: xfer keygen --id NAME --keys" in said
+
+
 # Help and demo
 
 
 def test_the_version_is_the_packages_own(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").out == f"xfer {xfer.__version__}\n"
+
+
+def test_short_options_show_help_and_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "-V").out == f"xfer {xfer.__version__}\n"
+    for words in ([], ["send"], ["receive"], ["keygen"], ["demo"]):
+        shown = run(tmp_path, *words, "-h")
+        assert (shown.code, shown.out) == (0, run(tmp_path, *words, "--help").out)
 
 
 @pytest.mark.parametrize("command", ["keygen", "receive", "send", "demo"])
@@ -236,6 +404,7 @@ def test_a_demo_compares_what_was_stored(tmp_path: Path, paths: list[str]) -> No
     (tmp_path / "file").write_bytes(b"")
     done = run(tmp_path, "demo", *(tmp_path / path for path in paths), secret=None)
     assert done.code == 0, done
+    assert re.search(r"(?m)^(1 file|2 files|\d{2,} files), ", done.out)
     assert "every stored byte compared with its original: equal." in done.out
     assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli/app.py") in done.out
     assert not (tmp_path / "config").exists()
@@ -268,6 +437,14 @@ def test_a_host_that_does_not_exist_is_said_as_such(
     assert_failed(done, 4, f"xfer: unknown host {host}\n")
 
 
+@pytest.mark.parametrize("last", ["there.txt", "./there.txt", "no/where"])
+def test_a_forgotten_host_is_said_as_such(tmp_path: Path, last: str) -> None:
+    for name in ("here.txt", "there.txt"):
+        (tmp_path / name).touch()
+    process = start(["send", "here.txt", last], environment(tmp_path), cwd=tmp_path)
+    assert_failed(finish(process), 2, f"the last argument is the host, and {last} is none")
+
+
 WRONG_USAGE = {
     "nothing": [],
     "no command": ["sned", "a", "b"],
@@ -294,5 +471,5 @@ def test_wrong_usage_is_code_2_and_explained(tmp_path: Path, arguments: list[str
 
 def test_a_rate_is_of_what_travelled_and_nothing_else(nas: Site, document: Path) -> None:
     first, second = nas.send(document), nas.send(document)
-    assert re.search(r"13 B in [\d.]+ s \([\d.]+ \w+/s\): verified", first.err), first
-    assert re.search(r"\(1 unchanged\), 13 B in [\d.]+ s: verified", second.err), second
+    assert re.search(r"13 B in [\d.]+ s \([\d.]+ \w+/s\), verified", first.err), first
+    assert re.search(r"unchanged \(.*\); nothing new for \S+ in [\d.]+ s\n", second.err), second

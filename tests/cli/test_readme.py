@@ -124,7 +124,7 @@ def test_keys_as_shown_let_a_client_in(env: dict[str, str], tmp_path: Path) -> N
     try:
         host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
         client = env | {"XFER_KEY_ID": "alice", "XFER_SECRET": secret}
-        assert "verified and on disk" in run(f"xfer send a.txt {host}", client, tmp_path)
+        assert "on disk at" in run(f"xfer send a.txt {host}", client, tmp_path)
     finally:
         end(receiver)
         log.join()
@@ -143,7 +143,7 @@ def test_workers_as_shown_receive(env: dict[str, str], tmp_path: Path) -> None:
     log = Log(receiver.stderr)
     try:
         host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
-        assert "verified and on disk" in run(f"xfer send a.txt {host}", env, tmp_path)
+        assert "on disk at" in run(f"xfer send a.txt {host}", env, tmp_path)
         log.wait_for("4 workers receive")
     finally:
         end(receiver)

@@ -1,6 +1,8 @@
 """The report of a send: what is printed for each result, the summary, and the exit code."""
 
 import json
+import math
+import re
 
 import pytest
 
@@ -51,7 +53,9 @@ def test_why_a_session_ended_is_said_once(capsys: Printed) -> None:
         told.finished(LOST)
     told.finished(UNREADABLE)
     told.finish(ConnectionLost("gone"), "nas:9337")
-    assert capsys.readouterr().err == "xfer: u: u is a FIFO\nxfer: gone\n"
+    assert capsys.readouterr().err == (
+        "xfer: u: u is a FIFO\nxfer: gone\n4 files: 4 failed; nothing stored at nas:9337 in 0.0 s\n"
+    )
 
 
 def test_json_has_a_line_for_each_result_and_the_summary_last(capsys: Printed) -> None:
@@ -68,7 +72,28 @@ def test_json_has_a_line_for_each_result_and_the_summary_last(capsys: Printed) -
     assert (summary["files"], summary["failed"], summary["exit_code"]) == (1, 1, 7)
 
 
+def test_one_failure_that_may_go_well_is_worth_another_try_whatever_else_failed(
+    capsys: Printed,
+) -> None:
+    told = report(as_json=True, quiet=True)
+    busy = Refused("no room", code="no_space", retryable=True)
+    for error in (Refused("taken", code="exists"), busy):
+        told.finished(Result("r", Kind.FILE, error=error))
+    assert told.finish(None, "nas:9337") == 6
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["retryable"] is True
+
+
 def test_a_pause_is_said_unless_quiet(capsys: Printed) -> None:
-    for quiet, said in ((False, "xfer: gone: trying again in 1.5 s\n"), (True, "")):
-        report(quiet=quiet).pausing(ConnectionLost("gone"), 1.5)
-        assert capsys.readouterr().err == said
+    for quiet, said in ((False, "xfer: gone; trying again in 1.5 s, until "), (True, "")):
+        report(quiet=quiet).pausing(ConnectionLost("gone"), 1.5, 60.0)
+        assert re.sub(r"[\d:]{8}\n", "", capsys.readouterr().err) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(5, r"until \d\d:\d\d:\d\d"), (2e5, r"until \d{4}-\d\d-\d\d [\d:]{8}"),
+     (math.inf, "until it is stopped"), (1e300, "until it is stopped")],
+)  # fmt: skip
+def test_a_pause_says_until_when_it_is_tried(capsys: Printed, seconds: float, said: str) -> None:
+    report().pausing(ConnectionLost("gone"), 1.5, seconds)
+    assert re.fullmatch(rf"xfer: gone; trying again in 1.5 s, {said}\n", capsys.readouterr().err)

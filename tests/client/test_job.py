@@ -211,13 +211,16 @@ def test_what_can_not_be_sent_is_told_once_however_often_the_rest_is_tried(
     nas: Site, tree: Path
 ) -> None:
     os.mkfifo(tree / "fifo")
+    (tree / "new\nline").touch()
     with Proxy(nas.port, [link("up", cut_at=at) for at in (MIB, 2 * MIB)]) as proxy:
         done = proxy.leading_to(nas).send("--json", "--retry-for", "20", tree)
     names = [record.get("file_name") for record in done.records]
-    assert (done.code, names.count(f"{tree.name}/fifo"), len(names)) == (7, 1, 13)
-    assert done.err.count("is a FIFO") == 1
+    told = [names.count(f"{tree.name}/{name}") for name in ("fifo", "new\nline")]
+    assert (done.code, told, len(names)) == (7, [1, 1], 14)
+    assert (done.err.count("is a FIFO"), done.err.count("control character")) == (1, 1)
     summary = done.records[-1]
-    assert (summary["files"], summary["failed"], summary["retryable"]) == (10, 1, False)
+    assert (summary["files"], summary["failed"], summary["skipped"]) == (10, 1, 1)
+    assert not summary["retryable"]
 
 
 def test_without_retries_the_first_failure_is_the_last(

@@ -111,3 +111,12 @@ def test_a_receiver_that_cannot_start_leaves_nothing_open(tmp_path: Path) -> Non
                     insecure_plaintext=True,
                 )
         assert open_descriptors() == before
+
+
+def test_what_is_no_file_in_a_tree_has_no_receipt_and_is_no_failure(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    os.mkfifo(tree / "fifo")
+    with serving(tmp_path) as (_, host):
+        receipts = xfer.send([str(tree)], host, secret=SECRET)
+    assert [receipt.name for receipt in receipts] == ["tree"]

@@ -270,13 +270,42 @@ def test_nothing_but_missing_files_is_a_local_problem(tmp_path: Path) -> None:
     assert_failed(done, 1, f"no such file or directory: {missing}")
 
 
-def test_a_fifo_is_reported_and_never_read(nas: Site, tmp_path: Path) -> None:
+def test_a_fifo_that_is_named_is_an_error_and_never_read(nas: Site, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     assert_failed(nas.send(fifo), 1, f"{fifo} is a FIFO: not sent")
     (tmp_path / "beside").write_bytes(b"")
-    assert_failed(nas.send(tmp_path), 7, f"{fifo} is a FIFO: not sent")
-    assert os.listdir(nas.stored(tmp_path)) == ["beside"]
+    assert_failed(nas.send(fifo, tmp_path / "beside"), 7, f"{fifo} is a FIFO: not sent")
+
+
+@pytest.mark.parametrize("connections", ["1", "2"])
+def test_what_is_no_file_in_a_tree_is_skipped_with_a_line_and_no_failure(
+    nas: Site, tmp_path: Path, connections: str
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    os.mkfifo(top / "fifo")
+    (top / "beside").write_bytes(b"")
+    option = ("--connections", connections)
+    said = nas.send(*option, top)
+    assert (said.code, f"xfer: {top}/fifo is a FIFO: skipped\n" in said.err) == (0, True)
+    assert "1 skipped" in said.err.splitlines()[-1]
+    assert os.listdir(nas.stored(top)) == ["beside"]
+    assert nas.send("--quiet", *option, top).err == ""
+    listed = nas.send("--json", *option, top)
+    (skipped,) = [record for record in listed.records if record.get("outcome") == "skipped"]
+    assert skipped == {
+        "type": "special", "file_name": "top/fifo", "outcome": "skipped",
+        "message": f"{top}/fifo is a FIFO: skipped",
+    }  # fmt: skip
+    summary = listed.records[-1]
+    assert (summary["skipped"], summary["failed"], summary["exit_code"]) == (1, 0, 0)
+
+
+def test_a_tree_of_nothing_but_a_fifo_is_no_failure(nas: Site, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert nas.send(tmp_path).code == 0
+    assert os.listdir(nas.stored(tmp_path)) == []
 
 
 def test_an_unreadable_file_is_reported(nas: Site, document: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_killed_receiver_goes_on_in_the_middle(tmp_path: Path) -> None:
         site.process.kill()
         site.process.wait()
     with receiving(tmp_path) as site:
-        assert "1 interrupted file(s) will resume" in site.log.text
+        assert "1 interrupted file will resume" in site.log.text
         assert not site.stored(file).exists()
         assert cost(site, file)[0] < HALF + MIB + LITTLE
         assert_stored(site, file)

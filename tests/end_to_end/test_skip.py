@@ -92,6 +92,42 @@ def test_other_content_behind_equal_size_and_time_is_found_by_checksum_all_only(
     assert nas.versions(document) == [older]
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ("version", "it was kept as a version"),
+        ("replace", "it was replaced"),
+        ("refuse", "it stays"),
+    ],
+)
+def test_checksum_all_says_loudly_that_content_differed_although_size_and_time_agree(
+    tmp_path: Path, document: Path, kept: str, said: str
+) -> None:
+    """As after rot on the receiver's disk. It is said with --quiet, and in its log, too."""
+    with receiving(tmp_path, "--if-exists", kept) as site:
+        site.send(document)
+        stored = site.stored(document)
+        before = stored.stat().st_mtime_ns
+        older = bytes([stored.read_bytes()[0] ^ 1]) + stored.read_bytes()[1:]
+        stored.write_bytes(older)
+        os.utime(stored, ns=(before, before))
+        unseen = site.send(document).err
+        found = site.send("--quiet", "--checksum-all", "--json", document)
+        again = site.send("--checksum-all", document).err
+        site.log.wait_for(f"{document.name}: differs from what is sent, although size and time")
+    assert "1 unchanged (by size and time)" in unseen
+    assert "verified" not in unseen
+    assert "on disk" not in unseen
+    assert f"xfer: {document.name} differed: the receiver had other content" in found.err
+    assert said in found.err
+    described, summary = found.records
+    assert (described["differed"], summary["differed"]) == (True, 1)
+    if kept == "version":
+        assert (described["outcome"], site.versions(document)) == ("versioned", [older])
+    if kept != "refuse":
+        assert "1 unchanged (by content); 13 B verified in" in again
+
+
 @pytest.mark.parametrize("later", [-1, 1])
 def test_a_nanosecond_makes_other_content_of_equal_size_another_file(
     nas: Site, document: Path, later: int

@@ -71,9 +71,21 @@ def test_another_size_or_time_is_sent(
 
 def test_an_offered_digest_decides_and_time_does_not(planner: Planner, writer: StoreWriter) -> None:
     put(writer, "f", CONTENT, METADATA)
-    assert planned(planner, offered(7, digest=md5(b"another"))) == [PlannedFile("f", "send")]
+    older = offered(7, mtime_ns=MTIME_NS - 1, digest=md5(b"another"))
+    assert planned(planner, older) == [PlannedFile("f", "send")]
     newer = offered(7, mtime_ns=MTIME_NS + 1, digest=md5(CONTENT))
     assert planned(planner, newer) == [PlannedFile("f", "skip")]
+
+
+def test_other_content_of_that_size_and_time_is_said_to_differ(
+    planner: Planner, writer: StoreWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(writer, "f", CONTENT, METADATA)
+    leave_partial(writer, "f", b"some")
+    resumed = PlannedFile("f", "resume", 4, md5(b"some"), differs=True)
+    assert planned(planner, offered(7, digest=md5(b"another"))) == [resumed]
+    assert "test f: differs from what is sent, although size and time agree" in caplog.text
+    assert not planned(planner, offered(8, digest=md5(b"another!")))[0].differs
 
 
 def test_what_is_skipped_gets_the_offered_mode_and_time(
@@ -92,6 +104,7 @@ def test_a_file_with_another_name_is_sent_rather_than_changed(
     put(writer, "f", CONTENT, Metadata(0o600, MTIME_NS))
     os.link(tmp_path / "f", tmp_path / "g")
     assert planned(planner, offered(7)) == [PlannedFile("f", "send")]
+    assert planned(planner, offered(7, digest=md5(CONTENT))) == [PlannedFile("f", "send")]
     assert (tmp_path / "g").stat().st_mode & 0o777 == 0o600
 
 

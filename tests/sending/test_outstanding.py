@@ -87,7 +87,27 @@ def test_each_name_ends_once(kept: Kept, outstanding: Outstanding) -> None:
 def test_what_is_skipped_is_unchanged(kept: Kept, outstanding: Outstanding) -> None:
     outstanding.skip(entry("b"), durable=False)
     size = os.stat(__file__).st_size
-    assert kept.results == [Result("b", Kind.FILE, size, outcome="unchanged", durable=False)]
+    by_time = Result("b", Kind.FILE, size, outcome="unchanged", durable=False, by_time=True)
+    assert kept.results == [by_time]
+
+
+def test_what_was_offered_with_its_digest_is_not_unchanged_by_time_alone(
+    kept: Kept, outstanding: Outstanding
+) -> None:
+    outstanding.add(entry("c"), has_digest=True)
+    outstanding.skip(entry("c"), durable=True)
+    assert not kept.results[0].by_time
+
+
+def test_a_result_says_that_the_receiver_had_other_content(
+    kept: Kept, outstanding: Outstanding
+) -> None:
+    for name in ("a", "b", "gone"):
+        outstanding.mark_differing(name)
+    outstanding.confirm(Receipt("a", Outcome.VERSIONED, 3, md5=MD5))
+    outstanding.fail("b", Refused("no"))
+    outstanding.confirm(Receipt("d", Outcome.STORED))
+    assert [result.differed for result in kept.results] == [True, True, False]
 
 
 def test_the_end_of_the_session_is_the_end_of_everything(

@@ -304,7 +304,7 @@ def test_a_receiver_after_a_killed_one_says_what_it_found_and_works(
         killed.process.wait()
     with receiving(tmp_path, PLAINTEXT) as site:
         assert re.search(r"removed .*\b1 .*file", site.log.text)
-        assert "1 interrupted file(s) will resume" in site.log.text
+        assert "1 interrupted file will resume" in site.log.text
         assert site.partials() == [MIB]
         assert site.send(document).code == 0
         with HandSender(site) as sender:

@@ -18,13 +18,14 @@ from tests.support.tools import without, working
 from xfer import names
 from xfer.errors import Code, LocalError, UsageError
 from xfer.source.readers import FileSource
-from xfer.source.tree import Entry, Kind, Unsendable, check, measure, walk
+from xfer.source.roots import check
+from xfer.source.tree import Entry, Extent, Kind, Special, Unsendable, measure, walk
 
 
 def found(*paths: Path | str) -> list[tuple[str, str]]:
-    """Kind and name of everything that `walk` finds; "unsendable" for what can't go."""
+    """Kind and name of everything found; "unsendable" or "special" for what can't go."""
     return [
-        (entry.kind.value if isinstance(entry, Entry) else "unsendable", entry.name)
+        (entry.kind.value if isinstance(entry, Entry) else type(entry).__name__.lower(), entry.name)
         for entry in walk([str(path) for path in paths])
     ]
 
@@ -58,13 +59,13 @@ def test_names_are_sorted_and_directories_come_after_what_they_hold(tmp_path: Pa
     ]
 
 
-def test_measure_counts_the_bytes_of_files_and_of_nothing_else(tmp_path: Path) -> None:
+def test_measure_counts_files_and_their_bytes_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "d/empty").mkdir(parents=True)
     (tmp_path / "d/f").write_bytes(b"12345")
     (tmp_path / "d/g").write_bytes(b"1")
     (tmp_path / "d/link").symlink_to("f")
     os.mkfifo(tmp_path / "d/fifo")
-    assert measure([str(tmp_path / "d"), str(tmp_path / "missing")]) == 6
+    assert measure([str(tmp_path / "d"), str(tmp_path / "missing")]) == Extent(2, 6)
 
 
 def test_an_entry_has_the_size_mode_and_time_of_its_file(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def _make_socket(path: Path) -> None:
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a FIFO"), (_make_socket, "a socket")])
-def test_what_is_no_plain_file_is_unsendable_and_the_rest_goes(
+def test_what_is_no_plain_file_is_left_out_of_a_tree_and_an_error_where_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -231,7 +232,10 @@ def test_what_is_no_plain_file_is_unsendable_and_the_rest_goes(
     top.mkdir()
     make(top / "special")
     (top / "z").touch()
-    assert found(top) == [("unsendable", "top/special"), ("file", "top/z"), ("directory", "top")]
+    assert found(top) == [("special", "top/special"), ("file", "top/z"), ("directory", "top")]
+    left_out = next(walk([str(top)]))
+    assert isinstance(left_out, Special)
+    assert left_out.reason == f"{top}/special is {kind}: skipped"
     assert kind in str(error_of(top / "special").error)
 
 
@@ -242,14 +246,16 @@ def test_a_device_is_unsendable(device: str) -> None:
 
 def test_what_cannot_be_sent_is_not_even_opened(tmp_path: Path) -> None:
     """To open a FIFO, a tape or a socket can change something, or wait for ever."""
-    os.mkfifo(tmp_path / "special")
+    top = tmp_path / "top"
+    top.mkdir()
+    os.mkfifo(top / "special")
     trace = tmp_path / "trace"
     calls = "trace=?open,openat"
     assert (
-        "unsendable"
-        in _in_a_process(tmp_path, working("strace", "-f", "-o", str(trace), "-e", calls))[0]
+        "special top/special"
+        in _in_a_process(top, working("strace", "-f", "-o", str(trace), "-e", calls))[0]
     )
-    assert str(tmp_path.name) in trace.read_text()
+    assert str(top) in trace.read_text()
     assert "special" not in trace.read_text()
 
 
@@ -257,9 +263,11 @@ LIST = """
 import sys
 from xfer.errors import LocalError
 from xfer.source.readers import FileSource
-from xfer.source.tree import Entry, Kind, walk
+from xfer.source.tree import Entry, Kind, Special, walk
 for entry in walk(sys.argv[1:]):
-    if not isinstance(entry, Entry):
+    if isinstance(entry, Special):
+        print("special", entry.name)
+    elif not isinstance(entry, Entry):
         print("unsendable", entry.name, type(entry.error).__name__)
     elif entry.kind is Kind.FILE:
         try:

@@ -200,18 +200,37 @@ def receiving(
     """A receiver process with everything of its own below `home`; ended at the end."""
     directory = directory or home / "received"
     directory.mkdir(parents=True, exist_ok=True)
-    command = ["receive", "--dir", str(directory), "--bind", bind, "--port", "0", *options]
+    is_quiet = "--quiet" in options  # then it does not say where it listens
+    port = free_port() if is_quiet else 0
+    command = ["receive", "--dir", str(directory), "--bind", bind, "--port", str(port), *options]
     null = subprocess.DEVNULL
     env = environment(home, secret)
     process = start(command, env, prefix=prefix, stdin=null, stdout=null)
     assert process.stderr
     log = Log(process.stderr)
     try:
-        host = log.wait_for(r"listening on (\S+:\d+)\n")[1]
+        if is_quiet:
+            wait_until(lambda: _accepts(port))
+            host = f"{bind}:{port}"
+        else:
+            host = log.wait_for(r"listening on (\S+:\d+)\n")[1]
         yield Site(home, directory, process, log, host, "--insecure-plaintext" in options)
     finally:
         end(process)
         log.join()
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

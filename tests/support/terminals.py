@@ -17,7 +17,9 @@ def terminal() -> Iterator[tuple[int, Log]]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     log = Log(os.fdopen(ours, "rb", buffering=0))
-    yield theirs, log
-    with contextlib.suppress(OSError):
-        os.close(theirs)
-    log.join()
+    try:
+        yield theirs, log
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(theirs)
+        log.join()

@@ -58,6 +58,9 @@ GOLDEN: dict[str, Message] = {
     "plan": Plan(
         (PlannedFile("docs/a.txt", "skip"), PlannedFile("b.log", "resume", 12, MD5)),
     ),
+    "plan_differs": Plan(
+        (PlannedFile("docs/a.txt", "skip"), PlannedFile("b.log", "send", differs=True)),
+    ),
     "working": Working("b.log", 1_048_576, 5_000_000),
     "receipt": Receipt("docs/a.txt", Outcome.VERSIONED, 12, MD5),
     "refusal": Refusal(

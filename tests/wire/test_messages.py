@@ -268,7 +268,7 @@ def test_a_message_stays_as_it_is() -> None:
 def test_files_are_shared_out_among_frames_that_hold_them_whatever_their_names(name: str) -> None:
     """JSON takes 12 bytes for a character beyond the first 65,536, and 6 for others."""
     offered = [OfferedFile(name, MOST, MOST, 0o7777, HEX[:32], HEX) for _ in range(300)]
-    planned = [PlannedFile(name, "resume", MOST, HEX[:32], HEX) for _ in range(300)]
+    planned = [PlannedFile(name, "resume", MOST, HEX[:32], HEX, True) for _ in range(300)]
     offers = [Offer(tuple(files)) for files in in_frames(offered, lambda file: file.file_name)]
     plans = [Plan(tuple(files)) for files in in_frames(planned, lambda file: file.file_name)]
     for message in (*offers, *plans):

@@ -45,5 +45,10 @@ def read_secret(file: str) -> str:
 def create_secret(file: str) -> str:
     """Write a new secret to `file`, mode 600, and return it. LocalError when the file exists."""
     secret = generate_secret()
-    private_files.create(file, secret + "\n")
+    store_secret(file, secret)
     return secret
+
+
+def store_secret(file: str, secret: str) -> None:
+    """Write `secret` to `file`, mode 600. LocalError when the file exists."""
+    private_files.create(file, secret + "\n")

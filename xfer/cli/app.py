@@ -36,6 +36,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Send files to a machine of yours: encrypted, verified, never half-written.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of all commands
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -57,7 +58,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass

@@ -59,6 +59,14 @@ NewSecretFile = Annotated[
     str | None,
     typer.Argument(metavar="FILE", help="Where to; your configuration directory if left out."),
 ]
+Import = Annotated[
+    bool,
+    typer.Option(
+        "--import",
+        help="Store a secret that another machine has, instead of a new one: from standard "
+        "input, or asked for where that is a terminal.",
+    ),
+]
 NewKeyId = Annotated[
     str | None,
     typer.Option("--id", metavar="NAME", help="Add a key of this name to the file of --keys."),

@@ -19,7 +19,7 @@ from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer
 from xfer.sending.offers import Options
 from xfer.sending.session import SendSession
-from xfer.source import tree
+from xfer.source import roots
 from xfer.wire.channel import Channel
 
 MAX_JOB_CONNECTIONS: Final = 64
@@ -45,7 +45,7 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
     Raises UsageError or LocalError for what can be known before connecting,
     else the error that ended the last attempt early.
     """
-    tree.check(job.paths, job.stream_name)
+    roots.check(job.paths, job.stream_name)
     work = RemainingWork(job.paths, job.stream_name, observer)
     retries = Retries(job.retry_for)
 
@@ -62,7 +62,7 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
         pause = retries.next_pause(made_progress=work.made_progress)
         if work.stream_was_read or not error.retryable or pause is None:
             break
-        observer.pausing(error, pause)
+        observer.pausing(error, pause, retries.seconds_left)
         time.sleep(pause)
     work.tell_failures()
     if ended_by:

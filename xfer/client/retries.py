@@ -64,6 +64,11 @@ class Retries:
         left = self._gives_up_at - now
         return min(next(self._pauses), left) if left > 0 else None
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the last attempt, if none gets any further."""
+        return 0.0 if self._gives_up_at is None else self._gives_up_at - time.monotonic()
+
 
 def _pauses() -> Iterator[float]:
     """Seconds, doubled up to a limit, and spread, so that senders do not return all at once."""

@@ -9,7 +9,7 @@ from xfer.client.job import MAX_JOB_CONNECTIONS, Job, send_job
 from xfer.client.retries import retry_times
 from xfer.config.addresses import Address, parse_address
 from xfer.errors import Incomplete, UsageError
-from xfer.sending.observer import Observer, Result, only_error
+from xfer.sending.observer import SKIPPED, Observer, Result, only_error
 from xfer.sending.offers import Options
 from xfer.wire.bandwidth import Bandwidth
 
@@ -32,8 +32,9 @@ def send(
     """Send files and directories to the receiver at `host` (`HOST[:PORT]`).
 
     Returns one receipt for each file, directory and link: verified, and on the
-    receiver's stable storage. `key_id` names the key that `secret` is, where
-    the receiver has keys for several clients. `-` among `paths` is standard
+    receiver's stable storage. FIFOs, sockets and devices below a path are left
+    out. `key_id` names the key that `secret` is, where the receiver has keys
+    for several clients. `-` among `paths` is standard
     input, stored as `name`. Files of which the receiver has one of equal size
     and time are skipped; with `checksum_all`, equal contents are needed. A
     session in which nothing moves for `timeout` seconds ends. What can be tried
@@ -81,11 +82,12 @@ def target_at(
 
 
 class _Collector(Observer):
-    """Keeps every result."""
+    """Keeps every receipt and every failure."""
 
     def __init__(self) -> None:
         self.receipts: list[Result] = []
         self.failures: list[Result] = []
 
     def finished(self, result: Result) -> None:
-        (self.failures if result.error else self.receipts).append(result)
+        if result.outcome != SKIPPED:
+            (self.failures if result.error else self.receipts).append(result)

@@ -1,5 +1,6 @@
 """What `xfer receive` does around its receiver in one process: signals, announcements, serving."""
 
+import logging
 import signal
 import socket
 import threading
@@ -7,6 +8,7 @@ from types import FrameType
 
 from xfer import logs
 from xfer.config.defaults import DEFAULT_PORT
+from xfer.config.sizes import counted
 from xfer.daemon.systemd import READY, STOPPING, ServiceManager
 from xfer.server.receiver import Receiver
 from xfer.server.settings import ReceiverSettings
@@ -48,13 +50,16 @@ def announce(receiver: Receiver, settings: ReceiverSettings) -> None:
     """Log what a killed receiver left, where files go to, and how a sender reaches this one."""
     host, port = receiver.address
     if receiver.doubt:
-        logs.tell(f"receipts promise nothing, and say so: {receiver.doubt}", "not_durable")
+        doubt = f"receipts promise nothing, and say so: {receiver.doubt}"
+        logs.tell(doubt, "not_durable", logging.WARNING)
     if removed := receiver.leftovers.removed:
         logs.tell(
-            f"removed {removed} unfinished file(s) of a receiver that was killed", "leftovers"
+            f"removed {counted(removed, 'unfinished file')} of a receiver that was killed",
+            "leftovers",
         )
     if resumable := receiver.leftovers.resumable:
-        logs.tell(f"{resumable} interrupted file(s) will resume when sent again", "leftovers")
+        interrupted = counted(resumable, "interrupted file")
+        logs.tell(f"{interrupted} will resume when sent again", "leftovers")
     directory, plaintext = settings.directory, settings.insecure_plaintext
     shown = f"[{host}]" if ":" in host else host
     how = "in PLAINTEXT" if plaintext else "over TLS 1.3"

@@ -8,12 +8,15 @@
     anything else                                                send
 
 It is the same content if the digest is, or where the sender offers none, size
-and time: the time that the store can hold, which may be in whole seconds. Whether
-what is resumed really is the beginning of the sender's file, the sender finds
-out: the plan has a digest of it.
+and time: the time that the store can hold, which may be in whole seconds. Where
+these agree and the digest does not, the plan says that it `differs`. Whether what
+is resumed really is the beginning of the sender's file, the sender finds out: the
+plan has a digest of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from xfer import digests, names
 from xfer.errors import Refused
@@ -87,26 +90,41 @@ class Planner:
         self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
     ) -> PlannedFile:
         """Plan a file with a safe name, of which a partial may be kept if `is_kept`."""
+        is_same = stored is not None and self._is_same(offered, stored, algorithm)
+        if stored and is_same and self._update(offered, stored):
+            return PlannedFile(offered.file_name, "skip")
+        differs = stored is not None and not is_same and self._looks_same(offered, stored)
+        if differs:
+            self._receipts.tell_difference(offered.file_name)
+        planned = self._plan_content(offered, stored, algorithm, is_kept=is_kept)
+        return replace(planned, differs=True) if differs else planned
+
+    def _plan_content(
+        self, offered: OfferedFile, stored: StoredFile | None, algorithm: str, *, is_kept: bool
+    ) -> PlannedFile:
+        """Plan a file that is not here as it is offered: how much of it is to be sent."""
         name = offered.file_name
-        if stored and self._is_same(offered, stored, algorithm) and self._update(offered, stored):
-            return PlannedFile(name, "skip")
         self._uploads.keep_resumable(name)  # of an earlier offer in this session
         partial = self._resumable(offered, algorithm) if is_kept else None
         self._writer.require(name, offered.file_size, partial.size if partial else 0)
         if partial:
-            digest = partial.digest.hexdigest()
-            return PlannedFile(name, "resume", partial.size, **{algorithm: digest})
+            return _resume(name, partial.size, {algorithm: partial.digest.hexdigest()})
         if stored and MIN_RESUME_BYTES <= stored.size < offered.file_size:
             digest = self._digest_of_stored(name, stored.size, algorithm)
-            return PlannedFile(name, "resume", stored.size, **{algorithm: digest})
+            return _resume(name, stored.size, {algorithm: digest})
         return PlannedFile(name, "send")
 
     def _is_same(self, offered: OfferedFile, stored: StoredFile, algorithm: str) -> bool:
         if stored.size != offered.file_size:
             return False
         if offered.digest is None:
-            return stored.mtime_ns == self._writer.held_time(offered.mtime_ns)
+            return self._looks_same(offered, stored)
         return self._digest_of_stored(offered.file_name, stored.size, algorithm) == offered.digest
+
+    def _looks_same(self, offered: OfferedFile, stored: StoredFile) -> bool:
+        """Whether size and time agree: all that is compared where no digest is offered."""
+        held = offered.file_size, self._writer.held_time(offered.mtime_ns)
+        return (stored.size, stored.mtime_ns) == held
 
     def _update(self, offered: OfferedFile, stored: StoredFile) -> bool:
         """Give the stored file the mode and time of the offered one; False if it must not be."""
@@ -137,3 +155,7 @@ class Planner:
             finally:
                 stored.close()
         return digest.hexdigest()
+
+
+def _resume(name: str, offset: int, digest: Mapping[str, str]) -> PlannedFile:
+    return PlannedFile(name, "resume", offset, differs=False, **digest)

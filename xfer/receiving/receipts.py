@@ -85,6 +85,14 @@ class ReceiptSender:
         if self._refused:
             self._refused.discard(_fingerprint(name))
 
+    def tell_difference(self, name: str) -> None:
+        """Log that what is stored is not what the sender has, although size and time agree."""
+        log.warning(
+            "%s %s: differs from what is sent, although size and time agree",
+            self._peer, printable(name),
+            extra=logs.about("differs", self._peer, file_name=name),
+        )  # fmt: skip
+
     def _receipt_line(self, arrived: ArrivedItem, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)

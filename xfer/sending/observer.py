@@ -8,6 +8,7 @@ what it tries again, and with several connections the work queue before it.
 """
 
 from collections.abc import Collection
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,11 +16,17 @@ from xfer.errors import XferError
 from xfer.source.tree import Entry, Kind
 from xfer.wire.keepalive import Progress
 
+SKIPPED: Final = "skipped"
+"""The outcome of what is not sent and is no failure: a FIFO, a socket, a device below a path."""
+
 
 class Result(Struct, frozen=True):
     """How one thing that was to be sent ended: with an outcome, or with an error.
 
-    `size` in bytes and `digest` as hex, for files that were stored.
+    `outcome` is one that a receipt has, or SKIPPED, for the reason in `message`.
+    `size` in bytes and `digest` as hex, for files that were stored. `by_time` is true
+    of a file that is unchanged by size and time, whose content nobody looked at,
+    and `differed` of one for which the receiver had other content although these agreed.
     `with_session` is true if it failed only because its session ended.
     """
 
@@ -32,6 +39,9 @@ class Result(Struct, frozen=True):
     durable: bool = True
     error: XferError | None = None
     with_session: bool = False
+    message: str = ""
+    by_time: bool = False
+    differed: bool = False
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:
@@ -52,6 +62,10 @@ class ProgressSink:
 
     def skipped(self, size: int) -> None:
         """So many bytes need not be sent."""
+
+    def resumed(self, name: str, offset: int) -> None:  # noqa: ARG002 (for those who show it)
+        """The receiver has so many bytes of this name, and the rest is sent: they are skipped."""
+        self.skipped(offset)
 
     def waiting(self, name: str, done: int, size: int) -> None:
         """The receiver is checking what it has of this name: `done` of `size` bytes."""
@@ -76,8 +90,11 @@ class Observer(ProgressSink):
     `finished` is called for one result at a time, the rest by any thread.
     """
 
-    def pausing(self, error: XferError, seconds: float) -> None:
-        """After this error, there will be another attempt in so many seconds."""
+    def pausing(self, error: XferError, seconds: float, until: float) -> None:
+        """After this error, there will be another attempt in so many seconds.
+
+        If nothing gets any further, the last one is before `until`, in seconds from now.
+        """
 
     def finished(self, result: Result) -> None:
         """Called once for each name of the job, however often it was tried."""

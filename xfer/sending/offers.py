@@ -88,6 +88,8 @@ class Offers:
             if isinstance(plans, XferError):
                 raise plans
             self._next_plans = iter(plans)
+        if plan.differs and self._options.compare_contents:
+            self._outstanding.mark_differing(name)
         return plan
 
     def _roots_to_ask_about(self, batch: Batch) -> set[str]:
@@ -104,10 +106,10 @@ class Offers:
         return entry.size >= PART_BYTES or entry.name.partition("/")[0] not in self._absent
 
     def _described(self, entry: Entry) -> OfferedFile:
-        self._outstanding.add(entry)
         digest = {}
         if self._options.compare_contents and (content := self._reader.digest_of(entry)):
             digest[self._options.algorithm] = content
+        self._outstanding.add(entry, has_digest=bool(digest))
         return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
 
     # The receiving thread

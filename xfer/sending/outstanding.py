@@ -18,6 +18,10 @@ class _Expected(Struct):
     content: tuple[int, str, str] = (0, "", "")
     """Size (bytes), algorithm and digest (hex): of a file, once all of it was read. The sending
     thread replaces it whole, since the receiving one may read it at any time."""
+    has_digest: bool = False
+    """Whether it was offered with its digest, so that a skipped one is the same by content."""
+    differs: bool = False
+    """Whether the receiver had other content of that size and time."""
 
     def matches(self, receipt: Receipt) -> bool:
         if self.kind in (Kind.DIRECTORY, Kind.SYMLINK):
@@ -49,10 +53,15 @@ class Outstanding:
 
     # The sending thread
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, *, has_digest: bool = False) -> None:
         """Expect an answer. Call this before the message that can be answered is queued."""
         self._stall_limit.expect_size(entry.size)
-        self._expected[entry.name] = _Expected(entry.kind)
+        self._expected[entry.name] = _Expected(entry.kind, has_digest=has_digest)
+
+    def mark_differing(self, name: str) -> None:
+        """Note that the receiver had other content, which size and time did not show."""
+        if known := self._expected.get(name):
+            known.differs = True
 
     def complete(self, name: str, size: int, algorithm: str, digest: str) -> None:
         """Say what the receipt has to say. Call this before the last part is queued."""
@@ -61,10 +70,15 @@ class Outstanding:
 
     def skip(self, entry: Entry, *, durable: bool) -> None:
         """Finish a file that the receiver has: there will be no receipt."""
-        if self._expected.pop(entry.name, None):
+        if known := self._expected.pop(entry.name, None):
             self._results.finished(
                 Result(
-                    entry.name, entry.kind, entry.size, outcome=Outcome.UNCHANGED, durable=durable
+                    entry.name,
+                    entry.kind,
+                    entry.size,
+                    outcome=Outcome.UNCHANGED,
+                    durable=durable,
+                    by_time=not known.has_digest,
                 )
             )
 
@@ -83,7 +97,14 @@ class Outstanding:
             raise CorruptData("a receipt for something that was not sent")
         if self._expected.pop(name, None):
             self._results.finished(
-                Result(name, sent.kind, *sent.content, receipt.outcome, receipt.durable)
+                Result(
+                    name,
+                    sent.kind,
+                    *sent.content,
+                    receipt.outcome,
+                    receipt.durable,
+                    differed=sent.differs,
+                )
             )
 
     # Both
@@ -93,6 +114,13 @@ class Outstanding:
         known = self._expected.pop(name, None)
         if known:
             self._results.finished(
-                Result(name, known.kind, *known.content, error=error, with_session=with_session)
+                Result(
+                    name,
+                    known.kind,
+                    *known.content,
+                    error=error,
+                    with_session=with_session,
+                    differed=known.differs,
+                )
             )
         return known is not None

@@ -19,13 +19,13 @@ from msgspec import Struct
 
 from xfer.errors import ConnectionLost, LocalError, XferError
 from xfer.sending.batches import Batch, Batches
-from xfer.sending.observer import ProgressSink, Result, Results
+from xfer.sending.observer import SKIPPED, ProgressSink, Result, Results
 from xfer.sending.offers import Offers, Options
 from xfer.sending.outstanding import Outstanding
 from xfer.sending.parts import Beginning, Part, PartReader
 from xfer.sending.replies import Replies
 from xfer.source.readers import Source, open_source
-from xfer.source.tree import Entry, Kind, Unsendable
+from xfer.source.tree import Entry, Kind, Special, Unsendable
 from xfer.system.background import BackgroundThread
 from xfer.wire.channel import Channel
 from xfer.wire.keepalive import Heartbeat, Progress, StallLimit
@@ -126,8 +126,8 @@ class SendSession:
         for entry in batch:
             if self._replies.error:
                 return
-            if isinstance(entry, Unsendable):
-                self._results.finished(Result(entry.name, Kind.FILE, error=entry.error))
+            if not isinstance(entry, Entry):
+                self._results.finished(_not_sent(entry))
                 continue
             plan = self._offers.plan_for(entry.name)
             self._progress.sending(entry.name)
@@ -159,7 +159,7 @@ class SendSession:
     def _send_content(self, entry: Entry, source: Source, beginning: Beginning) -> None:
         self._results.begun(entry, beginning.offset)
         if beginning.offset:
-            self._progress.skipped(beginning.offset)
+            self._progress.resumed(entry.name, beginning.offset)
         elif part := self._reader.whole(source):
             self._send_part(entry, part, source)
             return
@@ -211,6 +211,12 @@ class _Beat(Struct, frozen=True):
     def while_checking(self, work: Progress) -> None:
         self.send(work)
         self.progress.checking(work)
+
+
+def _not_sent(found: Unsendable | Special) -> Result:
+    if isinstance(found, Special):
+        return Result(found.name, Kind.SPECIAL, outcome=SKIPPED, message=found.reason)
+    return Result(found.name, Kind.FILE, error=found.error)
 
 
 def _cause(from_replies: XferError | None, own: XferError | None) -> XferError | None:

@@ -22,21 +22,22 @@ from typing import Final
 from msgspec import Struct
 
 from xfer import names
-from xfer.errors import LocalError, UsageError, XferError
+from xfer.errors import LocalError, XferError
+from xfer.source.roots import STDIN, roots
 
-STDIN: Final = "-"
 _LATEST_TIME: Final = 2**63 - 1
 """Nanoseconds since 1970, in 2262: 64 bits on the wire. A system may have later times, and times
 longer before 1970."""
 
 
 class Kind(Enum):
-    """What an entry is. A stream is standard input."""
+    """What was found. A stream is standard input; a FIFO, a socket or a device is special."""
 
     FILE = "file"
     DIRECTORY = "directory"
     SYMLINK = "symlink"
     STREAM = "stream"
+    SPECIAL = "special"
 
 
 class OpenDirectory:
@@ -91,7 +92,19 @@ class Unsendable(Struct, frozen=True):
     parent: None = None
 
 
-Found = Entry | Unsendable
+class Special(Struct, frozen=True):
+    """A FIFO, a socket or a device below a given path: it is left out, and that is no failure.
+
+    `reason` is a sentence about it. It holds no directory open.
+    """
+
+    name: str
+    path: str
+    reason: str
+    parent: None = None
+
+
+Found = Entry | Unsendable | Special
 """What a walk yields."""
 
 
@@ -100,53 +113,29 @@ def walk(paths: Sequence[str], stream_name: str | None = None) -> Iterator[Found
 
     A path is sent under its own last component; `-` is standard input and
     takes `stream_name`. What can't be sent is Unsendable, and the walk goes on.
+    So is a FIFO, a socket or a device that was asked for by name; below a path
+    that was, it is Special.
     UsageError when two paths have the same name, or one has none.
     """
-    for name, path in _roots(paths, stream_name):
+    for name, path in roots(paths, stream_name):
         if path == STDIN:
             yield Entry(Kind.STREAM, name, "standard input")
         else:
             yield from _descend(name, path)
 
 
-def measure(paths: Sequence[str]) -> int:
-    """How many bytes there are in the files that `walk` finds, for a progress bar."""
-    return sum(
-        entry.size for entry in walk(paths) if isinstance(entry, Entry) and entry.kind is Kind.FILE
-    )
+class Extent(Struct, frozen=True):
+    """How many plain files there are, and their bytes together."""
+
+    files: int
+    size: int
 
 
-def check(paths: Sequence[str], stream_name: str | None = None) -> None:
-    """Fail early, before connecting: UsageError as `walk`, LocalError if no path exists."""
-    if not paths:
-        raise UsageError("nothing to send")
-    _roots(paths, stream_name)
-    missing = [path for path in paths if path != STDIN and not os.path.lexists(path)]
-    if len(missing) == len(paths):
-        raise LocalError(f"no such file or directory: {missing[0]}")
-
-
-def _roots(paths: Sequence[str], stream_name: str | None) -> list[tuple[str, str]]:
-    """Name and path of each of `paths`."""
-    roots: dict[str, str] = {}
-    for given in paths:
-        path = given.rstrip("/") or given  # with a slash at the end, a link would be followed
-        if path == STDIN and not stream_name:
-            raise UsageError("standard input has no name of its own: give it one with --name")
-        name = stream_name if path == STDIN else _own_name(path)
-        if name in roots:
-            raise UsageError(f"{roots[name]} and {path} would both be stored as {name}")
-        roots[name or ""] = path
-    if stream_name and STDIN not in paths:
-        raise UsageError("--name goes with standard input (-) only")
-    return list(roots.items())
-
-
-def _own_name(path: str) -> str:
-    name = os.path.basename(os.path.abspath(path))
-    if not name:
-        raise UsageError(f"{path} has no name to be stored under: name what is in it")
-    return names.from_bytes(os.fsencode(name))
+def measure(paths: Sequence[str]) -> Extent:
+    """What `walk` finds, for a progress bar."""
+    found = (entry for entry in walk(paths) if isinstance(entry, Entry))
+    sizes = [entry.size for entry in found if entry.kind is Kind.FILE]
+    return Extent(len(sizes), sum(sizes))
 
 
 class _Level(Struct, frozen=True):
@@ -179,9 +168,7 @@ def _descend(name: str, path: str) -> Iterator[Found]:
             yield level.entry
 
 
-def _look(
-    name: str, path: str, target: str, parent: OpenDirectory | None
-) -> Entry | Unsendable | _Level:
+def _look(name: str, path: str, target: str, parent: OpenDirectory | None) -> Found | _Level:
     """What `path` is. It is looked at as `target`: a name in `parent`, or a path that was given.
 
     A directory is opened, and returned as a level to walk.
@@ -202,7 +189,7 @@ def _look(
         return Unsendable(name, path, error)
     except OSError as error:
         return Unsendable(name, path, unreadable(path, error))
-    return Unsendable(name, path, LocalError(f"{path} is {_special(mode)}: not sent"))
+    return _special(name, path, mode, is_named=parent is None)
 
 
 def _open_level(entry: Entry, target: str) -> _Level:
@@ -222,10 +209,12 @@ def relative(path: str, parent: OpenDirectory | None) -> tuple[str, int | None]:
     return path[path.rindex("/") + 1 :], parent.descriptor
 
 
-def _special(mode: int) -> str:
-    if stat.S_ISFIFO(mode):
-        return "a FIFO"
-    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+def _special(name: str, path: str, mode: int, *, is_named: bool) -> Special | Unsendable:
+    """What has no content to send. The user asked for it, if it `is_named`."""
+    kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+    if is_named:
+        return Unsendable(name, path, LocalError(f"{path} is {kind}: not sent"))
+    return Special(name, path, f"{path} is {kind}: skipped")
 
 
 def time_of(status: os.stat_result) -> int | None:

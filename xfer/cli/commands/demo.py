@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -18,12 +20,13 @@ from xfer.auth.keys import derive_key
 from xfer.auth.secret_files import create_secret
 from xfer.cli import options
 from xfer.cli.exits import exit_codes
+from xfer.cli.output.console import write_out
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
-from xfer.config.sizes import in_units
+from xfer.config.sizes import counted, in_units
 from xfer.errors import LocalError, XferError
 from xfer.sending.observer import Observer, Result
-from xfer.source import tree
+from xfer.source import roots, tree
 from xfer.source.tree import Entry, Kind
 
 _STOPPING_SECONDS: Final = 10.0
@@ -51,26 +54,26 @@ def _run(paths: Sequence[str]) -> None:
 
     Raises the error of the first path that did not arrive, or did not arrive as it was.
     """
-    tree.check(paths)
+    roots.check(paths)
     with tempfile.TemporaryDirectory(prefix="xfer-demo-") as directory:
         secret_file = os.path.join(directory, "secret")
         stored = os.path.join(directory, "received")
         os.mkdir(stored)
         key = derive_key(create_secret(secret_file))
         with _receiver(stored, secret_file, directory) as port:
-            print(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
+            write_out(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
             shown = _Receipts()
             send_job(Target("127.0.0.1", port, key), Job(list(paths)), shown)
         compared = _compare(paths, stored)
     if shown.failures:
         raise shown.failures[0]
-    print(
-        f"\n{shown.files} files, {in_units(compared)}: every receipt in hand, "
+    write_out(
+        f"\n{counted(shown.files, 'file')}, {in_units(compared)}: every receipt in hand, "
         "every stored byte compared with its original: equal."
     )
-    print("\nWith two machines that share a secret (xfer keygen makes one):")
-    print("    there:  xfer receive --dir DIR")
-    print("    here:   xfer send FILE… HOST")
+    write_out("\nWith two machines that share a secret (xfer keygen makes one):")
+    write_out("    there:  xfer receive --dir DIR")
+    write_out("    here:   xfer send FILE… HOST")
 
 
 class _Receipts(Observer):
@@ -84,18 +87,20 @@ class _Receipts(Observer):
         name = names.printable(result.name)
         if result.error:
             self.failures.append(result.error)
-            print(f"  failed     {name}: {names.printable(result.error.message)}")
+            write_out(f"  failed     {name}: {names.printable(result.error.message)}")
+        elif result.message:
+            write_out(f"  {result.outcome:9}  {names.printable(result.message)}")
         elif result.kind is Kind.FILE:
             self.files += 1
             size = in_units(result.size)
-            print(f"  {result.outcome:9}  {result.digest}  {size:>10}  {name}")
+            write_out(f"  {result.outcome:9}  {result.digest}  {size:>10}  {name}")
 
 
 @contextlib.contextmanager
 def _receiver(stored: str, secret_file: str, state: str) -> Iterator[int]:
     """A receiver in a process of its own, which ends with the context; yields its port."""
     command = [sys.executable, "-m", "xfer", "receive", "--dir", stored]
-    command += ["--bind", "127.0.0.1", "--port", "0", "--secret-file", secret_file, "--quiet"]
+    command += ["--bind", "127.0.0.1", "--port", "0", "--secret-file", secret_file]
     process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -103,14 +108,17 @@ def _receiver(stored: str, secret_file: str, state: str) -> Iterator[int]:
         env=os.environ | {"XDG_STATE_HOME": state},
     )
     try:
-        yield _port_of(process)
+        port = _port_of(process)
+        # A line for each file: somebody has to read them, or the receiver waits.
+        threading.Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
+        yield port
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=_STOPPING_SECONDS)
+            process.wait(_STOPPING_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def _port_of(process: subprocess.Popen[str]) -> int:

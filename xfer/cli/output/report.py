@@ -4,17 +4,15 @@ standard output  with --json, one object for each result, then the summary
 standard error   a bar if it is a terminal, errors, the summary in words
 """
 
-import contextlib
 import json
-import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
-from xfer.cli.output.console import say, write
-from xfer.cli.output.progress import Bar
+from xfer.cli.output.console import discard_output, say, write, write_out
+from xfer.cli.output.summary import Tally
 from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
@@ -23,9 +21,20 @@ from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
 
-_INCOMPLETE_EXIT = 7
-_COUNTED_APART = (Outcome.VERSIONED, Outcome.UNCHANGED)
-_NOT_DURABLE = ": verified, but NOT flushed to disk: the receiver runs with --no-fsync"
+if TYPE_CHECKING:
+    from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
+
+_INCOMPLETE_EXIT: Final = 7
+_RETRYABLE: Final = {1: False, 2: False, 3: False, 4: True, 5: True, 130: True}
+"""By exit code, where it says by itself whether to try again, as the README's table does."""
+_DAY_SECONDS: Final = 24 * 3600
+_FAR_SECONDS: Final = 10000 * _DAY_SECONDS
+_KEPT_AS: Final = {
+    Outcome.VERSIONED: "kept as a version",
+    Outcome.STORED: "replaced",
+    Outcome.UNCHANGED: "gone meanwhile",
+}
+"""What became of content that differed, by the outcome of what replaces it."""
 
 
 class Report(Observer):
@@ -39,7 +48,7 @@ class Report(Observer):
     def __init__(
         self,
         *,
-        bar: Bar | None,
+        bar: "Bar | None",
         as_json: bool,
         quiet: bool,
         about: Mapping[str, object] = MappingProxyType({}),
@@ -50,16 +59,17 @@ class Report(Observer):
         self._quiet = quiet
         self._began = time.monotonic()
         self._progress_lock = threading.Lock()
-        """Guards the bytes sent, and the bar's own state: sessions tell their progress in several
-        threads. Lines are printed above the bar without it, which tqdm allows in any thread."""
+        """Guards the bytes sent: sessions tell their progress in several threads."""
         self._sent = 0
+        self._paused_for = ""
+        """Why the last pause was. Of the thread of the job alone."""
         self._results_lock = threading.Lock()
         """Guards what follows. Another lock, because a reader of standard output that is slow must
         not hold up a session that tells progress."""
-        self._outcomes: Counter[str] = Counter()
-        self._receipts = self._bytes = self._failed = 0
-        self._durable = True
+        self._tally = Tally()
         self._stdout_error = ""
+        self._retryable = False
+        """Whether one of the failures may go well the next time."""
         self._errors: dict[int, XferError] = {}
         """The first error of each exit code."""
 
@@ -67,48 +77,55 @@ class Report(Observer):
 
     def sending(self, name: str) -> None:
         if self._bar:
-            with self._progress_lock:
-                self._bar.sending(name)
+            self._bar.sending(name)
 
     def sent(self, size: int) -> None:
         with self._progress_lock:
             self._sent += size
-            if self._bar:
-                self._bar.advance(size)
+        if self._bar:
+            self._bar.sent(size)
 
     def skipped(self, size: int) -> None:
         if self._bar:
-            with self._progress_lock:
-                self._bar.advance(size)
+            self._bar.skipped(size)
+
+    def resumed(self, name: str, offset: int) -> None:
+        super().resumed(name, offset)
+        if not self._quiet:
+            self._say(f"{name}: resumed at {in_units(offset)}")
 
     def waiting(self, name: str, done: int, size: int) -> None:
         if size:
-            self._note(f"the receiver is checking {name}: {100 * done // size}%")
+            self._note(f"the receiver is checking ({100 * done // size}%)", name)
 
     def checking(self, progress: Progress) -> None:
         share = 100 * progress.done // max(progress.size, 1)
-        self._note(f"checking {progress.name}: {share}%")
+        self._note(f"checking ({share}%)", progress.name)
 
-    def pausing(self, error: XferError, seconds: float) -> None:
+    def pausing(self, error: XferError, seconds: float, until: float) -> None:
         if self._bar:
             self._bar.restart()  # no session runs during a pause
-            self._note(f"{error.message}: trying again in {seconds:.0f} s")
+            self._note(f"trying again in {seconds:.0f} s")
+            if error.message != self._paused_for:  # once, and not at each attempt
+                self._say(f"{error.message}; trying again {_until(until)}")
+            self._paused_for = error.message
         elif not self._quiet:
-            self._say(f"{error.message}: trying again in {seconds:.1f} s")
+            self._say(f"{error.message}; trying again in {seconds:.1f} s, {_until(until)}")
 
     def finished(self, result: Result) -> None:
         with self._results_lock:
+            self._tally.add(result)
+            if self._bar and result.kind in (Kind.FILE, Kind.STREAM):
+                self._bar.file_done()
+            if result.differed:
+                self._say(_difference(result))
             if result.error:
-                self._failed += 1
+                self._retryable |= result.error.retryable
                 self._errors.setdefault(result.error.exit_code, result.error)
                 if not result.with_session:  # why the session ended is said once, at the end
                     self._say(f"{result.name}: {result.error.message}")
-            else:
-                self._receipts += 1
-                self._durable &= result.durable
-                if result.kind in (Kind.FILE, Kind.STREAM):
-                    self._outcomes[result.outcome] += 1
-                    self._bytes += result.size
+            elif not self._quiet and (note := result.message or _about_link(result)):
+                self._say(note)
             if self._as_json:
                 self._print(_described(result))
 
@@ -122,52 +139,36 @@ class Report(Observer):
         """
         if self._bar:
             self._bar.close()
+            self._bar = None
         if error:
-            self._errors = {error.exit_code: error}
             self._say(error.message)
             code = error.exit_code
         else:
             code = self._exit_code()
         if self._as_json:
             self._print(self._summary(error, code))
-        elif not self._quiet and self._receipts:
-            self._write(self._in_words(where))
+        elif not self._quiet and self._tally.is_worth_a_line:
+            self._write(self._tally.in_words(where, self._sent, self._seconds()))
         if self._stdout_error:
             self._say(self._stdout_error)
         return code or (1 if self._stdout_error else 0)
 
     def _exit_code(self) -> int:
-        if not self._failed:
+        if not self._tally.failed:
             return 0
-        only = only_error(self._receipts > 0, self._errors.values())
+        only = only_error(self._tally.confirmed > 0, self._errors.values())
         return only.exit_code if only else _INCOMPLETE_EXIT
 
     def _summary(self, error: XferError | None, code: int) -> dict[str, object]:
         ended_by = {"code": error.code, "message": error.message} if error else {}
         return {
             "type": "summary",
-            "files": self._outcomes.total(),
-            "bytes": self._bytes,
+            **self._tally.described(),
             "seconds": round(self._seconds(), 3),
-            "failed": self._failed,
             "exit_code": code,
-            "retryable": any(known.retryable for known in self._errors.values()),
+            "retryable": _RETRYABLE.get(code, error.retryable if error else self._retryable),
             **ended_by,
         }
-
-    def _in_words(self, where: str) -> str:
-        count, seconds = self._outcomes.total(), self._seconds()
-        kinds = [f"{self._outcomes[kind]} {kind}" for kind in _COUNTED_APART]
-        details = [text for text in kinds if not text.startswith("0 ")]
-        if self._failed:
-            details.append(f"{self._failed} failed")
-        return (
-            f"{count} file{'' if count == 1 else 's'}"
-            + (f" ({', '.join(details)})" if details else "")
-            + f", {in_units(self._bytes)} in {seconds:.1f} s"
-            + (f" ({in_units(self._sent / max(seconds, 0.001))}/s)" if self._sent else "")
-            + (f": verified and on disk at {where}" if self._durable else _NOT_DURABLE)
-        )
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
@@ -177,17 +178,14 @@ class Report(Observer):
         if self._stdout_error:
             return
         try:
-            print(json.dumps({**described, **self._about}), flush=True)
+            write_out(json.dumps({**described, **self._about}))
         except (OSError, ValueError) as error:
             self._stdout_error = f"standard output cannot be written: {error}"
-            # Else the line, which is still in the buffer, is written once more at the end.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            discard_output()
 
-    def _note(self, text: str) -> None:
+    def _note(self, doing: str, name: str = "") -> None:
         if self._bar:
-            with self._progress_lock:
-                self._bar.note(text)
+            self._bar.note(doing, name)
 
     def _say(self, message: str) -> None:
         if self._bar:
@@ -202,6 +200,30 @@ class Report(Observer):
             write(line)
 
 
+def _about_link(result: Result) -> str:
+    """What to say of a symbolic link that the user named: it may be taken for what it leads to."""
+    if result.kind is not Kind.SYMLINK or "/" in result.name:
+        return ""
+    return f"{result.name} is a symbolic link, and was sent as one: it was not followed"
+
+
+def _until(seconds: float) -> str:
+    """When it will be so many seconds from now, by the clock of this machine."""
+    if seconds > _FAR_SECONDS:
+        return "until it is stopped"
+    moment = time.localtime(time.time() + seconds)
+    day = "" if seconds < _DAY_SECONDS else "%Y-%m-%d "
+    return time.strftime(f"until {day}%H:%M:%S", moment)
+
+
+def _difference(result: Result) -> str:
+    because = "it stays" if result.error else f"it was {_KEPT_AS[Outcome(result.outcome)]}"
+    return (
+        f"{result.name} differed: the receiver had other content of the same size and time; "
+        + because
+    )
+
+
 def _described(result: Result) -> dict[str, object]:
     described: dict[str, object] = {
         "type": (Kind.FILE if result.kind is Kind.STREAM else result.kind).value,
@@ -212,6 +234,10 @@ def _described(result: Result) -> dict[str, object]:
         described |= {"file_size": result.size, result.algorithm: result.digest}
     if not result.durable:
         described["durable"] = False
+    if result.differed:
+        described["differed"] = True
+    if result.message:
+        described["message"] = result.message
     if error := result.error:
         described |= {
             "code": error.code,

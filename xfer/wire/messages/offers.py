@@ -41,7 +41,8 @@ class PlannedFile(Object, frozen=True):
 
     "send" all of it; "resume" at `offset` (bytes) if its digest of what comes
     before is the one given here; "skip" it, because it is there; or "refuse",
-    nothing, because there was a refusal for it.
+    nothing, because there was a refusal for it. `differs` if the receiver has
+    other content than the offered digest stands for, although size and time agree.
     """
 
     file_name: Text
@@ -49,6 +50,7 @@ class PlannedFile(Object, frozen=True):
     offset: Size = 0
     md5: Md5 | None = None
     blake3: Blake3 | None = None
+    differs: bool = False
 
     @property
     def digest(self) -> str | None:

@@ -1,0 +1,146 @@
+"""What happened in a job: results counted, and the summary of them in words and for JSON.
+
+It says "verified" only of what both sides hashed in this run, and "on disk" only
+where something was stored in it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from xfer.config.sizes import in_units
+from xfer.outcomes import Outcome
+from xfer.sending.observer import SKIPPED, Result
+from xfer.source.tree import Kind
+
+_NOT_DURABLE: Final = (
+    "but NOT flushed to disk: the receiver runs with --no-fsync, or on a file system that "
+    "promises nothing"
+)
+_FAILED: Final = "failed"
+_SAID: Final = (*Outcome, _FAILED)
+"""What is counted of each kind, in the order in which it is said."""
+_NOUNS: Final[Mapping[Kind, tuple[str, str]]] = {
+    Kind.FILE: ("file", "files"),
+    Kind.SYMLINK: ("link", "links"),
+    Kind.DIRECTORY: ("directory", "directories"),
+}
+
+
+class Tally:
+    """Counts results. Not thread-safe: guarded by the lock of the report that has it."""
+
+    def __init__(self) -> None:
+        self._ended = {kind: Counter[str]() for kind in _NOUNS}
+        """By kind: how many ended so."""
+        self._by_time = self._differed = self._skipped = 0
+        self._bytes = self._stored_bytes = self._verified_bytes = 0
+        self._durable = True
+
+    def add(self, result: Result) -> None:
+        if result.outcome == SKIPPED:
+            self._skipped += 1
+            return
+        kind = Kind.FILE if result.kind is Kind.STREAM else result.kind
+        self._ended[kind][result.outcome or _FAILED] += 1
+        self._differed += result.differed
+        if result.error:
+            return
+        self._durable &= result.durable
+        self._by_time += result.by_time
+        self._bytes += result.size
+        if not result.by_time:
+            self._verified_bytes += result.size
+        if result.outcome != Outcome.UNCHANGED:
+            self._stored_bytes += result.size
+
+    @property
+    def failed(self) -> int:
+        """How many things failed, of any kind."""
+        return sum(ended[_FAILED] for ended in self._ended.values())
+
+    @property
+    def confirmed(self) -> int:
+        """How many things are there, of any kind."""
+        return sum(ended.total() for ended in self._ended.values()) - self.failed
+
+    @property
+    def is_worth_a_line(self) -> bool:
+        """Whether the summary says more than the lines before it: a failure has had one."""
+        return bool(self.confirmed or self._skipped or self.failed > 1)
+
+    def described(self) -> dict[str, object]:
+        """The counts as the JSON summary has them: of files, but for what failed or was skipped."""
+        files = self._ended[Kind.FILE]
+        return {
+            "files": files.total() - files[_FAILED],
+            "bytes": self._bytes,
+            **{outcome.value: files[outcome] for outcome in Outcome},
+            "differed": self._differed,
+            "failed": self.failed,
+            "skipped": self._skipped,
+        }
+
+    def in_words(self, where: str, sent: int, seconds: float) -> str:
+        """The summary of a job that sent so many bytes to `where` in so many seconds."""
+        told = [self._of_kind(kind) for kind in _NOUNS if self._is_told(kind)]
+        if self._differed:
+            told.append(f"{self._differed} differed although size and time agreed")
+        if self._skipped:
+            told.append(f"{self._skipped} skipped")
+        return "; ".join([*told, self._result(where, sent, seconds)])
+
+    def _is_told(self, kind: Kind) -> bool:
+        """Files are; the rest where it failed, or is all that was stored, or all that there is."""
+        ended = self._ended[kind]
+        if kind is Kind.FILE or not ended:
+            return bool(ended)
+        is_all = not self._ended[Kind.FILE]
+        return is_all or bool(ended[_FAILED] or (_stored(ended) and not self._stored_files))
+
+    def _of_kind(self, kind: Kind) -> str:
+        ended = self._ended[kind]
+        counts = [
+            f"{ended[how]} {how}{self._how_known() if how == Outcome.UNCHANGED else ''}"
+            for how in _SAID
+            if ended[how]
+        ]
+        return f"{ended.total()} {_NOUNS[kind][ended.total() != 1]}: {', '.join(counts)}"
+
+    def _how_known(self) -> str:
+        unchanged = self._ended[Kind.FILE][Outcome.UNCHANGED]
+        if not unchanged:
+            return ""  # of links and directories
+        if not self._by_time:
+            return " (by content)"
+        count = f"{self._by_time} " if self._by_time < unchanged else ""
+        return f" ({count}by size and time)"
+
+    @property
+    def _stored_files(self) -> int:
+        return _stored(self._ended[Kind.FILE])
+
+    def _result(self, where: str, sent: int, seconds: float) -> str:
+        rate = f" ({in_units(sent / max(seconds, 0.001))}/s)" if sent else ""
+        if self._stored_files:
+            part = f"{in_units(sent)} of " if sent < self._stored_bytes else ""  # it was resumed
+            size = f"{part}{in_units(self._stored_bytes)}"
+            return f"{size} in {seconds:.1f} s{rate}, {self._place(where)}"
+        if any(map(_stored, self._ended.values())):
+            return f"{seconds:.1f} s, {self._place(where)}"
+        nothing = f"nothing {'stored at' if self.failed else 'new for'} {where}"
+        unsure = "" if self._durable else f", {_NOT_DURABLE}"
+        if self._verified_bytes:
+            size = in_units(self._verified_bytes)
+            return f"{size} verified in {seconds:.1f} s{rate}, {nothing}{unsure}"
+        return f"{nothing} in {seconds:.1f} s{rate}{unsure}"
+
+    def _place(self, where: str) -> str:
+        if not self._durable:
+            return f"stored at {where}, {_NOT_DURABLE}"
+        is_verified = self._stored_files and not self._by_time
+        return f"verified and on disk at {where}" if is_verified else f"on disk at {where}"
+
+
+def _stored(ended: Counter[str]) -> int:
+    return ended[Outcome.STORED] + ended[Outcome.VERSIONED]
