@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,21 @@ from xfer.storage.contract import IfExists, Metadata, NewSymlink, StoreWriter
 from xfer.storage.local.pending import PendingItem
 from xfer.storage.local.replacement import Replacement
 from xfer.storage.local.store import LocalStore
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_older_content_is_kept_again_after_its_directory_was_removed_by_hand(
+    root: Path, writer: StoreWriter, is_moved: bool
+) -> None:
+    for content in (b"1", b"2"):
+        put(writer, "f", content)
+    if is_moved:
+        (root / ".xfer/versions").rename(root / "moved")
+    else:
+        shutil.rmtree(root / ".xfer/versions")
+    assert [put(writer, "f", content) for content in (b"3", b"4")] == ["versioned"] * 2
+    assert [path.read_bytes() for path in versions(root, "f")] == [b"2", b"3"]
+    assert mode(root / ".xfer/versions") == 0o700
 
 
 def test_the_same_content_is_left_where_it_is_and_takes_the_new_time(

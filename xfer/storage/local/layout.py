@@ -27,6 +27,7 @@ from xfer.storage.posix.timestamps import timestamps_of
 
 _PRIVATE: Final = 0o700
 _LOCK: Final = "lock"
+_VERSIONS: Final = "versions"
 
 
 class Layout:
@@ -52,7 +53,7 @@ class Layout:
                 self.sessions = _opened(opened, _make_private("sessions", state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 self.kept = KeptPartials(self.partials)
-                versions = _opened(opened, _make_private("versions", state))
+                versions = _opened(opened, _make_private(_VERSIONS, state))
                 status = os.fstat(state)
                 self.files = Tree(self.root, forbidden=(status.st_dev, status.st_ino))
                 self.versions = Tree(versions, new_mode=0o777)  # private, as all of .xfer is
@@ -62,6 +63,24 @@ class Layout:
                 reason = f"cannot receive into {directory}: {error.strerror}"
                 raise LocalError(reason) from error
             self._opened = opened.pop_all()
+
+    def restore_versions(self) -> None:
+        """Make versions/ again, if its owner has removed it or moved it away by hand.
+
+        The descriptor keeps its number, so that all sessions use the new directory.
+        OSError when that fails.
+        """
+        try:
+            there = os.stat(_VERSIONS, dir_fd=self._state, follow_symlinks=False)
+            if os.path.samestat(there, os.fstat(self.versions.root)):
+                return
+        except FileNotFoundError:
+            pass
+        made = _make_private(_VERSIONS, self._state)
+        try:
+            os.dup2(made, self.versions.root, inheritable=False)
+        finally:
+            os.close(made)
 
     def share_locks(self) -> None:
         """Let each lock exclude all processes that call this, not only threads of this one.

@@ -41,6 +41,7 @@ class Replacement:
         self._files = layout.files
         self._timestamps = layout.timestamps
         self._directories = directories
+        self._layout = layout
         self._partials = layout.partials
         self._installing = layout.installing
         self._if_exists = if_exists
@@ -60,6 +61,8 @@ class Replacement:
         each(batch, self._compare)
         flush_for(batch, self._flush_unchanged)
         with self._installing:
+            if self._if_exists is IfExists.VERSION:
+                flush_for(undecided(batch), self._layout.restore_versions)
             each(undecided(batch), self._keep_version)
             versioned = undecided(batch)
             flush_for(versioned, self._flush_versions)
