@@ -299,10 +299,6 @@ HOLDERS: Final[dict[str, tuple[Script, int, str]]] = {
     ),
     "silence after the offer": (in_turn(Peer.offered, Peer.keep_silent), 4, SILENT),
     "silence after the file": (in_turn(Peer.sent, Peer.keep_silent), 4, SILENT),
-    "silence after the receipt": (
-        in_turn(Peer.sent, saying(RECEIPT), Peer.keep_silent), 4, SILENT,
-    ),
-    "no end after the receipt": (in_turn(Peer.sent, saying(RECEIPT)), 4, CLOSED),
     "steering in a refusal": (
         in_turn(Peer.sent, saying(Refusal(NAME, "exists", STEERING, retryable=False), Done())),
         6, r"\x1b]0;owned\x07\x1b[2J\x9b1m\u202e\r",

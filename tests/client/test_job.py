@@ -20,9 +20,12 @@ from tests.support.processes import (
     Finished,
     Log,
     Site,
+    admit,
     assert_failed,
     environment,
+    fake_receiver,
     finish,
+    receive_file,
     receiving,
     run,
     start,
@@ -33,9 +36,12 @@ from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
 from xfer.client.retries import RetryFor
 from xfer.errors import ConnectionLost
+from xfer.outcomes import Outcome
 from xfer.sending.observer import Observer
-from xfer.wire.messages import Done, Plan, PlannedFile, Refusal
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Done, Error, Plan, PlannedFile, Receipt, Refusal
 
+CORRUPT = Error("digest_mismatch", "what arrived is not what was sent", True)
 AT_ONCE = 15.0
 """Seconds that starting and failing may take on a busy machine."""
 
@@ -153,6 +159,46 @@ def test_what_was_refused_is_told_although_nobody_is_there_at_the_next_attempt(
     assert done.code == 4
     (told,) = done.records[:-1]
     assert (told["file_name"], told["outcome"], told["code"]) == (document.name, "failed", "busy")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(None, 0), (Error("shutting_down", "it stops", True), 0), (CORRUPT, 5)]
+)
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_with_every_receipt_in_hand_a_lost_connection_is_no_failure(
+    tmp_path: Path, document: Path, end: Error | None, code: int, from_stdin: bool
+) -> None:
+    """What is lost is the receiver's last word, which says nothing new."""
+
+    def receive(channel: Channel) -> None:
+        admit(channel)
+        header = receive_file(channel)
+        size = header.file_size if from_stdin else len(document.read_bytes())
+        channel.send(Receipt(header.file_name, Outcome.STORED, size, header.md5))
+        channel.flush()
+        channel.expect(Done)
+        if end:
+            channel.send(end)
+
+    what = ["-", "--name", "f"] if from_stdin else [document]
+    with fake_receiver(receive) as host:
+        options = ["--insecure-plaintext", "--json"]
+        done = run(tmp_path, "send", *options, *what, host, stdin=b"content")
+    assert (done.code, done.records[0]["outcome"]) == (code, "stored")
+    assert done.records[-1]["exit_code"] == code
+
+
+def test_with_a_receipt_missing_a_lost_connection_is_a_failure(
+    tmp_path: Path, document: Path
+) -> None:
+    def receive(channel: Channel) -> None:
+        admit(channel)
+        receive_file(channel)
+        channel.expect(Done)
+
+    with fake_receiver(receive) as host:
+        done = run(tmp_path, "send", "--insecure-plaintext", "--json", document, host)
+    assert (done.code, done.records[0]["outcome"]) == (4, "failed")
 
 
 def assert_all_told_once(done: Finished, names: set[str], count: int) -> None:

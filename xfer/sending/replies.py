@@ -49,6 +49,11 @@ class Replies:
         """Call this before Done is sent: only then may the receiver end the session."""
         self._may_end = True
 
+    @property
+    def has_all(self) -> bool:
+        """Whether all was sent and answered: then the receiver's Done would say nothing new."""
+        return self._may_end and not len(self._outstanding)
+
     def join(self) -> None:
         """Wait until nothing more comes back: all is answered, or `error` says why not."""
         self._thread.join()
@@ -57,7 +62,7 @@ class Replies:
         try:
             while not isinstance(message := self._channel.receive(), Done):
                 self._handle(message)
-            if len(self._outstanding) or not self._may_end:
+            if not self.has_all:
                 raise CorruptData("the receiver ended without a receipt for everything")
         except XferError as error:
             self.error = error

@@ -90,7 +90,8 @@ class SendSession:
         finally:
             self._channel.close()
             self._reader.close()
-        if cause := _cause(self._replies.error, own_error):
+        cause = _cause(self._replies.error, own_error)
+        if cause and not (isinstance(cause, ConnectionLost) and self._replies.has_all):
             self._outstanding.fail_all(cause)
             raise cause
 
