@@ -1,5 +1,6 @@
 """Names in open directories: made where there was none, replaced in one step, kept as versions."""
 
+import datetime
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_each_version_has_a_name_of_its_own_and_they_sort_by_time(
         link_version(taken, versions)
     kept = sorted((tmp_path / "versions").iterdir())
     assert [path.read_text() for path in kept] == [f"{number}" for number in range(50)]
+
+
+class StoppedClock(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> "StoppedClock":
+        return cls(2026, 1, 1, tzinfo=tz)
+
+
+def test_a_clock_that_stands_still_keeps_no_version_out(
+    tmp_path: Path, directory: int, versions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datetime, "datetime", StoppedClock)
+    for _ in range(3):
+        link_version(NameAt(directory, b"taken"), versions)
+    kept = sorted(path.name for path in (tmp_path / "versions").iterdir())
+    assert kept == [f"20260101T000000.00000{number}Z" for number in range(3)]
 
 
 def test_a_link_is_kept_as_a_link(tmp_path: Path, directory: int, versions: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final
 
 from xfer.storage.contract import Metadata
@@ -27,12 +28,11 @@ def link_version(at: NameAt, kept_in: int) -> None:
 
     The caller flushes `kept_in`. Where there can't be a link, it is copied.
     """
-    while True:
-        kept = NameAt(kept_in, _stamp().encode())
+    for kept in _stamped(kept_in):
         try:
             link(at.name, at.directory, kept)
         except FileExistsError:
-            continue  # two within a microsecond: the next one has another name
+            continue
         except OSError as error:
             if not is_link_impossible(error):
                 raise
@@ -40,19 +40,21 @@ def link_version(at: NameAt, kept_in: int) -> None:
         return
 
 
-def _stamp() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+def _stamped(kept_in: int) -> Iterator[NameAt]:
+    """Names for a version: the time, and then the microseconds after it.
+
+    Two come within one, or with a clock that stands still or was set back.
+    """
+    moment = datetime.datetime.now(datetime.UTC)
+    while True:
+        yield NameAt(kept_in, moment.strftime("%Y%m%dT%H%M%S.%fZ").encode())
+        moment += datetime.timedelta(microseconds=1)
 
 
 def _unused_stamps(kept_in: int) -> tuple[NameAt, NameAt]:
     """Two names for versions; the caller holds a lock against other sessions."""
-    kept = NameAt(kept_in, _stamp().encode())
-    while kept.status() is not None:
-        kept = NameAt(kept_in, _stamp().encode())  # two within a microsecond
-    aside = kept
-    while aside == kept or aside.status() is not None:
-        aside = NameAt(kept_in, _stamp().encode())
-    return kept, aside
+    unused = (kept for kept in _stamped(kept_in) if kept.status() is None)
+    return next(unused), next(unused)
 
 
 def move_version(at: NameAt, kept_in: int, ready: NameAt) -> None:
