@@ -91,7 +91,7 @@ class Report(Observer):
 
     def resumed(self, name: str, offset: int) -> None:
         super().resumed(name, offset)
-        if not self._quiet:
+        if not (self._quiet or self._as_json):
             self._say(f"{name}: resumed at {in_units(offset)}")
 
     def waiting(self, name: str, done: int, size: int) -> None:
