@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -170,9 +171,12 @@ def test_what_keygen_tells_a_person_to_type_lets_a_client_in(
     with terminal() as (tty, seen):
         command = ["keygen", "--id", "dora", "--keys", str(keys)]
         assert finish(start(command, environment(tmp_path, None), stderr=tty)).code == 0
-    typed = seen.wait_for(r"(?s)once:\s+(\(.*?\))\r\n")[1].replace("\r", "")
+    told = r"once: (xfer keygen --import), and paste there\s+(\S+)\r\n"
+    typed, secret = seen.wait_for(told).groups()
     home = {"HOME": str(other), "PATH": os.environ["PATH"]}
-    subprocess.run(["sh", "-euc", typed], env=home, check=True, timeout=PATIENCE)
+    importing = start(shlex.split(typed)[1:], home, stdin=subprocess.PIPE)
+    importing.communicate(f"{secret}\n".encode(), timeout=PATIENCE)
+    assert importing.returncode == 0
     with receiving(tmp_path, "--keys", str(keys), secret=None) as site:
         words = seen.wait_for(r"and there: xfer send (--key-id dora) FILE HOST")[1].split()
         assert finish(start(["send", *words, document, site.host], home)).code == 0

@@ -5,9 +5,12 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final, TextIO
 
-from xfer.cli.output.progress_line import Shown, columns, compose
+from tqdm import tqdm
+
+from xfer.cli.output.progress_line import Shown, compose
 from xfer.names import printable
 from xfer.source.tree import Extent
 
@@ -32,24 +35,42 @@ class RecentRate:
         return (sent - before) / (now - began) if now > began else 0.0
 
 
+class _Line(tqdm):  # type: ignore[type-arg]  # generic for the type checker only
+    """tqdm draws it, at most so often, and takes it away; what it says is `line(columns)`."""
+
+    def __init__(self, line: Callable[[int], str], stream: TextIO) -> None:
+        self._line = line
+        super().__init__(file=stream, leave=False, mininterval=_TICK_SECONDS, miniters=0)
+
+    def __str__(self) -> str:
+        return self._line(self._columns() - 1)  # in the last one, some terminals wrap
+
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self.fp.fileno()).columns or _WIDTH
+        return _WIDTH
+
+
 class Bar:
-    """One bar for a whole job, drawn by a thread of its own. Any thread may call it."""
+    """One bar for a whole job. Any thread may call it.
+
+    A thread of its own has it drawn again, since rate and time change while nothing
+    is sent. tqdm has a lock for the terminal, and takes ours within it, never the
+    other way round.
+    """
 
     def __init__(self, extent: Extent | None, stream: TextIO) -> None:
         """`extent` is what there is to send, None if that is not known. `stream` is a terminal."""
-        self._stream = stream
         self._lock = threading.Lock()
-        """Guards what follows, and the stream: nothing is written between a line and its end."""
+        """Guards what follows, up to the line."""
         self._shown = Shown(
             total=extent.size if extent else None, files=extent.files if extent else None
         )
         self._began = time.monotonic()
         self._sent = 0
         self._rate = RecentRate(self._began)
-        self._drawn = 0
-        """Columns of the line that stands there."""
+        self._line = _Line(self._composed, stream)
         self._closed = threading.Event()
-        self._draw()
         self._thread = threading.Thread(target=self._draw_again_and_again, daemon=True)
         self._thread.start()
 
@@ -86,41 +107,24 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Write a line above the bar."""
-        with self._lock:
-            self._write(f"{self._erasure()}{line}\n")
-            self._drawn = 0
-            self._draw()
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+            self._line.write(line, file=self._line.fp)
 
     def close(self) -> None:
         """Take the bar away."""
         self._closed.set()
         self._thread.join()
-        self._write(self._erasure())
-        self._drawn = 0
+        with contextlib.suppress(OSError, ValueError):
+            self._line.close()
 
     def _draw_again_and_again(self) -> None:
         while not self._closed.wait(_TICK_SECONDS):
-            with self._lock:
-                self._draw()
+            with contextlib.suppress(OSError, ValueError):
+                self._line.refresh()
 
-    def _draw(self) -> None:
+    def _composed(self, width: int) -> str:
         now = time.monotonic()
-        self._shown.elapsed = now - self._began
-        self._shown.rate = self._rate.update(now, self._sent)
-        line = compose(self._shown, self._columns() - 1)  # in the last one, some terminals wrap
-        width = columns(line)
-        self._write(f"\r{line}{' ' * (min(self._drawn, self._columns() - 1) - width)}")
-        self._drawn = width
-
-    def _erasure(self) -> str:
-        return f"\r{' ' * min(self._drawn, self._columns() - 1)}\r" if self._drawn else ""
-
-    def _columns(self) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            return os.get_terminal_size(self._stream.fileno()).columns or _WIDTH
-        return _WIDTH
-
-    def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
-            self._stream.write(text)
-            self._stream.flush()
+        with self._lock:
+            self._shown.elapsed = now - self._began
+            self._shown.rate = self._rate.update(now, self._sent)
+            return compose(self._shown, width)
