@@ -63,6 +63,7 @@ class Obstacles:
         if status is None or stat.S_ISDIR(status.st_mode):
             return  # another program was here
         if self._if_exists is IfExists.VERSION:
+            self._layout.restore_versions()
             kept_in = self._versions.open(path)
             link_version(at, kept_in)
             self._versions.changed.add(kept_in)
