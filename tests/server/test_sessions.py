@@ -40,7 +40,7 @@ class Sender:
 
     def _serve(self) -> None:
         with self._open_sessions.opened(self._peer, self._channel) as session:
-            session.holds = lambda name: name == self._held
+            session.attach(lambda name: name == self._held)
             self._has_begun.set()
             with contextlib.suppress(Exception):
                 self._channel.receive()

@@ -102,7 +102,7 @@ class ConnectionHandler:
             writer = self._store.open_writer(peer.key_id, grant.access, entry.take_over)
             opened.callback(writer.close)
             session = Session(channel, writer, self._stop, peer)
-            entry.holds = session.holds
+            entry.attach(session.holds)
             session.run()
 
     def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:

@@ -30,15 +30,27 @@ _ENDING_SECONDS: Final = 5.0
 
 
 class OpenSession:
-    """One session. `holds` says of a name whether the session has its partial."""
+    """One session of a key, as others of the same key see it."""
 
     def __init__(self, sessions: "OpenSessions", peer: Peer, channel: Channel) -> None:
         self.peer = peer
         self.channel = channel
         self._sessions = sessions
-        # Replaced once by the session's own thread, before it receives anything; any thread
-        # of the same key may call it.
-        self.holds: Callable[[str], bool] = _nothing
+        # Replaced whole by the session's own thread, when it begins and when it has ended; any
+        # thread of the same key may call it.
+        self._holds: Callable[[str], bool] = _nothing
+
+    def attach(self, holds: Callable[[str], bool]) -> None:
+        """From here on, `holds` says of a name whether the session has its partial."""
+        self._holds = holds
+
+    def detach(self) -> None:
+        """The session has ended. Referring to it would be a circle, which is freed late."""
+        self._holds = _nothing
+
+    def holds(self, name: str) -> bool:
+        """Whether the session has the partial of this name."""
+        return self._holds(name)
 
     def take_over(self, name: str) -> bool:
         """End the session that holds the partial of `name`, if it is silent; whether it let go.
@@ -65,6 +77,7 @@ class OpenSessions:
         try:
             yield session
         finally:
+            session.detach()
             with self._changed:
                 self._sessions.discard(session)
                 self._changed.notify_all()
