@@ -79,6 +79,7 @@ def events(root: Path, trace: Path) -> list[str]:
 
 
 MANY: Contents = {f"many{n}": "data" for n in range(9)}
+LINKS = "flush name or all"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,8 @@ MANY: Contents = {f"many{n}": "data" for n in range(9)}
             ],
             id="versioned",
         ),
-        pytest.param({"link": ["new"]}, ["install", "flush name", "receipt"], id="symlink"),
+        # What a link holds is not flushed with its directory everywhere, see `filesystems`.
+        pytest.param({"link": ["new"]}, ["install", LINKS, "receipt"], id="symlink"),
         pytest.param({"d": []}, ["flush name", "receipt"], id="directory"),
     ],
 )
@@ -121,7 +123,11 @@ def test_nothing_is_named_before_its_bytes_nor_told_before_its_name(
     trace = tmp_path / "trace"
     commit_apart(root, contents, strace(trace))
     at_start = "flush all"  # whatever a receiver that was killed may have left
-    assert events(root, trace) == [at_start, *order]
+    told = events(root, trace)
+    if LINKS in order:
+        assert told[2] in ("flush name", "flush all")
+        told[2] = LINKS
+    assert told == [at_start, *order]
 
 
 def test_every_new_directory_on_the_way_is_flushed_before_the_receipt(

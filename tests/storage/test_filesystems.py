@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import device, mounted, mounted_by, overlaid
+from tests.support.mounts import device, mounted, mounted_by, overlaid, tool
 from xfer.storage.posix.filesystems import FileSystem, file_system_of
 
 
@@ -72,10 +72,27 @@ def test_of_what_is_not_known_nothing_is_promised() -> None:
     assert "9p" in FileSystem("9p").doubt
 
 
-def test_where_it_cannot_be_told_files_are_flushed_one_by_one_and_nothing_is_doubted() -> None:
+def test_where_it_cannot_be_told_files_are_flushed_one_by_one_and_doubted() -> None:
     assert file_system_of(-1) == FileSystem()
     assert not FileSystem().syncfs_reports_errors
-    assert FileSystem().doubt == ""
+    assert "cannot be told" in FileSystem().doubt
+
+
+def test_an_overlay_whose_source_is_empty_is_told_all_the_same(tmp_path: Path, base: Path) -> None:
+    for name in ("lower", "upper", "work"):
+        (base / name).mkdir()
+    layers = ",".join(f"{name}dir={base}/{name}" for name in ("lower", "upper", "work"))
+    with mounted(tmp_path / "top", "-t", "overlay", "-o", f"{layers},volatile", "") as top:
+        assert "volatile" in kind_at(top).doubt
+
+
+@pytest.mark.parametrize(("kind", "option"), [("ext4", "nobarrier"), ("btrfs", "nobarrier")])
+def test_a_disk_whose_own_memory_is_not_flushed_is_doubted(
+    tmp_path: Path, kind: str, option: str
+) -> None:
+    with device(kind, tmp_path) as disk:
+        assert tool("mount", "-o", f"remount,{option}", disk.root).returncode == 0
+        assert "barriers" in kind_at(disk.root).doubt
 
 
 def test_an_older_kernel_s_syncfs_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.local_stores import open_descriptors
-from tests.support.mounts import device
+from tests.support.mounts import device, mounted_by, overlaid
 from tests.support.tools import working
 from xfer.errors import LocalError
 from xfer.storage.posix.filesystems import FileSystem, file_system_of
@@ -95,25 +95,48 @@ def test_a_flusher_that_is_closed_leaves_no_descriptor(directory: int) -> None:
     assert open_descriptors() == before
 
 
+@contextlib.contextmanager
+def on_top(layer: str, root: Path, home: Path) -> Iterator[Path]:
+    match layer:
+        case "bindfs":
+            with mounted_by("bindfs", root, home / "top") as top:
+                yield top
+        case "overlay":
+            with overlaid(root, home / "top") as top:
+                yield top
+        case _:
+            yield root
+
+
+@pytest.mark.parametrize("layer", ["", "bindfs", "overlay"])
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_a_file_system_that_was_shut_down_fails_a_flush_of_names(tmp_path: Path, kind: str) -> None:
+def test_a_file_system_that_was_shut_down_fails_a_flush_of_names(
+    tmp_path: Path, kind: str, layer: str
+) -> None:
     """As the kernel shuts one down whose disk fails. On xfs, fsync of a directory says nothing."""
-    with ExitStack() as opened, device(kind, tmp_path) as disk:
-        directory, witness = (
-            os.open(disk.root / name, flags)
-            for name, flags in ((".", os.O_RDONLY), ("lock", os.O_RDWR | os.O_CREAT))
+    with (
+        device(kind, tmp_path) as disk,
+        on_top(layer, disk.root, tmp_path) as top,
+        ExitStack() as opened,
+    ):
+        below, directory, witness = (
+            os.open(path, flags)
+            for path, flags in (
+                (disk.root, os.O_RDONLY),
+                (top, os.O_RDONLY),
+                (top / "lock", os.O_RDWR | os.O_CREAT),
+            )
         )
-        for descriptor in (directory, witness):
+        for descriptor in (below, directory, witness):
             opened.callback(os.close, descriptor)
         file_system = file_system_of(directory)
         with contextlib.closing(Flusher(directory, file_system, witness)) as flusher:
-            (disk.root / "one").symlink_to("anywhere")
-            flusher.flush_names([directory], [], has_others=True)
-            (disk.root / "other").symlink_to("anywhere")
-            shut_down(directory)
+            (top / "one").symlink_to("anywhere")
+            flusher.flush_names([directory], [], has_others=True, has_links=True)
+            (top / "other").symlink_to("anywhere")
+            shut_down(below)
             with pytest.raises(OSError, match="Input/output error"):
-                flusher.flush_names([directory], [], has_others=True)
-        opened.close()  # before it is unmounted
+                flusher.flush_names([directory], [], has_others=True, has_links=True)
 
 
 def shut_down(directory: int) -> None:

@@ -184,6 +184,7 @@ class Commit:
             linked,
             has_others=self._has_made_way
             or any(one.is_taken or not one.partial for one in self._batch),
+            has_links=any(isinstance(one.item, NewSymlink) for one in self._batch),
         )
         if flush_for(self._batch, flush):
             self._directories.mark_flushed()

@@ -47,16 +47,23 @@ class FileSystem(Struct, frozen=True):
         return self.kind.startswith(_FUSE)
 
     @property
-    def directories_hide_a_shutdown(self) -> bool:
-        """Whether fsync(2) of a directory succeeds even after the file system gave up."""
-        return self.kind == "xfs"
+    def flushes_links_with_directories(self) -> bool:
+        """Whether fsync(2) of a directory flushes what a symbolic link in it holds, too.
+
+        Not on ext2, nor on ext4 without a journal, which can't be told from the mount.
+        """
+        return not self.kind.startswith("ext")
 
     @property
     def doubt(self) -> str:
         """Why a flush may be in vain here; empty where there is no reason to think so."""
         if not self.options.isdisjoint(("volatile", "fsync=volatile")):
             return "the overlay was mounted with volatile, and flushes nothing"
-        if self.kind and self.kind not in _KNOWN:
+        if not self.options.isdisjoint(("nobarrier", "barrier=0", "fsync_mode=nobarrier")):
+            return "it was mounted without barriers, and does not flush the disk's own memory"
+        if not self.kind:
+            return "its file system cannot be told"
+        if self.kind not in _KNOWN:
             return f"nothing is known of what {self.kind} keeps when the power fails"
         return ""
 
@@ -70,7 +77,7 @@ def file_system_of(directory: int) -> FileSystem:
             for line in mounts:
                 own, _, filed = line.partition(" - ")
                 if mount and own.split()[0] == mount[1]:
-                    kind, _, options = filed.split(maxsplit=2)
+                    kind, _, options = filed.split(" ", 2)  # the source may be empty
                     return FileSystem(kind, frozenset(options.strip().split(",")))
     return FileSystem()
 

@@ -28,9 +28,9 @@ class Flusher:
     ) -> None:
         """For the file system, of this kind, of an open directory.
 
-        `witness` is an open file there, which stays the caller's: on xfs it is flushed
-        after directories, whose own flush hides a shutdown. `durable=False` leaves
-        every flush out. OSError when no descriptor is free.
+        `witness` is an open file of ours there, which stays the caller's: to change its
+        time fails where the file system has given up, and a flush may not.
+        `durable=False` leaves every flush out. OSError when no descriptor is free.
         """
         self.durable = durable
         self._kind = kind
@@ -56,17 +56,26 @@ class Flusher:
                 os.fsync(descriptor)
 
     def flush_names(
-        self, directories: Iterable[int], files: Iterable[int], *, has_others: bool
+        self,
+        directories: Iterable[int],
+        files: Iterable[int],
+        *,
+        has_others: bool,
+        has_links: bool = False,
     ) -> None:
         """Return once the names in these directories are on stable storage. OSError as above.
 
         `files` are open, with new names in them; `has_others` says that something
-        else has, too: directories, links, versions. Neither matters where the flush
-        of a directory is all that it takes.
+        else has, too: directories, links, versions; `has_links` that there are new
+        symbolic links among them. None of these matters where the flush of a
+        directory is all that it takes.
         """
-        self.flush(directories)
         if not self.durable:
             return
+        if has_links and not self._kind.flushes_links_with_directories:
+            _syncfs(self._file_system)
+        else:
+            self.flush(directories)
         if not self._kind.flushes_names_with_directories:
             # Through FUSE, a flush of the directory does nothing. One of the file saves its
             # new name, too; for directories, links and versions there is only sync(2), which
@@ -74,8 +83,17 @@ class Flusher:
             self.flush(files)
             if has_others:
                 os.sync()
-        elif self._kind.directories_hide_a_shutdown:
-            os.fsync(self._witness)
+        self._require_alive()
+
+    def _require_alive(self) -> None:
+        """OSError if the file system has given up: then the flushes before may have done nothing.
+
+        xfs says nothing of it when a directory is flushed, nor does ext4 whose journal
+        another program's flush has aborted, nor what lies above either. A change does:
+        the first one may be what makes the file system notice, the second one fails.
+        """
+        os.utime(self._witness)
+        os.utime(self._witness)
 
     def close(self) -> None:
         os.close(self._file_system)
