@@ -2,7 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import logs, names
 from xfer.errors import Refused
@@ -24,14 +27,38 @@ ECHOED_NAME: Final = names.MAX_NAME
 fit into a frame."""
 
 
+class Received(Struct, frozen=True):
+    """One file, directory or link that a receiver has stored, or had already, after its receipt.
+
+    `size` in bytes, and `digest` as hex by its algorithm, for files. `outcome` is
+    that of the receipt, `peer` the sender's HOST:PORT, and `key_id` its key.
+    """
+
+    name: str
+    outcome: Outcome
+    size: int
+    algorithm: str
+    digest: str
+    peer: str
+    key_id: str
+
+
+OnReceipt = Callable[[Received], object]
+
+
 class ReceiptSender:
     """Answers the items of one session. Used by its thread only.
 
     `peer` is whom the log names. Receipts say whether the store is `durable`.
     Every method that sends raises ConnectionLost when the sender is gone.
+    `on_receipt` is called after each receipt, and for what is stored when the
+    sender is gone, too; what it raises is logged.
     """
 
-    def __init__(self, channel: Channel, peer: Peer, *, durable: bool) -> None:
+    def __init__(
+        self, channel: Channel, peer: Peer, *, durable: bool, on_receipt: OnReceipt | None = None
+    ) -> None:
+        self._on_receipt = on_receipt
         self._channel = channel
         self._peer = peer
         self._peer_words = str(peer)
@@ -52,13 +79,29 @@ class ReceiptSender:
         if log.isEnabledFor(logging.INFO):
             lines = (self._receipt_line(*one) for one in stored)
             logs.info_each(log, "receipt", self._peer, lines)
-        for arrived, outcome in stored:
-            size = arrived.size if arrived.digest else None
-            name = arrived.item.name
-            self._channel.send(
-                Receipt(name, outcome, size, durable=self._durable, **arrived.digest)
-            )
-        self._channel.flush()
+        try:
+            for arrived, outcome in stored:
+                size = arrived.size if arrived.digest else None
+                name = arrived.item.name
+                self._channel.send(
+                    Receipt(name, outcome, size, durable=self._durable, **arrived.digest)
+                )
+            self._channel.flush()
+        finally:
+            if self._on_receipt:
+                for arrived, outcome in stored:
+                    self._tell(self._on_receipt, arrived, outcome)
+
+    def _tell(self, on_receipt: OnReceipt, arrived: ArrivedItem, outcome: Outcome) -> None:
+        name, size, peer = arrived.item.name, arrived.size, self._peer
+        algorithm, digest = next(iter(arrived.digest.items()), ("", ""))
+        try:
+            on_receipt(Received(name, outcome, size, algorithm, digest, peer.address, peer.key_id))
+        except Exception:
+            log.exception(
+                "%s %s: on_receipt failed", peer, printable(name),
+                extra=logs.about("callback_failed", peer, file_name=name),
+            )  # fmt: skip
 
     def refuse(self, name: str, error: Refused) -> None:
         """Refuse an item before it is committed; more parts of it may be on their way."""

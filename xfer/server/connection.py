@@ -23,6 +23,7 @@ from xfer.auth.opening import admit_sender
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
 from xfer.logs import Peer
 from xfer.names import printable
+from xfer.receiving.receipts import OnReceipt
 from xfer.receiving.session import Session
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.sessions import OpenSessions
@@ -42,12 +43,14 @@ class ServerConfig(Struct, frozen=True):
     """What a sender has to meet. `identity` is None for plaintext; `timeout` in seconds.
 
     `grants` is called for each connection, and returns what each key id opens.
+    `on_receipt` is called in the threads of all sessions, see `ReceiptSender`.
     """
 
     grants: Grants
     identity: Identity | None
     timeout: float
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    on_receipt: OnReceipt | None = None
 
 
 class ConnectionHandler:
@@ -101,7 +104,7 @@ class ConnectionHandler:
             entry = opened.enter_context(self._sessions.opened(peer, channel))
             writer = self._store.open_writer(peer.key_id, grant.access, entry.take_over)
             opened.callback(writer.close)
-            session = Session(channel, writer, self._stop, peer)
+            session = Session(channel, writer, self._stop, peer, self._config.on_receipt)
             entry.holds = session.holds
             session.run()
 
