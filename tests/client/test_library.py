@@ -197,6 +197,35 @@ def test_what_it_raises_is_logged_and_ends_nothing(
     assert f"default {document.name}: on_receipt failed" in caplog.text
 
 
+def test_who_overwrites_another_machine_s_files_is_told_and_so_is_the_log(
+    tmp_path: Path,
+    document: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "xfer.receiver")
+    try:
+        os.setxattr(document, "user.xfer.host", b"")
+    except OSError:
+        pytest.skip("this file system keeps no extended attributes")
+
+    def send_from(host: str, content: bytes) -> str:
+        """As the machine `host`, to a receiver that was just started."""
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        document.write_bytes(content)
+        with serving(tmp_path) as (_, where):
+            (receipt,) = xfer.send(document, where, secret=SECRET)
+        return receipt.previous_host
+
+    assert [send_from("zero", b""), send_from("one", b"1"), send_from("one", b"22")] == 3 * [""]
+    assert "last written by" not in caplog.text
+    assert send_from("two\x1b[31m" + 90 * "2", b"333") == "one"
+    assert "versioned, last written by one, now by two\\x1b[31m2" in caplog.text
+    assert caplog.text.count("writes over what one has written") == 1
+    assert "\x1b" not in caplog.text
+    assert send_from("one", b"4444").startswith("two\x1b[31m2")
+
+
 def test_what_went_only_in_part_is_incomplete(tmp_path: Path, document: Path) -> None:
     missing = tmp_path / "missing"
     with serving(tmp_path) as (_, host), pytest.raises(xfer.Incomplete) as incomplete:

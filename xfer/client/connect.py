@@ -2,6 +2,7 @@
 
 import socket
 import time
+from typing import Final
 
 from msgspec import Struct
 
@@ -23,6 +24,9 @@ from xfer.errors import (
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.cancel import CancelToken
 from xfer.wire.channel import Channel
+
+_MAX_HOST: Final = 64
+"""Characters of this machine's name that a receiver is told."""
 
 
 class Target(Struct, frozen=True):
@@ -86,7 +90,8 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
             channel.start_tls(client_context(), server_side=False)
             certificate = channel.peer_certificate()
         binding = certificate_binding(certificate)
-        welcome = prove_to_receiver(channel, target.key, binding, target.key_id)
+        host = socket.gethostname()[:_MAX_HOST]
+        welcome = prove_to_receiver(channel, target.key, binding, target.key_id, host)
     except ProtocolError as error:
         no_tls = not target.plaintext and not certificate
         hint = "; was it started with --insecure-plaintext?" if no_tls else ""

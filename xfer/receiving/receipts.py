@@ -14,6 +14,7 @@ from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.receiving.commit_queue import ArrivedItem
 from xfer.receiving.committer import CommittedBatch
+from xfer.storage.contract import NewFile
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 
@@ -63,6 +64,7 @@ class ReceiptSender:
         self._peer = peer
         self._peer_words = str(peer)
         self._durable = durable
+        self._has_warned = False
         self._refused: set[bytes] = set()
 
     def answer(self, committed: CommittedBatch) -> None:
@@ -76,6 +78,8 @@ class ReceiptSender:
                 self._send_refusal(arrived.item.name, outcome)
             else:
                 stored.append((arrived, outcome))
+                if not self._has_warned and (previous := _previous_host(arrived)):
+                    self._warn_of_other(previous)
         if log.isEnabledFor(logging.INFO):
             lines = (self._receipt_line(*one) for one in stored)
             logs.info_each(log, "receipt", self._peer, lines)
@@ -83,9 +87,15 @@ class ReceiptSender:
             for arrived, outcome in stored:
                 size = arrived.size if arrived.digest else None
                 name = arrived.item.name
-                self._channel.send(
-                    Receipt(name, outcome, size, durable=self._durable, **arrived.digest)
+                receipt = Receipt(
+                    name,
+                    outcome,
+                    size,
+                    durable=self._durable,
+                    previous_host=_previous_host(arrived),
+                    **arrived.digest,
                 )
+                self._channel.send(receipt)
             self._channel.flush()
         finally:
             if self._on_receipt:
@@ -136,11 +146,24 @@ class ReceiptSender:
             extra=logs.about("differs", self._peer, file_name=name),
         )  # fmt: skip
 
+    def _warn_of_other(self, previous: str) -> None:
+        """Once in a session: each file's own line says it, too."""
+        self._has_warned = True
+        peer, host = self._peer, self._peer.host
+        log.warning(
+            "%s: %s writes over what %s has written: a key for each, with a directory of its own,"
+            " keeps them apart", peer, printable(host), printable(previous),
+            extra=logs.about("other_host", peer, host=host, previous_host=previous),
+        )  # fmt: skip
+
     def _receipt_line(self, arrived: ArrivedItem, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
         said = f"{self._peer_words} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
         fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
+        if previous := _previous_host(arrived):
+            said += f", last written by {printable(previous)}, now by {printable(self._peer.host)}"
+            fields |= {"previous_host": previous, "host": self._peer.host}
         return Line(said, fields)
 
     def _send_refusal(self, name: str, error: Refused) -> None:
@@ -150,6 +173,11 @@ class ReceiptSender:
             extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
         )  # fmt: skip
         self._channel.send(Refusal(name[:ECHOED_NAME], error.code, error.message, error.retryable))
+
+
+def _previous_host(arrived: ArrivedItem) -> str:
+    """The other machine that wrote what an item has replaced, if one did."""
+    return arrived.item.partial.previous_host if isinstance(arrived.item, NewFile) else ""
 
 
 def _fingerprint(name: str) -> bytes:

@@ -28,7 +28,8 @@ class Result(Struct, frozen=True):
     were compared: else neither side has read what is unchanged. `by_time` is true
     of a file that is unchanged by size and time, whose content nobody looked at,
     and `differed` of one for which the receiver had other content although these agreed.
-    `with_session` is true if it failed only because its session ended.
+    `with_session` is true if it failed only because its session ended. `previous_host`
+    is the machine that last wrote this name, if it was another one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Result(Struct, frozen=True):
     message: str = ""
     by_time: bool = False
     differed: bool = False
+    previous_host: str = ""
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:

@@ -112,6 +112,7 @@ class Outstanding:
                     receipt.outcome,
                     receipt.durable,
                     differed=sent.differs,
+                    previous_host=receipt.previous_host,
                 )
             )
 
