@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xfer.auth.keys import generate_secret
+    from xfer.auth.secret_files import find_secret
+    from xfer.client.progress import SendProgress
     from xfer.client.send import send
     from xfer.errors import (
         AuthenticationError,
+        Cancelled,
         ConnectionLost,
         CorruptData,
         Incomplete,
@@ -26,34 +29,47 @@ if TYPE_CHECKING:
         UsageError,
         XferError,
     )
-    from xfer.sending.observer import Result
+    from xfer.receiving.receipts import Received
+    from xfer.sending.observer import Observer, Result
     from xfer.server.receiver import Receiver
     from xfer.storage.contract import Limits
+    from xfer.wire.cancel import CancelToken
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AuthenticationError",
+    "CancelToken",
+    "Cancelled",
     "ConnectionLost",
     "CorruptData",
     "Incomplete",
     "Limits",
     "LocalError",
+    "Observer",
     "PeerTimeout",
     "ProtocolError",
+    "Received",
     "Receiver",
     "Refused",
     "Result",
+    "SendProgress",
     "UsageError",
     "XferError",
+    "find_secret",
     "generate_secret",
     "send",
 ]
 
 _HOMES = {
+    "CancelToken": "wire.cancel",
     "Limits": "storage.contract",
+    "Observer": "sending.observer",
+    "Received": "receiving.receipts",
     "Receiver": "server.receiver",
     "Result": "sending.observer",
+    "SendProgress": "client.progress",
+    "find_secret": "auth.secret_files",
     "generate_secret": "auth.keys",
     "send": "client.send",
 }

@@ -28,10 +28,14 @@ _said = logging.getLogger("xfer.said")
 
 
 class Peer(Struct, frozen=True):
-    """The other side of a connection. `key_id` is empty until it has proved a key."""
+    """The other side of a connection. `key_id` is empty until it has proved a key.
+
+    `host` is what its machine calls itself, empty if it has not said so.
+    """
 
     address: str
     key_id: str = ""
+    host: str = ""
 
     def __str__(self) -> str:
         return f"{self.address} {self.key_id}".rstrip()

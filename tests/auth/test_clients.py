@@ -262,7 +262,7 @@ def test_as_much_is_computed_for_a_key_id_that_nobody_has(
 
         def receiver(channel: Channel) -> str:
             try:
-                return admit_sender(channel, keys, b"", lambda _, mac: Welcome(mac, []))
+                return admit_sender(channel, keys, b"", lambda _, mac: Welcome(mac, [])).key_id
             except XferError as error:
                 channel.end_with(error)
                 return error.message

@@ -27,6 +27,10 @@ def sender(key: Key = OURS, binding: bytes = BINDING, key_id: str = "default") -
 
 
 def receiver(channel: Channel) -> str:
+    return heard_by_receiver(channel).key_id
+
+
+def heard_by_receiver(channel: Channel) -> Hello:
     """As the server does it: what goes wrong is said to the peer."""
     try:
         return admit_sender(
@@ -200,3 +204,23 @@ def test_an_opening_that_begins_otherwise_is_refused(message: Message) -> None:
     assert isinstance(answer, Error)
     assert answer.code == "bad_frame"
     assert isinstance(raised, ProtocolError)
+
+
+@pytest.mark.parametrize("host", ["", "laptop", "caf\udce9"])
+def test_the_receiver_hears_what_the_sender_s_machine_calls_itself(host: str) -> None:
+    """It is part of the hello, and so of what both sides prove."""
+    welcome, hello = opened(
+        lambda channel: prove_to_receiver(channel, OURS, BINDING, "default", host),
+        heard_by_receiver,
+    )
+    assert isinstance(welcome, Welcome)
+    assert isinstance(hello, Hello)
+    assert (hello.key_id, hello.host) == ("default", host)
+
+
+def test_a_longer_name_of_a_machine_is_a_bad_frame() -> None:
+    _, error = opened(
+        lambda channel: prove_to_receiver(channel, OURS, BINDING, "default", 65 * "a"),
+        heard_by_receiver,
+    )
+    assert isinstance(error, ProtocolError)

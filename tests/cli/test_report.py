@@ -97,3 +97,17 @@ def test_a_pause_is_said_unless_quiet(capsys: Printed) -> None:
 def test_a_pause_says_until_when_it_is_tried(capsys: Printed, seconds: float, said: str) -> None:
     report().pausing(ConnectionLost("gone"), 1.5, seconds)
     assert re.fullmatch(rf"xfer: gone; trying again in 1.5 s, {said}\n", capsys.readouterr().err)
+
+
+def test_names_that_another_machine_wrote_last_are_counted(capsys: Printed) -> None:
+    others = [Result(n, Kind.FILE, outcome="versioned", previous_host="lap\x1btop") for n in "ab"]
+    for as_json in (False, True):
+        told = report(as_json=as_json)
+        for result in (FILE, *others):
+            told.finished(result)
+        assert told.finish(None, "nas:9337") == 0
+    printed = capsys.readouterr()
+    assert "; 2 last written by another machine, lap\\x1btop; " in printed.err
+    *_, one, summary = map(json.loads, printed.out.splitlines())
+    assert one["previous_host"] == "lap\x1btop"
+    assert summary["previous_hosts"] == {"lap\x1btop": 2}

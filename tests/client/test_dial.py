@@ -12,7 +12,8 @@ import pytest
 from tests.support.processes import KEY
 from tests.support.receivers import serving
 from xfer.client.connect import Target, connect
-from xfer.client.dial import ResolvedAddress, dial, first_connected, in_turn
+from xfer.client.dial import dial, first_connected, in_turn
+from xfer.client.look_up import ResolvedAddress
 from xfer.errors import ConnectionLost
 
 SOON = 5.0

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from xfer.client.remaining import RemainingWork
-from xfer.errors import ConnectionLost, LocalError, Refused, XferError
+from xfer.errors import Cancelled, ConnectionLost, LocalError, Refused, XferError
 from xfer.sending.observer import Observer, Result
 from xfer.source.tree import Entry, Kind
+from xfer.wire.cancel import CancelToken
 
 LOST = ConnectionLost("gone")
 
@@ -68,6 +69,16 @@ def finish(work: RemainingWork, name: str, error: XferError | None = None) -> No
 
 def test_the_first_attempt_sends_everything(kept: Kept, root: Path) -> None:
     assert names(RemainingWork([str(root)], None, kept)) == EVERYTHING
+
+
+def test_the_search_for_what_is_left_can_be_cancelled(kept: Kept, root: Path) -> None:
+    token = CancelToken()
+    work = RemainingWork([str(root)], None, kept, token)
+    for name in EVERYTHING:
+        finish(work, name)
+    token.cancel()
+    with pytest.raises(Cancelled):
+        names(work)
 
 
 def test_the_next_attempt_sends_what_is_left_and_the_directories_that_it_is_in(

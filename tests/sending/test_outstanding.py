@@ -94,9 +94,10 @@ def test_what_is_skipped_is_unchanged(kept: Kept, outstanding: Outstanding) -> N
 def test_what_was_offered_with_its_digest_is_not_unchanged_by_time_alone(
     kept: Kept, outstanding: Outstanding
 ) -> None:
-    outstanding.add(entry("c"), has_digest=True)
+    outstanding.add(entry("c"), ("md5", "0"))
     outstanding.skip(entry("c"), durable=True)
-    assert not kept.results[0].by_time
+    (result,) = kept.results
+    assert (result.by_time, result.algorithm, result.digest) == (False, "md5", "0")
 
 
 def test_a_result_says_that_the_receiver_had_other_content(

@@ -12,7 +12,7 @@ from xfer.storage.contract import Limits
 def test_they_are_the_options_of_the_library_s_receiver_with_the_same_defaults() -> None:
     options = inspect.signature(xfer.Receiver).parameters
     settings = {field.name: field for field in structs.fields(ReceiverSettings)}
-    assert set(settings) - {"workers"} == set(options) - {"secret", "listening"}
+    assert set(settings) - {"workers"} == set(options) - {"secret", "listening", "on_receipt"}
     for name in set(settings) - {"workers", "directory", "limits"}:
         assert settings[name].default == options[name].default, name
     assert ReceiverSettings(directory="d").limits == Limits()

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,10 @@ from xfer.wire.channel import Channel
 
 @contextlib.contextmanager
 def serving(
-    tmp_path: Path, if_exists: str = "version", limits: xfer.Limits | None = None
+    tmp_path: Path,
+    if_exists: str = "version",
+    limits: xfer.Limits | None = None,
+    on_receipt: Callable[[xfer.Received], object] | None = None,
 ) -> Iterator[tuple[xfer.Receiver, str]]:
     """A receiver that answers in a thread, and HOST:PORT to reach it at."""
     (tmp_path / "received").mkdir(exist_ok=True)
@@ -30,6 +33,7 @@ def serving(
         if_exists=if_exists,
         limits=limits,
         state_directory=str(tmp_path / "state"),
+        on_receipt=on_receipt,
     ) as receiver:
         thread = threading.Thread(target=receiver.serve_forever)
         thread.start()

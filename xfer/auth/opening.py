@@ -32,14 +32,16 @@ MOST_KEYS: Final = 2
 
 
 def prove_to_receiver(
-    channel: Channel, key: Key, binding: bytes, key_id: str = DEFAULT_KEY_ID
+    channel: Channel, key: Key, binding: bytes, key_id: str = DEFAULT_KEY_ID, host: str = ""
 ) -> Welcome:
     """The sender's end. `binding` is the SHA-256 of the certificate that was shown.
+
+    `host` is what this machine calls itself, empty not to say it.
 
     Returns the receiver's welcome once its proof was right. AuthenticationError when
     either proof fails, ProtocolError for anything that is no opening.
     """
-    hello = channel.send(Hello(VERSION, key_id, secrets.token_hex(32)))
+    hello = channel.send(Hello(VERSION, key_id, secrets.token_hex(32), host))
     channel.flush()
     challenge = channel.receive_payload()
     _require_version(expected(parse(challenge), Challenge).version)
@@ -58,8 +60,8 @@ def admit_sender(
     keys: Mapping[str, Sequence[Key]],
     binding: bytes,
     welcome: Callable[[str, str], Welcome],
-) -> str:
-    """The receiver's end. Returns the key id of a sender whose proof was right.
+) -> Hello:
+    """The receiver's end. Returns what a sender said of itself whose proof was right.
 
     `keys` has up to `MOST_KEYS` for each key id. `welcome(key_id, mac)` makes the
     last message; what it raises instead is told to the holder of the key only.
@@ -82,7 +84,7 @@ def admit_sender(
     mac = proved[0].server_proof(transcript, bytes.fromhex(proof))
     channel.send(welcome(hello.key_id, mac.hex()))
     channel.flush()
-    return hello.key_id
+    return hello
 
 
 def transcribe(hello: bytes, challenge: bytes, binding: bytes) -> bytes:

@@ -5,7 +5,7 @@ from typing import Final
 
 from xfer.auth.keys import DEFAULT_KEY_ID, generate_secret
 from xfer.config.locations import default_secret_file
-from xfer.errors import UsageError
+from xfer.errors import LocalError, UsageError
 from xfer.system import private_files
 
 SECRET_VARIABLE: Final = "XFER_SECRET"  # noqa: S105 (where it is, not what it is)
@@ -14,18 +14,26 @@ _MAX_KEY_ID: Final = 255
 _MAX_SECRET: Final = 4096
 
 
-def find_secret(file: str | None) -> str | None:
+def find_secret(file: str | os.PathLike[str] | None = None) -> str | None:
     """The secret from `file`, else XFER_SECRET, else the user's own secret file.
 
     None when there is none of them. LocalError for a file that can't be read,
     or that others can read.
     """
     if file is not None:
-        return read_secret(file)
+        return read_secret(os.fspath(file))
     if secret := os.environ.get(SECRET_VARIABLE):
         return secret
     own = default_secret_file()
     return read_secret(own) if os.path.lexists(own) else None
+
+
+def no_secret() -> LocalError:
+    """What a sender is told when `find_secret` has found none."""
+    return LocalError(
+        f"no secret: copy the receiver's to {default_secret_file()} (chmod 600), "
+        f"or set {SECRET_VARIABLE}"
+    )
 
 
 def find_key_id(option: str | None) -> str:

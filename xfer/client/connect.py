@@ -2,6 +2,7 @@
 
 import socket
 import time
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,7 +22,11 @@ from xfer.errors import (
     XferError,
 )
 from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.cancel import CancelToken
 from xfer.wire.channel import Channel
+
+_MAX_HOST: Final = 64
+"""Characters of this machine's name that a receiver is told."""
 
 
 class Target(Struct, frozen=True):
@@ -38,6 +43,8 @@ class Target(Struct, frozen=True):
     key_id: str = DEFAULT_KEY_ID
     bandwidth: Bandwidth | None = None
     """Limits all connections to this target together."""
+    cancel: CancelToken | None = None
+    """Ends all of them."""
 
     def __str__(self) -> str:
         return format_address(self.host, self.port)
@@ -49,10 +56,10 @@ def connect(target: Target, algorithm: str) -> Channel:
     Raises ConnectionLost where nothing answers (PeerTimeout: in time),
     AuthenticationError where a side cannot prove itself, and Refused where the
     receiver does not know the algorithm. Whatever is raised, no file name has
-    been sent.
+    been sent. Cancelled, at any point, by the target's token.
     """
     began = time.monotonic()
-    channel = Channel(_connected_socket(target), target.timeout)
+    channel = Channel(_connected_socket(target), target.timeout, target.cancel)
     try:
         channel.set_deadline(OPENING_SECONDS - (time.monotonic() - began))
         _open(channel, target, algorithm)
@@ -67,7 +74,7 @@ def _connected_socket(target: Target) -> socket.socket:
         # An ASCII name goes in as bytes: for str, Python loads the IDNA tables, which takes time.
         host = target.host.encode("ascii") if target.host.isascii() else target.host
         seconds = min(OPENING_SECONDS, target.timeout)
-        return dial(host, target.port, seconds)
+        return dial(host, target.port, seconds, target.cancel)
     except (socket.gaierror, UnicodeError) as error:
         retryable = isinstance(error, OSError) and error.errno == socket.EAI_AGAIN
         raise ConnectionLost(f"unknown host {target.host}", retryable=retryable) from error
@@ -83,7 +90,8 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
             channel.start_tls(client_context(), server_side=False)
             certificate = channel.peer_certificate()
         binding = certificate_binding(certificate)
-        welcome = prove_to_receiver(channel, target.key, binding, target.key_id)
+        host = socket.gethostname()[:_MAX_HOST]
+        welcome = prove_to_receiver(channel, target.key, binding, target.key_id, host)
     except ProtocolError as error:
         no_tls = not target.plaintext and not certificate
         hint = "; was it started with --insecure-plaintext?" if no_tls else ""

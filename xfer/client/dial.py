@@ -12,30 +12,34 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
+
+from xfer.client.look_up import ResolvedAddress, look_up
+from xfer.wire.cancel import CancelToken
 
 _BETWEEN_SECONDS: Final = 0.25
 """The delay that RFC 8305 recommends, in its section 5."""
 
-ResolvedAddress = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
-"""As `socket.getaddrinfo` returns it."""
 
-
-def dial(host: str | bytes, port: int, seconds: float) -> socket.socket:
+def dial(
+    host: str | bytes, port: int, seconds: float, cancel: CancelToken | None = None
+) -> socket.socket:
     """A socket connected to `host` within so many seconds; the name is looked up before.
 
     Raises socket.gaierror and UnicodeError for a name that is unknown, TimeoutError
     where nothing answers in time, and ConnectionRefusedError, or another OSError,
-    where all addresses fail.
+    where all addresses fail. Cancelled, at any point, by `cancel`.
     """
-    return first_connected(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), seconds)
+    return first_connected(look_up(host, port, cancel), seconds, cancel)
 
 
-def first_connected(addresses: Sequence[ResolvedAddress], seconds: float) -> socket.socket:
-    """A socket connected to one of `addresses`, whichever answers first; OSError as for `dial`."""
+def first_connected(
+    addresses: Sequence[ResolvedAddress], seconds: float, cancel: CancelToken | None = None
+) -> socket.socket:
+    """A socket connected to one of `addresses`, whichever answers first; errors as of `dial`."""
     ends_at = time.monotonic() + seconds
     between = min(_BETWEEN_SECONDS, seconds / max(1, len(addresses)))
-    race = _Race()
+    race = _Race(cancel)
     try:
         for address in in_turn(addresses):
             race.start(address)
@@ -60,11 +64,14 @@ def in_turn(addresses: Sequence[ResolvedAddress]) -> list[ResolvedAddress]:
 class _Race:
     """Connections being opened, of which the first one wins. `close` it in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancel: CancelToken | None) -> None:
+        self._cancel = cancel
         self._opening: dict[int, socket.socket] = {}
         """By descriptor."""
         self._errors: list[OSError] = []
         self._poller = select.poll()
+        if cancel:
+            self._poller.register(cancel.descriptor, select.POLLIN)
 
     @property
     def is_on(self) -> bool:
@@ -89,7 +96,10 @@ class _Race:
         """The first that is connected. None once one has failed, or nothing has come of any."""
         if not self._opening:
             return None
-        for descriptor, _ in self._poller.poll(seconds * 1000):
+        ready = self._poller.poll(seconds * 1000)
+        if self._cancel:
+            self._cancel.check()
+        for descriptor, _ in ready:
             opening = self._opening[descriptor]
             if code := opening.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._fail(opening, code)

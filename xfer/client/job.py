@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from xfer.client.connect import Target, connect
 from xfer.client.remaining import RemainingWork
 from xfer.client.retries import Retries, RetryFor
-from xfer.errors import XferError
+from xfer.errors import Cancelled, XferError
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer
 from xfer.sending.offers import Options
@@ -43,10 +43,11 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
     """Send `job` to `target`, telling `observer` once how each thing ended.
 
     Raises UsageError or LocalError for what can be known before connecting,
-    else the error that ended the last attempt early.
+    else the error that ended the last attempt early: Cancelled by the target's token.
     """
     roots.check(job.paths, job.stream_name)
-    work = RemainingWork(job.paths, job.stream_name, observer)
+    work = RemainingWork(job.paths, job.stream_name, observer, target.cancel)
+    sleep = target.cancel.wait if target.cancel else time.sleep
     retries = Retries(job.retry_for)
 
     def open_channel() -> Channel:
@@ -59,14 +60,16 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
         error = ended_by or work.first_failure
         if error is None:
             return
+        if isinstance(error, Cancelled):
+            break
         pause = retries.next_pause(made_progress=work.made_progress)
         if work.stream_was_read or not error.retryable or pause is None:
             break
         observer.pausing(error, pause, retries.seconds_left)
-        time.sleep(pause)
+        sleep(pause)
     work.tell_failures()
     if ended_by:
-        if work.stream_was_read and ended_by.retryable:
+        if work.stream_was_read and ended_by.retryable and not isinstance(ended_by, Cancelled):
             ended_by.add("standard input cannot be read twice, so it was not tried again")
         raise ended_by
 

@@ -8,6 +8,7 @@ from xfer.errors import LocalError, XferError
 from xfer.sending.observer import Observer, Result, Results
 from xfer.source import tree
 from xfer.source.tree import Entry, Found, Kind
+from xfer.wire.cancel import CancelToken
 
 
 class RemainingWork(Results):
@@ -15,9 +16,17 @@ class RemainingWork(Results):
 
     Results that are final go on to `observer`. One that can be tried again is
     kept back, so that each name is told once, however often it is tried.
+    `cancel` ends the search for what is left.
     """
 
-    def __init__(self, paths: Sequence[str], stream_name: str | None, observer: Observer) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        stream_name: str | None,
+        observer: Observer,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        self._cancel = cancel
         self._paths = paths
         self._stream_name = stream_name
         self._observer = observer
@@ -71,6 +80,8 @@ class RemainingWork(Results):
                 yield entry
             elif isinstance(entry, Entry):
                 self._observer.skipped(entry.size)
+                if self._cancel:
+                    self._cancel.check()
         for name, kind in missing.items():
             error = LocalError(f"{name} was offered, and is not there any more")
             self.finished(Result(name, kind, error=error))

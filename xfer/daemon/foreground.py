@@ -7,6 +7,7 @@ import threading
 from types import FrameType
 
 from xfer import logs
+from xfer.config.addresses import format_address
 from xfer.config.defaults import DEFAULT_PORT
 from xfer.config.sizes import counted
 from xfer.daemon.systemd import READY, STOPPING, ServiceManager
@@ -61,16 +62,15 @@ def announce(receiver: Receiver, settings: ReceiverSettings) -> None:
         interrupted = counted(resumable, "interrupted file")
         logs.tell(f"{interrupted} will resume when sent again", "leftovers")
     directory, plaintext = settings.directory, settings.insecure_plaintext
-    shown = f"[{host}]" if ":" in host else host
     how = "in PLAINTEXT" if plaintext else "over TLS 1.3"
     logs.tell(
-        f"receiving into {directory} {how}, listening on {shown}:{port}",
+        f"receiving into {directory} {how}, listening on {format_address(host, port)}",
         "listening", directory=directory, host=host, port=port, tls=not plaintext,
     )  # fmt: skip
-    reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else shown  # noqa: S104
-    at_port = "" if port == DEFAULT_PORT else f":{port}"
+    reached_as = socket.gethostname() if host in ("::", "0.0.0.0") else host  # noqa: S104
+    reached_at = format_address(reached_as, port).removesuffix(f":{DEFAULT_PORT}")
     option = " --insecure-plaintext" if plaintext else ""
-    logs.tell(f"on the other machine: xfer send{option} FILE {reached_as}{at_port}", "advice")
+    logs.tell(f"on the other machine: xfer send{option} FILE {reached_at}", "advice")
 
 
 def serve_until_stopped(receiver: Receiver, manager: ServiceManager) -> None:

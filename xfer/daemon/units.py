@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from xfer.config.addresses import format_address
 from xfer.errors import LocalError
 from xfer.server.settings import ReceiverSettings
 
@@ -42,8 +43,7 @@ def text_of(unit: Unit, settings: ReceiverSettings, options: Sequence[str]) -> s
 def _address(settings: ReceiverSettings) -> str:
     if not settings.bind:
         return str(settings.port)
-    bind = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
-    return f"{bind}:{settings.port}"
+    return format_address(settings.bind, settings.port)
 
 
 def _user() -> str:

@@ -2,7 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
+
+from msgspec import Struct
 
 from xfer import logs, names
 from xfer.errors import Refused
@@ -11,6 +14,7 @@ from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.receiving.commit_queue import ArrivedItem
 from xfer.receiving.committer import CommittedBatch
+from xfer.storage.contract import NewFile
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 
@@ -24,18 +28,43 @@ ECHOED_NAME: Final = names.MAX_NAME
 fit into a frame."""
 
 
+class Received(Struct, frozen=True):
+    """One file, directory or link that a receiver has stored, or had already, after its receipt.
+
+    `size` in bytes, and `digest` as hex by its algorithm, for files. `outcome` is
+    that of the receipt, `peer` the sender's HOST:PORT, and `key_id` its key.
+    """
+
+    name: str
+    outcome: Outcome
+    size: int
+    algorithm: str
+    digest: str
+    peer: str
+    key_id: str
+
+
+OnReceipt = Callable[[Received], object]
+
+
 class ReceiptSender:
     """Answers the items of one session. Used by its thread only.
 
     `peer` is whom the log names. Receipts say whether the store is `durable`.
     Every method that sends raises ConnectionLost when the sender is gone.
+    `on_receipt` is called after each receipt, and for what is stored when the
+    sender is gone, too; what it raises is logged.
     """
 
-    def __init__(self, channel: Channel, peer: Peer, *, durable: bool) -> None:
+    def __init__(
+        self, channel: Channel, peer: Peer, *, durable: bool, on_receipt: OnReceipt | None = None
+    ) -> None:
+        self._on_receipt = on_receipt
         self._channel = channel
         self._peer = peer
         self._peer_words = str(peer)
         self._durable = durable
+        self._has_warned = False
         self._refused: set[bytes] = set()
 
     def answer(self, committed: CommittedBatch) -> None:
@@ -49,16 +78,40 @@ class ReceiptSender:
                 self._send_refusal(arrived.item.name, outcome)
             else:
                 stored.append((arrived, outcome))
+                if not self._has_warned and (previous := _previous_host(arrived)):
+                    self._warn_of_other(previous)
         if log.isEnabledFor(logging.INFO):
             lines = (self._receipt_line(*one) for one in stored)
             logs.info_each(log, "receipt", self._peer, lines)
-        for arrived, outcome in stored:
-            size = arrived.size if arrived.digest else None
-            name = arrived.item.name
-            self._channel.send(
-                Receipt(name, outcome, size, durable=self._durable, **arrived.digest)
-            )
-        self._channel.flush()
+        try:
+            for arrived, outcome in stored:
+                size = arrived.size if arrived.digest else None
+                name = arrived.item.name
+                receipt = Receipt(
+                    name,
+                    outcome,
+                    size,
+                    durable=self._durable,
+                    previous_host=_previous_host(arrived),
+                    **arrived.digest,
+                )
+                self._channel.send(receipt)
+            self._channel.flush()
+        finally:
+            if self._on_receipt:
+                for arrived, outcome in stored:
+                    self._tell(self._on_receipt, arrived, outcome)
+
+    def _tell(self, on_receipt: OnReceipt, arrived: ArrivedItem, outcome: Outcome) -> None:
+        name, size, peer = arrived.item.name, arrived.size, self._peer
+        algorithm, digest = next(iter(arrived.digest.items()), ("", ""))
+        try:
+            on_receipt(Received(name, outcome, size, algorithm, digest, peer.address, peer.key_id))
+        except Exception:
+            log.exception(
+                "%s %s: on_receipt failed", peer, printable(name),
+                extra=logs.about("callback_failed", peer, file_name=name),
+            )  # fmt: skip
 
     def refuse(self, name: str, error: Refused) -> None:
         """Refuse an item before it is committed; more parts of it may be on their way."""
@@ -93,11 +146,24 @@ class ReceiptSender:
             extra=logs.about("differs", self._peer, file_name=name),
         )  # fmt: skip
 
+    def _warn_of_other(self, previous: str) -> None:
+        """Once in a session: each file's own line says it, too."""
+        self._has_warned = True
+        peer, host = self._peer, self._peer.host
+        log.warning(
+            "%s: %s writes over what %s has written: a key for each, with a directory of its own,"
+            " keeps them apart", peer, printable(host), printable(previous),
+            extra=logs.about("other_host", peer, host=host, previous_host=previous),
+        )  # fmt: skip
+
     def _receipt_line(self, arrived: ArrivedItem, outcome: Outcome) -> Line:
         name, size = arrived.item.name, arrived.size
         seconds = round(time.monotonic() - arrived.began, 3)
         said = f"{self._peer_words} {printable(name)}: {size} bytes, {seconds:.3f} s, {outcome}"
         fields = {"file_name": name, "bytes": size, "seconds": seconds, "outcome": outcome}
+        if previous := _previous_host(arrived):
+            said += f", last written by {printable(previous)}, now by {printable(self._peer.host)}"
+            fields |= {"previous_host": previous, "host": self._peer.host}
         return Line(said, fields)
 
     def _send_refusal(self, name: str, error: Refused) -> None:
@@ -107,6 +173,11 @@ class ReceiptSender:
             extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
         )  # fmt: skip
         self._channel.send(Refusal(name[:ECHOED_NAME], error.code, error.message, error.retryable))
+
+
+def _previous_host(arrived: ArrivedItem) -> str:
+    """The other machine that wrote what an item has replaced, if one did."""
+    return arrived.item.partial.previous_host if isinstance(arrived.item, NewFile) else ""
 
 
 def _fingerprint(name: str) -> bytes:

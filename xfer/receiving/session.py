@@ -38,7 +38,7 @@ from xfer.receiving.commit_queue import BATCH_ITEMS, FULL_WEIGHT, ArrivedItem, C
 from xfer.receiving.committer import Committer
 from xfer.receiving.heartbeats import HeartbeatSender
 from xfer.receiving.planner import Planner
-from xfer.receiving.receipts import ReceiptSender
+from xfer.receiving.receipts import OnReceipt, ReceiptSender
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import Uploads
 from xfer.storage.contract import Metadata, NewDirectory, NewFile, NewSymlink, Partial, StoreWriter
@@ -66,16 +66,23 @@ class Session:
     """Receives from one authenticated sender. Use `run` once.
 
     Items go into the store through `writer`, which the caller closes. `stop` is
-    set when the receiver stops, and `peer` is whom the log names. Raises Refused
-    (busy) when too many files are open.
+    set when the receiver stops, `peer` is whom the log names, and `on_receipt` as in
+    `ReceiptSender`. Raises Refused (busy) when too many files are open.
     """
 
-    def __init__(self, channel: Channel, writer: StoreWriter, stop: StopSignal, peer: Peer) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        writer: StoreWriter,
+        stop: StopSignal,
+        peer: Peer,
+        on_receipt: OnReceipt | None = None,
+    ) -> None:
         self._channel = channel
         self._writer = writer
         self._stop = stop
         self._peer = peer
-        self._receipts = ReceiptSender(channel, peer, durable=writer.durable)
+        self._receipts = ReceiptSender(channel, peer, durable=writer.durable, on_receipt=on_receipt)
         self._heartbeats = HeartbeatSender(channel)
         self._background = BackgroundThread()
         self._bodies = BodyReceiver(self._background)

@@ -24,10 +24,12 @@ class Result(Struct, frozen=True):
     """How one thing that was to be sent ended: with an outcome, or with an error.
 
     `outcome` is one that a receipt has, or SKIPPED, for the reason in `message`.
-    `size` in bytes and `digest` as hex, for files that were stored. `by_time` is true
+    `size` in bytes and `digest` as hex, for files that were stored, or whose contents
+    were compared: else neither side has read what is unchanged. `by_time` is true
     of a file that is unchanged by size and time, whose content nobody looked at,
     and `differed` of one for which the receiver had other content although these agreed.
-    `with_session` is true if it failed only because its session ended.
+    `with_session` is true if it failed only because its session ended. `previous_host`
+    is the machine that last wrote this name, if it was another one.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Result(Struct, frozen=True):
     message: str = ""
     by_time: bool = False
     differed: bool = False
+    previous_host: str = ""
 
 
 def only_error(something_went: bool, errors: Collection[XferError]) -> XferError | None:
@@ -83,11 +86,15 @@ class Results:
     def finished(self, result: Result) -> None:
         """Called once for each name of the session."""
 
+    def ended(self) -> None:
+        """Nothing more is received in this session, which may have to be noticed during a wait."""
+
 
 class Observer(ProgressSink):
     """Receives what a job tells its user: progress, pauses and results.
 
-    `finished` is called for one result at a time, the rest by any thread.
+    Make a subclass with the methods that you need. `finished` is called for one
+    result at a time, the rest by any thread. All should return soon: a session waits.
     """
 
     def pausing(self, error: XferError, seconds: float, until: float) -> None:

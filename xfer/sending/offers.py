@@ -109,7 +109,9 @@ class Offers:
         digest = {}
         if self._options.compare_contents and (content := self._reader.digest_of(entry)):
             digest[self._options.algorithm] = content
-        self._outstanding.add(entry, has_digest=bool(digest))
+            self._outstanding.add(entry, (self._options.algorithm, content))
+        else:
+            self._outstanding.add(entry)
         return OfferedFile(entry.name, entry.size, entry.mtime_ns, entry.mode, **digest)
 
     # The receiving thread
@@ -136,8 +138,9 @@ class Offers:
             self._absent.clear()
 
     def end(self, error: XferError) -> None:
-        """Let `plan_for` raise this once it has given all plans that came."""
+        """Let `plan_for` raise this once it has given all plans that came; read no more files."""
         self._plans.put(error)
+        self._reader.interrupt()
 
 
 def _no_such_offer() -> CorruptData:

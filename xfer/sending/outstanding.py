@@ -18,8 +18,9 @@ class _Expected(Struct):
     content: tuple[int, str, str] = (0, "", "")
     """Size (bytes), algorithm and digest (hex): of a file, once all of it was read. The sending
     thread replaces it whole, since the receiving one may read it at any time."""
-    has_digest: bool = False
-    """Whether it was offered with its digest, so that a skipped one is the same by content."""
+    offered: tuple[str, str] = ("", "")
+    """Algorithm and digest (hex) that it was offered with: so a skipped one is the same by content,
+    and has this digest."""
     differs: bool = False
     """Whether the receiver had other content of that size and time."""
 
@@ -53,10 +54,10 @@ class Outstanding:
 
     # The sending thread
 
-    def add(self, entry: Entry, *, has_digest: bool = False) -> None:
+    def add(self, entry: Entry, offered: tuple[str, str] = ("", "")) -> None:
         """Expect an answer. Call this before the message that can be answered is queued."""
         self._stall_limit.expect_size(entry.size)
-        self._expected[entry.name] = _Expected(entry.kind, has_digest=has_digest)
+        self._expected[entry.name] = _Expected(entry.kind, offered=offered)
 
     def mark_differing(self, name: str) -> None:
         """Note that the receiver had other content, which size and time did not show."""
@@ -71,14 +72,17 @@ class Outstanding:
     def skip(self, entry: Entry, *, durable: bool) -> None:
         """Finish a file that the receiver has: there will be no receipt."""
         if known := self._expected.pop(entry.name, None):
+            algorithm, digest = known.offered
             self._results.finished(
                 Result(
                     entry.name,
                     entry.kind,
                     entry.size,
-                    outcome=Outcome.UNCHANGED,
-                    durable=durable,
-                    by_time=not known.has_digest,
+                    algorithm,
+                    digest,
+                    Outcome.UNCHANGED,
+                    durable,
+                    by_time=not digest,
                 )
             )
 
@@ -88,6 +92,10 @@ class Outstanding:
             self.fail(name, error, with_session=True)
 
     # The receiving thread
+
+    def end(self) -> None:
+        """The session is over, and nothing more is answered."""
+        self._results.ended()
 
     def confirm(self, receipt: Receipt) -> None:
         """Finish what the receipt is for. CorruptData where it does not match what was sent."""
@@ -104,6 +112,7 @@ class Outstanding:
                     receipt.outcome,
                     receipt.durable,
                     differed=sent.differs,
+                    previous_host=receipt.previous_host,
                 )
             )
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from xfer import digests
 from xfer.digests import Digest
-from xfer.errors import LocalError
+from xfer.errors import ConnectionLost, LocalError
 from xfer.source.readers import Source, open_source
 from xfer.source.tree import Entry
 from xfer.system.background import BackgroundThread
@@ -46,7 +46,8 @@ class Part(Struct, frozen=True):
 class PartReader:
     """Reads one source at a time, into buffers that it uses again.
 
-    The sending thread calls it; the buffers are filled by one thread at a time.
+    The sending thread calls it, but for `interrupt`; the buffers are filled by one
+    thread at a time.
     """
 
     def __init__(self, algorithm: str, background: BackgroundThread, heartbeat: Heartbeat) -> None:
@@ -54,6 +55,10 @@ class PartReader:
         self._background = background
         self._heartbeat = heartbeat
         self._buffers = [_buffer()]
+        # Set by the sending thread before it looks at `_is_interrupted`, which any thread sets
+        # before it looks here: so one of the two interrupts the source.
+        self._source: Source | None = None
+        self._is_interrupted = False
 
     def begin(self, source: Source, plan: PlannedFile | None) -> Beginning:
         """Begin where the receiver's partial ends, if its digest is ours; else at the start.
@@ -85,6 +90,9 @@ class PartReader:
         The data of a part is overwritten when the next but one is asked for.
         Once the generator is closed, nothing reads the source any more.
         """
+        self._source = source
+        if self._is_interrupted:
+            source.interrupt()
         parts = self._read(source, beginning)
         if source.size is None or source.size - beginning.offset > PART_BYTES:
             parts = self._background.prefetch(parts)
@@ -109,6 +117,12 @@ class PartReader:
             return None
         return digest.hexdigest()
 
+    def interrupt(self) -> None:
+        """Let what is being read end soon: the session is over. Any thread may."""
+        self._is_interrupted = True
+        if source := self._source:
+            source.interrupt()
+
     def close(self) -> None:
         """Free the buffers now: an error that ends the session holds it, by its traceback."""
         self._buffers.clear()
@@ -127,6 +141,8 @@ class PartReader:
     def _read_prefix(self, source: Source, progress: Progress, digest: Digest) -> None:
         def work(progress: Progress) -> None:
             while progress.done < progress.size:
+                if self._is_interrupted:
+                    raise ConnectionLost("the session ended")
                 block = self._buffers[0][: progress.size - progress.done]
                 filled = source.read_into(block)
                 if not filled:

@@ -71,6 +71,7 @@ class Replies:
         if self.error:
             self._channel.abort()  # the sending thread may be waiting for room to send
         self._offers.end(self.error or ProtocolError("the session ended"))
+        self._outstanding.end()
 
     def _handle(self, message: Message) -> None:
         """Handle one message. A receiver could send those that are no advance for ever."""

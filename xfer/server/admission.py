@@ -25,11 +25,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer.config.defaults import MAX_CONNECTIONS, MAX_UNAUTHENTICATED
+from xfer.config.defaults import MAX_CONNECTIONS, MAX_UNAUTHENTICATED, OPENING_SECONDS
 from xfer.errors import Code, Refused
 from xfer.server.penalties import Penalties, network_of
 
-OPENING_SECONDS: Final = 30.0
 _FIRST_CHANCE: Final = 0.3
 _CROWD: Final = 8
 """Connections at once, after which their threads' memory is worth giving back."""

@@ -23,6 +23,7 @@ from xfer.auth.opening import admit_sender
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
 from xfer.logs import Peer
 from xfer.names import printable
+from xfer.receiving.receipts import OnReceipt
 from xfer.receiving.session import Session
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.sessions import OpenSessions
@@ -30,7 +31,7 @@ from xfer.storage.contract import Store
 from xfer.system.stop import StopSignal
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.channel import Channel
-from xfer.wire.messages import Welcome
+from xfer.wire.messages import Hello, Welcome
 
 log = logging.getLogger("xfer.receiver")
 
@@ -42,12 +43,14 @@ class ServerConfig(Struct, frozen=True):
     """What a sender has to meet. `identity` is None for plaintext; `timeout` in seconds.
 
     `grants` is called for each connection, and returns what each key id opens.
+    `on_receipt` is called in the threads of all sessions, see `ReceiptSender`.
     """
 
     grants: Grants
     identity: Identity | None
     timeout: float
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    on_receipt: OnReceipt | None = None
 
 
 class ConnectionHandler:
@@ -81,8 +84,8 @@ class ConnectionHandler:
         """
         peer = Peer(address)
         try:
-            key_id, grant = self._open(channel, connection)
-            peer = Peer(address, key_id)
+            hello, grant = self._open(channel, connection)
+            peer = Peer(address, hello.key_id, hello.host)
             self._receive(channel, peer, grant)
             channel.drain()
         except XferError as error:
@@ -99,14 +102,14 @@ class ConnectionHandler:
     def _receive(self, channel: Channel, peer: Peer, grant: Grant) -> None:
         with contextlib.ExitStack() as opened:
             entry = opened.enter_context(self._sessions.opened(peer, channel))
-            writer = self._store.open_writer(peer.key_id, grant.access, entry.take_over)
+            writer = self._store.open_writer(peer.key_id, grant.access, entry.take_over, peer.host)
             opened.callback(writer.close)
-            session = Session(channel, writer, self._stop, peer)
+            session = Session(channel, writer, self._stop, peer, self._config.on_receipt)
             entry.attach(session.holds)
             session.run()
 
-    def _open(self, channel: Channel, connection: Connection) -> tuple[str, Grant]:
-        """The key id that the sender proved, and what it opens.
+    def _open(self, channel: Channel, connection: Connection) -> tuple[Hello, Grant]:
+        """What the sender said of itself, and what the key opens that it proved.
 
         The deadline of the opening still holds then: the session lifts it with
         the first message.
@@ -118,7 +121,7 @@ class ConnectionHandler:
             channel.start_tls(identity.context, server_side=True)
         grants = self._config.grants()
         try:
-            key_id = admit_sender(
+            hello = admit_sender(
                 channel,
                 {key_id: grant.keys for key_id, grant in grants.items()},
                 identity.binding if identity else b"",
@@ -131,7 +134,7 @@ class ConnectionHandler:
             raise
         self._admission.proved(connection)
         channel.mark_authenticated(min_rate=self._config.limits.min_rate, incoming=self._bandwidth)
-        return key_id, grants[key_id]
+        return hello, grants[hello.key_id]
 
     def _welcome(self, grants: Mapping[str, Grant], key_id: str, mac: str) -> Welcome:
         """Expired for a key that has; only the holder of the key is told."""

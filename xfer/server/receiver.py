@@ -1,6 +1,7 @@
 """A receiver as a library offers it: a store, keys and a server in one."""
 
 import contextlib
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
@@ -14,6 +15,7 @@ from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
 from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.config.locations import default_state_directory
 from xfer.errors import UsageError
+from xfer.receiving.receipts import OnReceipt
 from xfer.server.admission import ConnectionLimits
 from xfer.server.connection import ServerConfig
 from xfer.server.listen import listen
@@ -45,6 +47,10 @@ class Receiver:
     max_connections   senders at once
     min_rate          bytes a second that bodies have to arrive at, 0 for any rate
     bwlimit           bytes a second that all senders together may send, 0 for no limit
+    on_receipt        called with a Received for each thing that was stored, or was there, once
+                      its receipt is sent (or its sender gone), in the session's thread, of
+                      which there are many; the session waits for it. What it raises is logged.
+                      Not called for files that were skipped unread, which have no receipt.
 
     Leaving the context lets what is arriving finish, for a bounded time. One process,
     with a thread for each sender. LocalError when the directory, the keys, the
@@ -53,10 +59,10 @@ class Receiver:
 
     def __init__(
         self,
-        directory: str,
+        directory: str | os.PathLike[str],
         *,
         secret: str | None = None,
-        keys: str | None = None,
+        keys: str | os.PathLike[str] | None = None,
         bind: str = "",
         port: int = DEFAULT_PORT,
         if_exists: str = IfExists.VERSION,
@@ -65,22 +71,23 @@ class Receiver:
         partial_days: float = PARTIAL_DAYS,
         fsync: bool = True,
         limits: Limits | None = None,
-        state_directory: str | None = None,
+        state_directory: str | os.PathLike[str] | None = None,
         max_unauthenticated: int = MAX_UNAUTHENTICATED,
         max_connections: int = MAX_CONNECTIONS,
         min_rate: int = 0,
         bwlimit: int = 0,
         listening: socket.socket | None = None,
+        on_receipt: OnReceipt | None = None,
     ) -> None:
-        self._keyring = None if keys is None else Keyring(keys)
+        self._keyring = None if keys is None else Keyring(os.fspath(keys))
         grants = _grants(secret, self._keyring)
         identity = None
         if not insecure_plaintext:
-            identity = load_identity(state_directory or default_state_directory())
+            identity = load_identity(os.fspath(state_directory or default_state_directory()))
         with contextlib.ExitStack() as opened:
             store = opened.enter_context(
                 LocalStore(
-                    directory,
+                    os.fspath(directory),
                     IfExists(if_exists),
                     durable=fsync,
                     partial_days=partial_days,
@@ -92,7 +99,7 @@ class Receiver:
             connection_limits = ConnectionLimits(
                 max_unauthenticated, max_connections, min_rate=min_rate, bwlimit=bwlimit
             )
-            config = ServerConfig(grants, identity, timeout, connection_limits)
+            config = ServerConfig(grants, identity, timeout, connection_limits, on_receipt)
             self._server = Server(listening or listen(bind, port), store, config)
             self._store, self._connection_limits = store, connection_limits
             self._shared_admission: SharedAdmission | None = None

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from xfer import logs
+from xfer.config.addresses import format_address
 from xfer.logs import Peer, ThrottledWarning
 from xfer.server.admission import Admission, Connection
 from xfer.server.connection import ConnectionHandler, ServerConfig
@@ -192,5 +193,4 @@ def _readable(address: object) -> str:
     """HOST:PORT of a peer. IPv4 addresses that come in over an IPv6 socket are shown as IPv4."""
     if not isinstance(address, tuple):
         return str(address)
-    host = str(address[0]).removeprefix("::ffff:")
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    return format_address(str(address[0]).removeprefix("::ffff:"), address[1])

@@ -111,8 +111,12 @@ class StoredFileReader(Readable, Protocol):
 class Partial(Readable, Protocol):
     """A file that is arriving, of which `size` bytes are here.
 
-    In the end it is committed, kept for a later session, or discarded.
+    In the end it is committed, kept for a later session, or discarded. `previous_host`
+    is set by the commit: the machine that wrote what it replaced, if it is known and
+    not the sender's.
     """
+
+    previous_host: str
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes in all, before they come. Refused when there is none."""
@@ -257,11 +261,13 @@ class Store(Protocol):
         owner: str,
         access: Access = Access(),  # noqa: B008 (frozen)
         take_over: TakeOver = take_nothing_over,
+        host: str = "",
     ) -> StoreWriter:
         """For a new session of the sender with the key id `owner`. Refused when the store fails.
 
         `take_over` is called for a partial that another session has, before the new
-        one is Refused (busy).
+        one is Refused (busy). The store remembers, if it can, which machine (`host`)
+        wrote a file.
         """
 
     def tidy(self) -> None:

@@ -3,6 +3,7 @@
 import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 _PIECES_A_SECOND: Final = 20
@@ -13,9 +14,13 @@ _MAX_SAVED_SECONDS: Final = 0.1
 
 
 class Bandwidth:
-    """At most `rate` bytes a second. Used by many threads at once."""
+    """At most `rate` bytes a second. Used by many threads at once.
 
-    def __init__(self, rate: int) -> None:
+    `pause` waits for so many seconds, or returns early where the wait is pointless.
+    """
+
+    def __init__(self, rate: int, pause: Callable[[float], None] = time.sleep) -> None:
+        self._pause = pause
         self.piece = max(rate // _PIECES_A_SECOND, _MIN_PIECE)
         """How many bytes to move at once, so that no pause is long."""
         self._rate = rate
@@ -27,7 +32,7 @@ class Bandwidth:
         with self._lock:
             wait = self._charge(size)
         if wait > 0:  # without the lock, or the others could not pay meanwhile
-            time.sleep(wait)
+            self._pause(wait)
 
     def _charge(self, size: int) -> float:
         """Count `size` bytes more; seconds until all that was counted is within the limit."""

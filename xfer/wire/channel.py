@@ -17,6 +17,7 @@ from xfer.errors import ProtocolError, XferError, from_peer
 from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire import frames, messages
 from xfer.wire.bandwidth import Bandwidth
+from xfer.wire.cancel import CancelToken
 from xfer.wire.inbox import Body, Inbox, MinimumRateBody
 from xfer.wire.messages import Error, Message, type_of
 from xfer.wire.min_rate import MinimumRate
@@ -34,13 +35,15 @@ _UNAUTHENTICATED_DRAIN_BYTES: Final = 1024 * 1024
 class Channel:
     """Frames and bodies over a connected socket, which it owns from here on.
 
-    Every wait is bounded by `timeout` (seconds), see `Waiter`. What sends or
-    receives raises ConnectionLost, PeerTimeout or ProtocolError; after one of
-    these the connection can only be ended.
+    Every wait is bounded by `timeout` (seconds) and ended by `cancel`, see `Waiter`.
+    What sends or receives raises ConnectionLost, PeerTimeout, ProtocolError or
+    Cancelled; after one of these the connection can only be ended.
     """
 
-    def __init__(self, connected: socket.socket, timeout: float) -> None:
-        self._waiter = Waiter(connected, timeout)
+    def __init__(
+        self, connected: socket.socket, timeout: float, cancel: CancelToken | None = None
+    ) -> None:
+        self._waiter = Waiter(connected, timeout, cancel)
         self._transport = Transport(connected, self._waiter)
         self._inbox = Inbox(self._transport)  # the receiving thread's
         # Held while something is queued or sent, so that frames stay whole and in

@@ -34,8 +34,8 @@ class Transport:
 
     Each recv and send is tried at once. One that would block waits in the
     Waiter, whose docstring lists the limits of a wait, and is tried again; the
-    deadline is checked before each try, too. What has moved is then charged to
-    a bandwidth limit, if there is one, which may sleep.
+    deadline, and whether it is cancelled, are checked before each try, too. What
+    has moved is then charged to a bandwidth limit, if there is one, which may sleep.
 
     One thread receives. One at a time sends, which the caller sees to; it may
     be another one. `close` it when neither thread needs it any more.
@@ -205,7 +205,7 @@ class Transport:
         """What `attempt` returns once it would not block; until then, `wait`."""
         blocked_at = None
         while True:
-            self._waiter.check_deadline()
+            self._waiter.check()
             try:
                 with map_errors():
                     result = attempt()

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from xfer.errors import ConnectionLost, PeerTimeout
 from xfer.system.stop import Interrupted, StopSignal
+from xfer.wire.cancel import CancelToken
 from xfer.wire.min_rate import MinimumRate
 
 _LONGEST_POLL: Final = 3600.0
@@ -54,6 +55,7 @@ class Waiter:
         timeout       each wait in which nothing moves, either     PeerTimeout
                       way, for so many seconds
         minimum rate  the waits within a body                      PeerTimeout
+        `cancel`      all attempts and waits                       Cancelled
         `stop`        a wait for the next message                  Interrupted
         `seconds`     a wait for the next message                  False
 
@@ -62,9 +64,12 @@ class Waiter:
     goes on for long after the last of them was handed to the system.
     """
 
-    def __init__(self, connected: socket.socket, timeout: float) -> None:
+    def __init__(
+        self, connected: socket.socket, timeout: float, cancel: CancelToken | None = None
+    ) -> None:
         self._socket = connected
         self._timeout = timeout
+        self._cancel = cancel
         # Monotonic time, or None. Any thread may set it, and both read it: one
         # reference, replaced whole. A poll under way does not see a new one.
         self._deadline: float | None = None
@@ -88,8 +93,10 @@ class Waiter:
         """Report to this how long nothing could be received."""
         self._min_rate = min_rate
 
-    def check_deadline(self) -> None:
-        """Raises PeerTimeout once the deadline has passed."""
+    def check(self) -> None:
+        """Raises PeerTimeout once the deadline has passed, and Cancelled."""
+        if self._cancel:
+            self._cancel.check()
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise PeerTimeout("the other side took too long")
 
@@ -195,5 +202,10 @@ class Waiter:
             raise ConnectionLost("the connection was closed") from error
         for descriptor in others:
             poller.register(descriptor, select.POLLIN)
+        if self._cancel:
+            poller.register(self._cancel.descriptor, select.POLLIN)
         milliseconds = max(0.0, min(seconds, _LONGEST_POLL)) * 1000
-        return [found for found, _ in poller.poll(milliseconds)]
+        ready = [found for found, _ in poller.poll(milliseconds)]
+        if self._cancel:
+            self._cancel.check()
+        return ready

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
-from xfer.auth.secret_files import SECRET_VARIABLE, find_key_id, find_secret
+from xfer.auth.secret_files import find_key_id, find_secret, no_secret
 from xfer.cli import options
 from xfer.cli.exits import end_process
 from xfer.cli.options import Checksum
@@ -20,8 +20,7 @@ from xfer.client.job import Job, send_job
 from xfer.client.retries import retry_times
 from xfer.client.send import target_at
 from xfer.config.addresses import Address, parse_address
-from xfer.config.locations import default_secret_file
-from xfer.errors import Cancelled, LocalError, UsageError, XferError
+from xfer.errors import Cancelled, UsageError, XferError
 from xfer.sending.offers import Options
 from xfer.source import roots, tree
 from xfer.system.process import allow_many_descriptors
@@ -53,10 +52,7 @@ def send(
     try:
         secret = find_secret(secret_file)
         if secret is None:
-            raise LocalError(
-                "no secret: copy the receiver's to "
-                f"{default_secret_file()} (chmod 600), or set {SECRET_VARIABLE}"
-            )
+            raise no_secret()
         allow_many_descriptors()
         address = parse_address(host)
         roots.check(paths, name)

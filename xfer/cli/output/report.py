@@ -236,6 +236,8 @@ def _described(result: Result) -> dict[str, object]:
         described["durable"] = False
     if result.differed:
         described["differed"] = True
+    if result.previous_host:
+        described["previous_host"] = result.previous_host
     if result.message:
         described["message"] = result.message
     if error := result.error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from xfer.config.sizes import in_units
+from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.sending.observer import SKIPPED, Result
 from xfer.source.tree import Kind
@@ -34,6 +35,8 @@ class Tally:
         self._ended = {kind: Counter[str]() for kind in _NOUNS}
         """By kind: how many ended so."""
         self._by_time = self._differed = self._skipped = 0
+        self._previous_hosts: Counter[str] = Counter()
+        """By machine: how many names it had written last that were replaced."""
         self._bytes = self._stored_bytes = self._verified_bytes = 0
         self._durable = True
 
@@ -47,6 +50,8 @@ class Tally:
         if result.error:
             return
         self._durable &= result.durable
+        if result.previous_host:
+            self._previous_hosts[result.previous_host] += 1
         self._by_time += result.by_time
         self._bytes += result.size
         if not result.by_time:
@@ -79,6 +84,7 @@ class Tally:
             "differed": self._differed,
             "failed": self.failed,
             "skipped": self._skipped,
+            **({"previous_hosts": self._previous_hosts} if self._previous_hosts else {}),
         }
 
     def in_words(self, where: str, sent: int, seconds: float) -> str:
@@ -86,6 +92,8 @@ class Tally:
         told = [self._of_kind(kind) for kind in _NOUNS if self._is_told(kind)]
         if self._differed:
             told.append(f"{self._differed} differed although size and time agreed")
+        for host, count in self._previous_hosts.most_common(3):
+            told.append(f"{count} last written by another machine, {printable(host)}")
         if self._skipped:
             told.append(f"{self._skipped} skipped")
         return "; ".join([*told, self._result(where, sent, seconds)])

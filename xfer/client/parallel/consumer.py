@@ -19,6 +19,7 @@ class Consumer(Results):
         # What follows is guarded by the queue's `changed`: both threads of the session change it.
         self._state = ConsumerState(is_first=is_first, is_accepted=is_first)
         self._is_taking = True
+        self._is_ended = False
         self._unfinished: dict[str, Found | None] = {}
         """By name what was taken; None for what was begun, and cannot be given back."""
 
@@ -61,7 +62,7 @@ class Consumer(Results):
         """Wait until there may be something to do, or until a heartbeat is due."""
         with self._queue.changed:
             if not self._queue.changed.wait_for(
-                lambda: self._queue.has_news(self._state), HEARTBEAT_SECONDS
+                lambda: self._is_ended or self._queue.has_news(self._state), HEARTBEAT_SECONDS
             ):
                 self._state.is_accepted = True  # to turn it away takes less time than that
 
@@ -90,3 +91,8 @@ class Consumer(Results):
                 self._state.max_weight *= 2  # it took no more than an offer: offer more at once
             self._unfinished.pop(result.name, None)
             self._queue.finished(result)
+
+    def ended(self) -> None:
+        with self._queue.changed:
+            self._is_ended = True
+            self._queue.changed.notify_all()

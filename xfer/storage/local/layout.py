@@ -16,6 +16,7 @@ from typing import Final
 
 from xfer.errors import LocalError
 from xfer.names import STATE_DIRECTORY
+from xfer.storage.local.hosts import note_host
 from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
 from xfer.storage.posix.access import changing_modes
@@ -24,6 +25,7 @@ from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.links import remove
 from xfer.storage.posix.lock import Lock
 from xfer.storage.posix.timestamps import timestamps_of
+from xfer.storage.posix.written_by import bounded
 
 _PRIVATE: Final = 0o700
 _LOCK: Final = "lock"
@@ -81,6 +83,11 @@ class Layout:
             os.dup2(made, self.versions.root, inheritable=False)
         finally:
             os.close(made)
+
+    def note_host(self, host: str) -> bytes:
+        """Note that this machine sends; what is to be remembered of it, see `hosts`."""
+        name = bounded(host)
+        return name if name and note_host(self._state, name) else b""
 
     def share_locks(self) -> None:
         """Let each lock exclude all processes that call this, not only threads of this one.

@@ -28,6 +28,7 @@ from xfer.storage.posix.files import (
 )
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.flush import start_writeback
+from xfer.storage.posix.written_by import remember
 from xfer.storage.quota import Account, Reservation
 
 KEYED_PREFIX: Final = b"keyed-"
@@ -62,6 +63,9 @@ class LocalPartial:
         self.name = name
         self.descriptor = descriptor
         self.metadata = Metadata()
+        self.host = b""
+        """The machine that it comes from, if that is to be remembered with it."""
+        self.previous_host = ""
         self.size = size
         self.index: Index | None = None
         """Told when it is kept, and when it is gone."""
@@ -123,6 +127,8 @@ class LocalPartial:
     def finish(self, metadata: Metadata) -> None:
         self.metadata = metadata
         mode = DEFAULT_FILE_MODE if metadata.mode is None else metadata.mode
+        if self.host:
+            remember(self.descriptor, self.host)  # first: the mode may forbid it
         try:
             apply_metadata(self.descriptor, Metadata(mode, metadata.mtime_ns))
         except OSError as error:

@@ -39,6 +39,8 @@ class PendingItem(Struct):
     """The file that it was last compared with. If another one has the name, compare again."""
     versioned: FileId | None = None
     """What has been linked into versions/."""
+    previous_host: str = ""
+    """The other machine that had written that content, if it is known."""
     replaces: bool = False
     moves: bool = False
     """Its name shows a directory, which is moved to versions/."""

@@ -27,6 +27,7 @@ from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NameAt, link_or_rename, remove, replace
 from xfer.storage.posix.versions import link_version, move_version
+from xfer.storage.posix.written_by import other_than
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -91,6 +92,7 @@ class Replacement:
             return
         status = os.fstat(existing)
         pending.compared = _id_of(status)
+        pending.previous_host = other_than(partial.host, existing) if partial.host else ""
         has_all = has_metadata(status, self._held(partial.metadata))
         is_shared = status.st_nlink > 1 and not has_all
         if is_shared or not same_content(existing, partial.descriptor):
@@ -202,6 +204,8 @@ class Replacement:
         if pending.replaces:
             self._keep_other_version(pending)
             replace(pending.ready, self._partials, pending.at)
+            if pending.partial:
+                pending.partial.previous_host = pending.previous_host
         if pending.partial and not is_linked:
             pending.partial.forget_name()
         is_versioned = pending.replaces and self._if_exists is IfExists.VERSION

@@ -77,6 +77,7 @@ class LocalStore:
         owner: str,
         access: Access = Access(),  # noqa: B008 (frozen)
         take_over: TakeOver = take_nothing_over,
+        host: str = "",
     ) -> StoreWriter:
         try:
             flusher = Flusher(
@@ -88,7 +89,7 @@ class LocalStore:
         except OSError as error:
             raise refusal(error) from error
         if_exists = access.if_exists or self._if_exists
-        sender = Sender(owner, self._account(access), take_over)
+        sender = Sender(owner, self._account(access), take_over, self._layout.note_host(host))
         try:
             return LocalStoreWriter(sender, self._layout, flusher, if_exists)
         except OSError as error:

@@ -39,11 +39,15 @@ _LARGE: Final = 1024 * 1024
 
 
 class Sender(Struct, frozen=True):
-    """Whose session it is: the key id, what it may store, how it gets a partial that is busy."""
+    """Whose session it is: the key id, what it may store, how it gets a partial that is busy.
+
+    `host` is the machine that is to be remembered with each file, empty for none.
+    """
 
     owner: str
     account: Account
     take_over: TakeOver
+    host: bytes = b""
 
 
 class LocalStoreWriter:
@@ -115,6 +119,7 @@ class LocalStoreWriter:
             partial = found
             partial.index = self._layout.kept
             partial.index.add(partial.name)
+        partial.host = self._sender.host
         partial.charge_to(self._account)
         return partial
 

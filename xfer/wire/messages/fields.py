@@ -9,6 +9,8 @@ MAX_INTEGER: Final = 2**63 - 1
 
 Algorithm = Annotated[str, Meta(pattern=r"\A(md5|blake3)\Z")]
 Blake3 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Host = Annotated[str, Meta(max_length=64)]
+"""The name of a machine, as it calls itself: 64 characters are what Linux has room for."""
 Md5 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Mode = Annotated[int, Meta(ge=0, le=0o7777)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]

@@ -5,17 +5,21 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from xfer.wire.messages.base import Message
-from xfer.wire.messages.fields import Sha256, Size
+from xfer.wire.messages.fields import Host, Sha256, Size
 
 VERSION: Final = 1
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """Sender, first: the id of its key and a fresh nonce (32 bytes, as hex)."""
+    """Sender, first: the id of its key and a fresh nonce (32 bytes, as hex).
+
+    `host` is the name of its machine, empty if it does not say it.
+    """
 
     version: Size
     key_id: Annotated[str, Meta(max_length=255)]
     nonce: Sha256
+    host: Host = ""
 
 
 class Challenge(Message, frozen=True, tag="challenge"):

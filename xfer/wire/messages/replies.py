@@ -2,14 +2,15 @@
 
 from xfer.outcomes import Outcome
 from xfer.wire.messages.base import Message
-from xfer.wire.messages.fields import Blake3, Md5, Size, Text, Word
+from xfer.wire.messages.fields import Blake3, Host, Md5, Size, Text, Word
 
 
 class Receipt(Message, frozen=True, tag="receipt"):
     """Receiver: what was sent is stored under this name, and on stable storage.
 
     Size (bytes) and digest are given for files only. `durable` is false where
-    the receiver was told not to flush: then it is only stored.
+    the receiver was told not to flush: then it is only stored. `previous_host` is the
+    machine that wrote what this replaced, if it is another one.
     """
 
     file_name: Text
@@ -18,6 +19,7 @@ class Receipt(Message, frozen=True, tag="receipt"):
     md5: Md5 | None = None
     blake3: Blake3 | None = None
     durable: bool = True
+    previous_host: Host = ""
 
 
 class Refusal(Message, frozen=True, tag="refusal"):
