@@ -1,5 +1,6 @@
 """Local stores and what is in their directories, as the tests of storage/ look at them."""
 
+import gc
 import os
 import stat
 from pathlib import Path
@@ -51,4 +52,5 @@ def read_at(root: Path, name: str) -> bytes:
 
 
 def open_descriptors() -> int:
+    gc.collect()  # what other tests left in circles
     return len(os.listdir("/proc/self/fd"))
