@@ -189,10 +189,13 @@ class LocalStoreWriter:
             self._presence.alone() as is_alone,
             Directories(self._layout.files, create=False) as directories,
         ):
-            for path in self._awaiting if is_alone else ():
+            deepest = b""
+            for path in sorted(self._awaiting, reverse=True) if is_alone else ():
+                if not deepest.startswith(path + b"/"):
+                    directories.close_beyond(MOST_DIRECTORIES)  # never halfway up one branch
+                    deepest = path
                 with contextlib.suppress(OSError, Refused):  # gone, or somebody else's by now
                     give_default_mode(directories.open(path))
-                directories.close_beyond(MOST_DIRECTORIES)
 
     def close(self) -> None:
         self._flusher.close()
