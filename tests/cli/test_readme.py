@@ -1,5 +1,6 @@
 """The README is true to the letter: its commands run, and print what it shows."""
 
+import contextlib
 import json
 import os
 import re
@@ -65,21 +66,28 @@ def run(command: str, env: dict[str, str], cwd: Path) -> str:
     return (done.stdout + done.stderr).decode()
 
 
+@contextlib.contextmanager
+def receiving_as_shown(command: str, env: dict[str, str], cwd: Path) -> Iterator[tuple[str, Log]]:
+    """The address and the log of a receiver that a command of the README starts in `cwd`."""
+    command = f"exec {command.strip().replace('/srv/', '')} --bind 127.0.0.1 --port 0"
+    receiver = subprocess.Popen(["sh", "-c", command], env=env, cwd=cwd, stderr=subprocess.PIPE)
+    assert receiver.stderr
+    log = Log(receiver.stderr)
+    try:
+        yield "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1], log
+    finally:
+        end(receiver)
+        log.join()
+
+
 def test_the_session_prints_what_the_readme_shows(env: dict[str, str], tmp_path: Path) -> None:
     there, here = blocks("console")
     (tmp_path / "backup").mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("hello world\n")
     (tmp_path / "report.pdf").write_bytes(bytes(181402))
-    command = there.splitlines()[0].removeprefix("$ ").replace("/srv/backup", "backup")
-    receiver = subprocess.Popen(
-        ["sh", "-c", f"exec {command} --bind 127.0.0.1 --port 0"],
-        env=env, cwd=tmp_path, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert receiver.stderr
-    log = Log(receiver.stderr)
-    try:
-        host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
+    command = there.splitlines()[0].removeprefix("$ ")
+    with receiving_as_shown(command, env, tmp_path) as (host, log):
         for shown in re.split(r"^\$ ", here, flags=re.MULTILINE)[1:]:
             sent, _, printed = shown.partition("\n")
             really = run(sent.replace("nas", host), env, tmp_path)
@@ -87,9 +95,6 @@ def test_the_session_prints_what_the_readme_shows(env: dict[str, str], tmp_path:
         for line in map(masked, there.splitlines()[-3:]):
             log.wait_for(re.escape(line).replace("TIME\\ PEER", r"\S+ \S+").replace("NUMBER", ".*"))
         check_cron(env, tmp_path, host)
-    finally:
-        end(receiver)
-        log.join()
 
 
 def check_cron(env: dict[str, str], tmp_path: Path, host: str) -> None:
@@ -115,39 +120,19 @@ def test_keys_as_shown_let_a_client_in(env: dict[str, str], tmp_path: Path) -> N
     (tmp_path / "backup").mkdir()
     (tmp_path / "a.txt").write_text("hello world\n")
     secret = tomllib.loads((tmp_path / "clients.toml").read_text())["alice"]["secret"]
-    receiver = subprocess.Popen(
-        ["sh", "-c", f"exec {receive} --bind 127.0.0.1 --port 0"],
-        env=env, cwd=tmp_path, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert receiver.stderr
-    log = Log(receiver.stderr)
-    try:
-        host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
+    with receiving_as_shown(receive, env, tmp_path) as (host, _):
         client = env | {"XFER_KEY_ID": "alice", "XFER_SECRET": secret}
         assert "on disk at" in run(f"xfer send a.txt {host}", client, tmp_path)
-    finally:
-        end(receiver)
-        log.join()
 
 
 def test_workers_as_shown_receive(env: dict[str, str], tmp_path: Path) -> None:
     (line,) = [line for line in inline("xfer receive") if "--workers" in line]
     (tmp_path / "backup").mkdir()
     (tmp_path / "a.txt").write_text("hello world\n")
-    command = f"exec {line.strip().replace('/srv/', '')} --bind 127.0.0.1 --port 0"
     env |= {"XFER_SECRET": "a secret that is long enough"}
-    receiver = subprocess.Popen(
-        ["sh", "-c", command], env=env, cwd=tmp_path, stderr=subprocess.PIPE
-    )
-    assert receiver.stderr
-    log = Log(receiver.stderr)
-    try:
-        host = "127.0.0.1:" + log.wait_for(r"listening on .*:(\d+)")[1]
+    with receiving_as_shown(line, env, tmp_path) as (host, log):
         assert "on disk at" in run(f"xfer send a.txt {host}", env, tmp_path)
         log.wait_for("4 workers receive")
-    finally:
-        end(receiver)
-        log.join()
 
 
 def test_the_keys_file_is_one(env: dict[str, str], tmp_path: Path) -> None:

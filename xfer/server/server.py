@@ -31,7 +31,7 @@ log = logging.getLogger("xfer.receiver")
 
 STOPPING_SECONDS: Final = 30.0
 """When the receiver stops, files that are arriving have so long to finish."""
-_OPENING_SECONDS: Final = 1.0
+_STOPPING_OPENING_SECONDS: Final = 1.0
 """Likewise, connections that are in their opening."""
 _ABORTING_SECONDS: Final = 5.0
 """Connections that were aborted have so long to store what had arrived whole."""
@@ -124,7 +124,7 @@ class Server(socketserver.ThreadingTCPServer):
     def finish(self, seconds: float = STOPPING_SECONDS) -> None:
         """Let what is arriving finish for `seconds`, then abort it. Call this once, at the end."""
         self._stop_signal.set()
-        self._admission.abort_unauthenticated_after(_OPENING_SECONDS)
+        self._admission.abort_unauthenticated_after(_STOPPING_OPENING_SECONDS)
         self._admission.abort_all_after(seconds, _ABORTING_SECONDS)
         self.server_close()
         self._stop_signal.close()
