@@ -57,12 +57,12 @@ def free(site: Site) -> int:
 def test_what_cannot_fit_is_refused_before_most_of_it_has_travelled(
     small: Site, tmp_path: Path
 ) -> None:
-    large = sparse(tmp_path / "large", 5 * MIB)
-    with Proxy(small.port, [link("up", rate=4 * MIB)]) as proxy:
+    large = sparse(tmp_path / "large", 40 * MIB)
+    with Proxy(small.port, [link("up", rate=8 * MIB)]) as proxy:
         refused = proxy.leading_to(small).send("--json", large)
     assert_failed(refused, 6, "no space left on the receiver's disk")
     assert (refused.records[0]["code"], refused.records[0]["retryable"]) == ("no_space", False)
-    assert proxy.up < 5 * MIB / 2
+    assert proxy.up < 20 * MIB
     assert not small.stored(large).exists()
 
 
