@@ -21,11 +21,14 @@ ALLOWED: Final = {
     "config": (),
     "wire": ("system",),
     "storage": ("system",),
-    "source": (),
+    "source": ("storage.reading",),
     "auth": ("wire", "config", "system", "storage.contract"),
-    "sending": ("wire", "source", "system"),
-    "receiving": ("wire", "system", "storage.contract", "storage.os_errors"),
-    "client": ("sending", "receiving", "auth", "wire", "source", "config"),
+    "sending": ("wire", "source", "system", "storage.reading"),
+    "receiving": ("wire", "system", "storage.contract", "storage.reading", "storage.os_errors"),
+    "client": (
+        *("sending", "receiving", "auth", "wire", "source", "config", "system"),
+        *("storage.contract", "storage.reading", "storage.stream"),
+    ),
     "server": ("receiving", "sending", "auth", "wire", "storage", "config", "system"),
     "daemon": ("server", "auth", "config", "storage.local.layout"),
 }
@@ -35,7 +38,7 @@ FORBIDDEN: Final = (
     ("cli", "cli.app"),
 )
 """Parts of one package of which the first does not know the second."""
-BUILDS_A_STORE: Final = ("server.receiver",)
+BUILDS_A_STORE: Final = ("server.receiver", "client.get")
 """Outside storage/, only these import a kind of store: all others know the contract."""
 
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Final
 class Code(StrEnum):
     """The words that a refusal or an error carries on the wire."""
 
+    ACCESS = "access"
     AUTH_FAILED = "auth_failed"
     BAD_FRAME = "bad_frame"
     BAD_NAME = "bad_name"
@@ -35,6 +36,7 @@ class Code(StrEnum):
     INTERNAL = "internal"
     LOCAL = "local"
     LOST = "lost"
+    NOT_FOUND = "not_found"
     NO_SPACE = "no_space"
     QUOTA = "quota"
     SHUTTING_DOWN = "shutting_down"

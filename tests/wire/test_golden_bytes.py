@@ -20,7 +20,11 @@ from xfer.wire.messages import (
     Done,
     Error,
     FileHeader,
+    Get,
     Hello,
+    List,
+    ListedName,
+    Listing,
     Message,
     Offer,
     OfferedFile,
@@ -71,6 +75,14 @@ GOLDEN: dict[str, Message] = {
     ),
     "error": Error("busy", "too many senders", retryable=True),
     "done": Done(),
+    "get": Get(("docs", "b.log"), digest="blake3", share=1, shares=4),
+    "list": List(("docs/a.txt",), "versions"),
+    "listing": Listing(
+        (
+            ListedName("docs", "directory", 12, 1_700_000_000_000_000_000, 0o755),
+            ListedName("docs/l", "symlink", target="a.txt"),
+        )
+    ),
 }
 
 

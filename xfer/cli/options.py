@@ -113,6 +113,30 @@ Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line for each file, then a summary.")
 ]
 
+# get, list
+
+NamesAndHost = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME... HOST[:PORT]",
+        help="What you want, or . for everything, and where `xfer receive` runs.",
+    ),
+]
+FromDirectory = Annotated[
+    str | None,
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        help="In place of HOST: the directory of a receiver on this machine, running or not.",
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to", metavar="DIR|-", help="Where to: a directory that is there, or standard output."
+    ),
+]
+
 # demo
 
 DemoPaths = Annotated[

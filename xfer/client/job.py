@@ -17,7 +17,7 @@ from xfer.client.retries import Retries, RetryFor
 from xfer.errors import Cancelled, XferError
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.sending.session import SendSession
 from xfer.source import roots
 from xfer.wire.channel import Channel

@@ -13,7 +13,7 @@ from xfer.client.retries import retry_times
 from xfer.config.addresses import Address, parse_address
 from xfer.errors import Incomplete, UsageError, XferError
 from xfer.sending.observer import Observer, Result, only_error
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.source.roots import STDIN
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.cancel import CancelToken
@@ -63,7 +63,7 @@ def send(
     """
     if not 1 <= connections <= MAX_JOB_CONNECTIONS:
         raise UsageError(f"a job takes 1 to {MAX_JOB_CONNECTIONS} connections")
-    secret, key_id = _credentials(secret, key_id)
+    secret, key_id = credentials(secret, key_id)
     target = target_at(
         parse_address(host),
         derive_key(secret),
@@ -82,7 +82,7 @@ def send(
         if collector.raised:
             raise collector.raised from None
         raise
-    return _receipts(collector)
+    return receipts_of(collector, "sent")
 
 
 def target_at(
@@ -103,7 +103,7 @@ def target_at(
     return Target(address.host, address.port, key, timeout, plaintext, key_id, bandwidth, cancel)
 
 
-def _credentials(secret: str | None, key_id: str | None) -> tuple[str, str]:
+def credentials(secret: str | None, key_id: str | None) -> tuple[str, str]:
     if secret is not None:
         return secret, key_id or DEFAULT_KEY_ID
     found = find_secret()
@@ -124,11 +124,11 @@ def _text(path: Path) -> str:
     return os.path.join(os.curdir, text) if is_file else text
 
 
-def _receipts(collector: Collector) -> list[Result]:
-    """The receipts, if nothing has failed."""
+def receipts_of(collector: Collector, done: str) -> list[Result]:
+    """The receipts, if nothing has failed; else raise what stands for the failures."""
     receipts, failures = collector.receipts, collector.failures
     if not failures:
         return receipts
     errors = [failure.error for failure in failures if failure.error]
-    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
+    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not {done}"
     raise only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)

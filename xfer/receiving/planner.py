@@ -15,11 +15,13 @@ plan has a digest of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from xfer import digests, names
 from xfer.errors import Refused
+from xfer.receiving.observer import ReceivingObserver
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import MIN_RESUME_BYTES, Upload, Uploads
@@ -33,7 +35,7 @@ class Planner:
     """Answers the offers of one session. Used by its thread only.
 
     `receipts` is told of files that are refused: a refusal goes out before the
-    plan that says "refuse".
+    plan that says "refuse". `observer` is told of those that are not sent, or not whole.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Planner:
         uploads: Uploads,
         rehasher: Rehasher,
         receipts: ReceiptSender,
+        observer: ReceivingObserver | None = None,
     ) -> None:
+        self._observer = observer
         self._writer = writer
         self._uploads = uploads
         self._rehasher = rehasher
@@ -59,7 +63,10 @@ class Planner:
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
         stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
         kept = self._writer.kept(safe)
+        planned: Iterator[PlannedFile]
         planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
+        if self._observer:
+            planned = map(partial(self._tell, self._observer, offer.digest), offer.files, planned)
         for files in in_frames(planned, lambda file: file.file_name):
             yield Plan(tuple(files))
 
@@ -67,6 +74,17 @@ class Planner:
         absent = self._writer.absent([name for name in directories if names.is_safe(name)])
         for some in in_frames(absent, str):
             yield Plan((), tuple(some))
+
+    @staticmethod
+    def _tell(
+        observer: ReceivingObserver, algorithm: str, offered: OfferedFile, planned: PlannedFile
+    ) -> PlannedFile:
+        name, digest = offered.file_name, offered.digest
+        if planned.action == "skip":
+            observer.unchanged(name, offered.file_size, algorithm if digest else "", digest or "")
+        elif planned.action == "resume":
+            observer.resumed(name, planned.offset)
+        return planned
 
     def _plan(
         self,

@@ -7,6 +7,7 @@ tests, tests/storage/test_store_contract.py.
     StoreWriter       one for a session, from `Store.open_writer`
     Partial           one for a file that is arriving; nobody sees it yet
     StoredFileReader  one for a stored file while it is read
+    StoreReader       for those who may read what is stored, see `reading`
 
 How a file gets into a store:
 
@@ -43,6 +44,7 @@ from msgspec import Struct
 
 from xfer.errors import Refused
 from xfer.outcomes import Outcome
+from xfer.storage.reading import Readable, StoredFileReader, StoreReader
 
 PARTIAL_DAYS: Final = 7.0
 """For so long after its last change a partial is kept for a later session, by default."""
@@ -69,11 +71,16 @@ class Limits(Struct, frozen=True):
 
 
 class Access(Struct, frozen=True):
-    """What one sender has of a store: all below `directory`; None is what all senders have."""
+    """What one sender has of a store: all below `directory`; None is what all senders have.
+
+    One that only `adds` learns nothing of what is stored, and changes nothing of it: a name
+    that is taken stays as it is, even where the content is the same.
+    """
 
     directory: str = ""
     if_exists: IfExists | None = None
     quota: int | None = None
+    adds: bool = False
 
 
 class Metadata(Struct, frozen=True):
@@ -90,22 +97,6 @@ class StoredFile(Struct, frozen=True):
     mode: int
     mtime_ns: int
     has_other_names: bool = False
-
-
-class Readable(Protocol):
-    """Bytes in the store that can be read."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read_at(self, offset: int, view: memoryview) -> int:
-        """Fill the front of `view` from `offset` on; how many bytes. Refused if that fails."""
-
-
-class StoredFileReader(Readable, Protocol):
-    """A stored file, open for reading. It reads the same file even if that is replaced."""
-
-    def close(self) -> None: ...
 
 
 class Partial(Readable, Protocol):
@@ -269,6 +260,9 @@ class Store(Protocol):
         one is Refused (busy). The store remembers, if it can, which machine (`host`)
         wrote a file.
         """
+
+    def open_reader(self, access: Access) -> StoreReader:
+        """What is below the directory of `access`, for a session that may read it."""
 
     def tidy(self) -> None:
         """Remove partials that no session came back for; called now and then. OSError is logged."""

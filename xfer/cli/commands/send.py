@@ -21,7 +21,7 @@ from xfer.client.retries import retry_times
 from xfer.client.send import target_at
 from xfer.config.addresses import Address, parse_address
 from xfer.errors import Cancelled, UsageError, XferError
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.source import roots, tree
 from xfer.system.process import allow_many_descriptors
 

@@ -22,7 +22,7 @@ class Obstacles:
     """Puts directories in their place, for one batch; everything it opens it closes."""
 
     def __init__(
-        self, layout: Layout, if_exists: IfExists, flusher: Flusher, directories: Directories
+        self, layout: Layout, if_exists: IfExists | None, flusher: Flusher, directories: Directories
     ) -> None:
         """`directories` are those of the batch, where the obstacles are."""
         self._layout = layout
@@ -50,7 +50,8 @@ class Obstacles:
                     self._directories.open(path)
                 except NotADirectoryError:
                     obstacle = self._directories.obstacle(path)
-                    if self._if_exists is IfExists.REFUSE or obstacle is None:
+                    must_stay = self._if_exists in (IfExists.REFUSE, None)
+                    if must_stay or obstacle is None:
                         raise
                     self._replace(pending, obstacle)
                 else:

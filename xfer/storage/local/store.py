@@ -16,6 +16,7 @@ from xfer.storage.contract import (
     take_nothing_over,
 )
 from xfer.storage.local.layout import Layout
+from xfer.storage.local.reader import LocalStoreReader
 from xfer.storage.local.usage import LocalDisk
 from xfer.storage.local.workers import WorkerState
 from xfer.storage.local.writer import LocalStoreWriter, Sender
@@ -88,13 +89,17 @@ class LocalStore:
             )
         except OSError as error:
             raise refusal(error) from error
-        if_exists = access.if_exists or self._if_exists
+        if_exists = None if access.adds else access.if_exists or self._if_exists
         sender = Sender(owner, self._account(access), take_over, self._layout.note_host(host))
         try:
             return LocalStoreWriter(sender, self._layout, flusher, if_exists)
         except OSError as error:
             flusher.close()
             raise refusal(error) from error
+
+    def open_reader(self, access: Access) -> LocalStoreReader:
+        layout = self._layout
+        return LocalStoreReader(layout.files, layout.versions, to_bytes(access.directory))
 
     def prepare(self, access: Access) -> None:
         """Begin to count what is stored for a sender with a quota, before it connects.

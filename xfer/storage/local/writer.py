@@ -62,9 +62,9 @@ class LocalStoreWriter:
         sender: Sender,
         layout: Layout,
         flusher: Flusher,
-        if_exists: IfExists,
+        if_exists: IfExists | None,
     ) -> None:
-        """OSError when no descriptor is free."""
+        """`if_exists` is None for a sender that only adds. OSError when no descriptor is free."""
         self.durable = flusher.durable and not layout.file_system.doubt
         self._sender = sender
         self._layout = layout
@@ -142,13 +142,13 @@ class LocalStoreWriter:
         return {name for name in files if kept.has(self._key_for(name))}
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
-        return self._stored.statuses(files)
+        return self._stored.statuses(files) if self._if_exists else [None] * len(files)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
-        return self._stored.absent(directories)
+        return self._stored.absent(directories) if self._if_exists else []
 
     def open_stored(self, name: str) -> OpenFile | None:
-        return self._stored.open(name)
+        return self._stored.open(name) if self._if_exists else None
 
     def held_time(self, mtime_ns: int | None) -> int | None:
         return self._layout.timestamps.held(mtime_ns)

@@ -37,7 +37,10 @@ class OpenFile:
     def __init__(self, descriptor: int) -> None:
         """The descriptor is this object's to close."""
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.mode = stat.S_IMODE(status.st_mode)
+        self.mtime_ns = status.st_mtime_ns
 
     def read_at(self, offset: int, view: memoryview) -> int:
         return read_at(self._descriptor, offset, view)

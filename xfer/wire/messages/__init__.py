@@ -13,9 +13,11 @@ from xfer.wire.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
 from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.wire.messages.opening import VERSION, Challenge, Hello, Proof, Welcome
 from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
+from xfer.wire.messages.requests import Get, List, ListedName, Listing
 
 __all__ = [
     "MAX_INTEGER", "VERSION", "Challenge", "DirectoryHeader", "Done", "Error", "FileHeader",
-    "Hello", "Message", "Offer", "OfferedFile", "Plan", "PlannedFile", "Proof", "Receipt",
-    "Refusal", "SymlinkHeader", "Welcome", "Working", "encode", "parse", "type_of",
+    "Get", "Hello", "List", "ListedName", "Listing", "Message", "Offer", "OfferedFile", "Plan",
+    "PlannedFile", "Proof", "Receipt", "Refusal", "SymlinkHeader", "Welcome", "Working",
+    "encode", "parse", "type_of",
 ]  # fmt: skip

@@ -25,14 +25,19 @@ from xfer.wire.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
 from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.wire.messages.opening import Challenge, Hello, Proof, Welcome
 from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
+from xfer.wire.messages.requests import Get, List, ListedName, Listing
 
 AnyMessage = (
     Hello | Challenge | Proof | Welcome | FileHeader | DirectoryHeader | SymlinkHeader
-    | Offer | Plan | Receipt | Refusal | Working | Error | Done
+    | Offer | Plan | Receipt | Refusal | Working | Error | Done | Get | List | Listing
 )  # fmt: skip
 _CLASSES: Final[dict[str, type[Message]]] = {type_of(kind): kind for kind in AnyMessage.__args__}
 """By the value of the key `type`."""
-_LISTED: Final[dict[type[Message], type[Object]]] = {Offer: OfferedFile, Plan: PlannedFile}
+_LISTED: Final[dict[type[Message], type[Object]]] = {
+    Offer: OfferedFile,
+    Plan: PlannedFile,
+    Listing: ListedName,
+}
 """What the objects in the key `files` are."""
 _DECODER: Final = msgspec.json.Decoder(AnyMessage)
 _ENCODER: Final = msgspec.json.Encoder()

@@ -1,0 +1,142 @@
+"""What a store holds, as something to send: `walk_stored` finds it, `open_stored` opens it.
+
+The same as `tree` and `readers` are for a user's own files. Names are relative to what
+the reader of the store sees, and no path of this machine is in any sentence.
+"""
+
+import posixpath
+from collections.abc import Iterator
+from typing import Final, Self
+
+from msgspec import Struct
+
+from xfer.errors import Code, LocalError, Refused
+from xfer.source.tree import Entry, Found, Kind, Special, Unsendable
+from xfer.storage.reading import Held, HeldKind, StoredFileReader, StoreReader
+
+_KINDS: Final = {
+    HeldKind.FILE: Kind.FILE,
+    HeldKind.DIRECTORY: Kind.DIRECTORY,
+    HeldKind.SYMLINK: Kind.SYMLINK,
+}
+
+
+def open_stored(reader: StoreReader, entry: Entry) -> "StoredSource":
+    """Open what `walk_stored` has found. LocalError where it is no more, or cannot be read."""
+    try:
+        opened = reader.open(entry.path)
+    except Refused as error:
+        raise _unreadable(entry.path, error) from error
+    if opened is None:
+        raise LocalError(f"there is no {entry.path} any more", code=Code.NOT_FOUND)
+    return StoredSource(opened, entry.path)
+
+
+class StoredSource:
+    """A stored file, open (`readers.Source`). Nobody writes to one, but people who know better."""
+
+    def __init__(self, opened: StoredFileReader, name: str) -> None:
+        self._opened = opened
+        self._name = name
+        self._position = 0
+        self.size = opened.size
+        self.mode = opened.mode
+        self.mtime_ns = opened.mtime_ns
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def read_into(self, view: memoryview) -> int:
+        wanted = min(len(view), self.size - self._position)
+        filled = 0
+        while filled < wanted:
+            try:
+                size = self._opened.read_at(self._position + filled, view[filled:wanted])
+            except Refused as error:
+                raise _unreadable(self._name, error) from error
+            if not size:
+                raise LocalError(f"{self._name} became shorter while it was read")
+            filled += size
+        self._position += filled
+        return filled
+
+    def is_at_end(self) -> bool:
+        return self._position >= self.size
+
+    def rewind(self) -> None:
+        self._position = 0
+
+    def interrupt(self) -> None:
+        """A read of a stored file returns soon by itself."""
+
+
+def walk_stored(reader: StoreReader, name: str) -> Iterator[Found]:
+    """What has this name and all below it, sent under its last component; of "" all there is.
+
+    Each directory comes after what it holds. Unsendable (not_found) where there is nothing.
+    """
+    held = reader.look(name)
+    if held is None:
+        error = Refused(f"there is no {name}", code=Code.NOT_FOUND)
+        yield Unsendable(posixpath.basename(name), name, error)
+        return
+    above = len(name) - len(posixpath.basename(name))
+    levels: list[_Level] = []
+    yield from _visit(reader, held, above, levels)
+    while levels:  # no recursion, which Python limits: a name can have 2,000 components
+        level = levels[-1]
+        if level.directories:
+            yield from _visit(reader, level.directories.pop(), above, levels)
+        else:
+            levels.pop()
+            if level.held.name:
+                yield _entry(level.held, above)
+
+
+class _Level(Struct, frozen=True):
+    """A directory whose other content has been walked, and the directories in it that are left."""
+
+    held: Held
+    directories: list[Held]
+
+
+def _visit(reader: StoreReader, held: Held, above: int, levels: list[_Level]) -> Iterator[Found]:
+    """`held`, or what is in it: what is no directory itself, and a level for the rest."""
+    if held.kind is not HeldKind.DIRECTORY:
+        yield _entry(held, above)
+        return
+    directories: list[Held] = []
+    try:
+        for child in reader.children(held.name):
+            if child.kind is HeldKind.DIRECTORY:
+                directories.append(child)
+            else:
+                yield _entry(child, above)
+    except Refused as error:
+        yield Unsendable(held.name[above:], held.name, error)
+    directories.sort(key=lambda child: child.name, reverse=True)
+    levels.append(_Level(held, directories))
+
+
+def _entry(held: Held, above: int) -> Entry | Special:
+    name = held.name[above:]
+    kind = _KINDS.get(held.kind)
+    if kind is None:
+        return Special(name, held.name, f"{held.name} is no file, directory or link: skipped")
+    status = _Status(held.mode, held.size, held.mtime_ns)
+    return Entry(kind, name, held.name, status, target=held.target)
+
+
+def _unreadable(name: str, error: Refused) -> LocalError:
+    return LocalError(f"{name} cannot be read: {error.message}", code=error.code)
+
+
+class _Status(Struct, frozen=True):
+    """What the store knows of a name (`tree.Status`)."""
+
+    st_mode: int
+    st_size: int
+    st_mtime_ns: int
