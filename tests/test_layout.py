@@ -24,7 +24,14 @@ ALLOWED: Final = {
     "source": ("storage.reading",),
     "auth": ("wire", "config", "system", "storage.contract"),
     "sending": ("wire", "source", "system", "storage.reading"),
-    "receiving": ("wire", "system", "storage.contract", "storage.reading", "storage.os_errors"),
+    "receiving": (
+        "wire",
+        "system",
+        "storage.contract",
+        "storage.reading",
+        "storage.recording",
+        "storage.os_errors",
+    ),
     "client": (
         *("sending", "receiving", "auth", "wire", "source", "config", "system"),
         *("storage.contract", "storage.reading", "storage.stream"),

@@ -10,7 +10,6 @@ So what arrives is verified, resumed and placed as it is on a receiver, by the s
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -19,8 +18,8 @@ from msgspec import Struct, field
 
 from xfer import digests
 from xfer.client.restored import Asked, Restored
-from xfer.client.retries import Retries, RetryFor
-from xfer.errors import Cancelled, XferError
+from xfer.client.retries import Attempts, RetryFor
+from xfer.errors import XferError
 from xfer.logs import Peer
 from xfer.receiving.session import Session
 from xfer.sending.observer import Observer
@@ -69,27 +68,21 @@ def get_with(
     """
     asked = Asked(job.names)
     restored = Restored(asked, observer, destination.only)
-    sleep = job.cancel.wait if job.cancel else time.sleep
-    retries = Retries(job.retry_for)
+    attempts = Attempts(job.retry_for, observer, job.cancel)
+    ended_by: XferError | None = None
 
     def opened() -> Channel:
         channel = open_channel()
-        retries.reached()
+        attempts.reached()
         return channel
 
-    while True:
+    def attempt() -> XferError | None:
+        nonlocal ended_by
         restored.start_attempt()
         ended_by = _Attempt(opened, asked, job, destination, restored).run()
-        error = ended_by or restored.first_failure
-        if error is None:
-            return
-        if isinstance(error, Cancelled) or not error.retryable:
-            break
-        pause = retries.next_pause(made_progress=restored.made_progress)
-        if pause is None or destination.has_begun():
-            break
-        observer.pausing(error, pause, retries.seconds_left)
-        sleep(pause)
+        return ended_by or restored.first_failure
+
+    attempts.run(attempt, lambda: restored.made_progress, lambda: not destination.has_begun())
     restored.tell_failures()
     if ended_by:
         raise ended_by

@@ -23,6 +23,7 @@ from xfer import digests, names
 from xfer.errors import Refused
 from xfer.receiving.observer import ReceivingObserver
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
+from xfer.receiving.recorder import RunRecorder
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import MIN_RESUME_BYTES, Upload, Uploads
 from xfer.storage.contract import Metadata, StoredFile, StoreWriter
@@ -47,10 +48,15 @@ class Planner:
         observer: ReceivingObserver | None = None,
     ) -> None:
         self._observer = observer
+        self._recorder: RunRecorder | None = None
         self._writer = writer
         self._uploads = uploads
         self._rehasher = rehasher
         self._receipts = receipts
+
+    def record_in(self, recorder: RunRecorder) -> None:
+        """Record what is skipped, from now on."""
+        self._recorder = recorder
 
     def plans(self, offer: Offer) -> Iterator[Plan]:
         """The answer, in as many messages as it takes; each is to be sent before the next.
@@ -68,6 +74,8 @@ class Planner:
         if self._observer:
             planned = map(partial(self._tell, self._observer, offer.digest), offer.files, planned)
         for files in in_frames(planned, lambda file: file.file_name):
+            if self._recorder:
+                self._recorder.record_skipped()
             yield Plan(tuple(files))
 
     def _absent(self, directories: Sequence[str]) -> Iterator[Plan]:
@@ -110,6 +118,9 @@ class Planner:
         """Plan a file with a safe name, of which a partial may be kept if `is_kept`."""
         is_same = stored is not None and self._is_same(offered, stored, algorithm)
         if stored and is_same and self._update(offered, stored):
+            if self._recorder:
+                held = self._writer.held_time(offered.mtime_ns)
+                self._recorder.add_skipped(offered, stored, held)
             return PlannedFile(offered.file_name, "skip")
         differs = stored is not None and not is_same and self._looks_same(offered, stored)
         if differs:

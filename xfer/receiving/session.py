@@ -40,8 +40,10 @@ from xfer.receiving.heartbeats import HeartbeatSender
 from xfer.receiving.observer import ReceivingObserver
 from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
+from xfer.receiving.recorder import RunRecorder
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import Uploads
+from xfer.storage import recording
 from xfer.storage.contract import Metadata, NewDirectory, NewFile, NewSymlink, Partial, StoreWriter
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
@@ -56,6 +58,7 @@ from xfer.wire.messages import (
     Message,
     Offer,
     Refusal,
+    Run,
     SymlinkHeader,
     Working,
 )
@@ -92,6 +95,7 @@ class Session:
         rehasher = Rehasher(Heartbeat(self._background, self._heartbeats.send))
         self._uploads = Uploads(writer, rehasher)
         self._planner = Planner(writer, self._uploads, rehasher, self._receipts, observer)
+        self._recorder: RunRecorder | None = None
         self._queue = CommitQueue()
         self._committer = Committer(writer, self._queue, self._heartbeats.send)
 
@@ -153,6 +157,8 @@ class Session:
     def _commit(self) -> None:
         """Commit as much as possible without waiting, and send the receipts."""
         for committed in self._committer.run():
+            if self._recorder:
+                self._recorder.record_committed(committed)
             with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
                 self._receipts.answer(committed)
 
@@ -188,6 +194,8 @@ class Session:
                 self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
                 self._answer(message)
+            case Run():
+                self._begin_run(message)
             case Working():
                 pass  # the sender is alive: its arrival has ended the wait
             case Refusal() if self._observer:  # of the one that was asked to send
@@ -197,6 +205,13 @@ class Session:
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
                 raise ProtocolError(f"a {message.type} message where a file was expected")
+
+    def _begin_run(self, run: Run) -> None:
+        """From here on, what is confirmed is recorded for the run before its sender is told."""
+        host = self._peer.host
+        self._writer.begin_run(recording.Run(run.run, run.job, host, run.roots, run.excludes))
+        self._recorder = RunRecorder(self._writer)
+        self._planner.record_in(self._recorder)
 
     @staticmethod
     def _tell_names(observer: ReceivingObserver, message: Message) -> None:

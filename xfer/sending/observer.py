@@ -15,6 +15,7 @@ from msgspec import Struct
 from xfer.errors import XferError
 from xfer.source.tree import Entry, Kind
 from xfer.wire.keepalive import Progress
+from xfer.wire.messages import SnapshotMade
 
 SKIPPED: Final = "skipped"
 """The outcome of what is not sent and is no failure: a FIFO, a socket, a device below a path."""
@@ -102,6 +103,9 @@ class Observer(ProgressSink):
 
         If nothing gets any further, the last one is before `until`, in seconds from now.
         """
+
+    def snapshot_made(self, job: str, made: SnapshotMade) -> None:
+        """All that went has become a snapshot, see `wire.messages.snapshots`."""
 
     def finished(self, result: Result) -> None:
         """Called once for each name of the job, however often it was tried."""

@@ -45,6 +45,7 @@ from msgspec import Struct
 from xfer.errors import Refused
 from xfer.outcomes import Outcome
 from xfer.storage.reading import Readable, StoredFileReader, StoreReader
+from xfer.storage.recording import Beat, EndedRun, RunWriter, Snapshot
 
 PARTIAL_DAYS: Final = 7.0
 """For so long after its last change a partial is kept for a later session, by default."""
@@ -74,13 +75,15 @@ class Access(Struct, frozen=True):
     """What one sender has of a store: all below `directory`; None is what all senders have.
 
     One that only `adds` learns nothing of what is stored, and changes nothing of it: a name
-    that is taken stays as it is, even where the content is the same.
+    that is taken stays as it is, even where the content is the same. What is `gone` from a
+    complete snapshot becomes a version.
     """
 
     directory: str = ""
     if_exists: IfExists | None = None
     quota: int | None = None
     adds: bool = False
+    gone: bool = False
 
 
 class Metadata(Struct, frozen=True):
@@ -97,17 +100,19 @@ class StoredFile(Struct, frozen=True):
     mode: int
     mtime_ns: int
     has_other_names: bool = False
+    inode: int | None = None
 
 
 class Partial(Readable, Protocol):
     """A file that is arriving, of which `size` bytes are here.
 
-    In the end it is committed, kept for a later session, or discarded. `previous_host`
-    is set by the commit: the machine that wrote what it replaced, if it is known and
-    not the sender's.
+    In the end it is committed, kept for a later session, or discarded. The commit sets
+    `previous_host`, the machine that wrote what it replaced, if it is known and not the
+    sender's, and in a run `stored`: what has its name then.
     """
 
     previous_host: str
+    stored: StoredFile | None
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes in all, before they come. Refused when there is none."""
@@ -176,7 +181,7 @@ def take_nothing_over(_: str) -> bool:
     return False
 
 
-class StoreWriter(Protocol):
+class StoreWriter(RunWriter, Protocol):
     """One session's way into a store. `durable` as in `Store`."""
 
     durable: bool
@@ -263,6 +268,13 @@ class Store(Protocol):
 
     def open_reader(self, access: Access) -> StoreReader:
         """What is below the directory of `access`, for a session that may read it."""
+
+    def commit_run(self, owner: str, access: Access, ended: EndedRun, beat: Beat) -> Snapshot:
+        """Make a run of the key id `owner` a snapshot, or say what it became before.
+
+        Refused, (lines_lost) when it has recorded fewer names than it must have.
+        What `beat` raises ends it, too, and the run stays as it was.
+        """
 
     def tidy(self) -> None:
         """Remove partials that no session came back for; called now and then. OSError is logged."""

@@ -16,12 +16,14 @@ from xfer.storage.contract import (
     NewFile,
     StoredFile,
 )
+from xfer.storage.recording import Confirmed, Run
 
 
 class StreamPartial:
     """The bytes that were written so far (`contract.Partial`)."""
 
     previous_host = ""
+    stored: StoredFile | None = None
 
     def __init__(self, descriptor: int) -> None:
         self.size = 0
@@ -118,6 +120,12 @@ class StreamWriter:
         return [
             Outcome.STORED if isinstance(item, NewFile) else _no_file(item.name) for item in items
         ]
+
+    def begin_run(self, run: Run) -> None:
+        raise Refused("a stream has no snapshots", code=Code.UNSUPPORTED)
+
+    def record(self, confirmed: Sequence[Confirmed]) -> None:
+        pass
 
     def finish(self) -> None:
         pass

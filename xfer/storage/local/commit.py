@@ -86,6 +86,7 @@ class Commit:
                     yield self._make_way
                 if self._directories.changed:
                     yield self._flush_names
+                each(self._batch, _note_stored)
         finally:
             for pending in self._batch:
                 if isinstance(pending.item, NewFile):
@@ -194,3 +195,8 @@ class Commit:
         )
         if flush_for(self._batch, flush):
             self._directories.mark_flushed()
+
+
+def _note_stored(pending: PendingItem) -> None:
+    if pending.partial and pending.is_stored:
+        pending.partial.note_stored()

@@ -121,6 +121,7 @@ class Replacement:
                 return
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
+        partial.note_stored(existing)
         self._unchanged.add(existing)
         pending.outcome = Outcome.UNCHANGED
 

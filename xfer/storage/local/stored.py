@@ -12,7 +12,7 @@ from xfer.names import to_bytes
 from xfer.storage.contract import Metadata, StoredFile
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import Directories, Tree
-from xfer.storage.posix.files import OpenFile, apply_metadata
+from xfer.storage.posix.files import OpenFile, apply_metadata, stored_file
 from xfer.storage.posix.links import NameAt
 
 MOST_DIRECTORIES: Final = 128
@@ -43,8 +43,7 @@ class StoredNames:
             return None
         if not stat.S_ISREG(status.st_mode) or self._tree.is_unflushed(path):
             return None
-        mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
-        return StoredFile(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
+        return stored_file(status)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         with self._directories() as opened:

@@ -26,6 +26,7 @@ from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, create_unkeyed, key_for, open_keyed
 from xfer.storage.local.presence import Presence
+from xfer.storage.local.recording import LocalRecorder
 from xfer.storage.local.stored import MOST_DIRECTORIES, StoredNames
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
@@ -33,6 +34,7 @@ from xfer.storage.posix.directories import Directories, give_default_mode
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Reservation
+from xfer.storage.recording import Confirmed, Run
 
 _LARGE: Final = 1024 * 1024
 """Bytes of a file for which free space is looked up first; a smaller one is written as fast."""
@@ -75,6 +77,7 @@ class LocalStoreWriter:
         self._awaiting: set[bytes] = set()
         self._below = from_bytes(account.directory) + "/" if account.directory else ""
         self._stored = StoredNames(layout.files, self._below)
+        self._recorder: LocalRecorder | None = None
         self._names = NameCount(account.limits.max_files)
 
     def require(self, name: str, size: int, have: int = 0) -> None:  # noqa: ARG002
@@ -120,6 +123,7 @@ class LocalStoreWriter:
             partial.index = self._layout.kept
             partial.index.add(partial.name)
         partial.host = self._sender.host
+        partial.is_recorded = self._recorder is not None
         partial.charge_to(self._account)
         return partial
 
@@ -183,6 +187,17 @@ class LocalStoreWriter:
                 self._account.note_stored(reservation, to_bytes(item.name), size)
         return outcomes
 
+    def begin_run(self, run: Run) -> None:
+        recorder = LocalRecorder(self._layout.state, self._sender.owner, self._below)
+        recorder.begin(run, self._if_exists)
+        if self._recorder:
+            self._recorder.close()
+        self._recorder = recorder
+
+    def record(self, confirmed: Sequence[Confirmed]) -> None:
+        if self._recorder:
+            self._recorder.record(confirmed)
+
     def finish(self) -> None:
         with (
             contextlib.suppress(OSError),
@@ -198,6 +213,8 @@ class LocalStoreWriter:
                     give_default_mode(directories.open(path))
 
     def close(self) -> None:
+        if self._recorder:
+            self._recorder.close()
         self._flusher.close()
         self._presence.close()
 

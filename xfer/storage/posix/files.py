@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Final
 
-from xfer.storage.contract import Metadata
+from xfer.storage.contract import Metadata, StoredFile
 from xfer.storage.os_errors import refusal
 
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -47,6 +47,12 @@ class OpenFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def stored_file(status: os.stat_result) -> StoredFile:
+    """What a session is told of a plain file."""
+    mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
+    return StoredFile(status.st_size, mode, status.st_mtime_ns, links > 1, status.st_ino)
 
 
 def same_content(one: int, other: int) -> bool:

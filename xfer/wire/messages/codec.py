@@ -26,10 +26,12 @@ from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.wire.messages.opening import Challenge, Hello, Proof, Welcome
 from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
 from xfer.wire.messages.requests import Get, List, ListedName, Listing
+from xfer.wire.messages.snapshots import Commit, Run, SnapshotMade
 
 AnyMessage = (
     Hello | Challenge | Proof | Welcome | FileHeader | DirectoryHeader | SymlinkHeader
     | Offer | Plan | Receipt | Refusal | Working | Error | Done | Get | List | Listing
+    | Run | Commit | SnapshotMade
 )  # fmt: skip
 _CLASSES: Final[dict[str, type[Message]]] = {type_of(kind): kind for kind in AnyMessage.__args__}
 """By the value of the key `type`."""
