@@ -2,5 +2,5 @@
 
     manifest   what one snapshot is: gzip of JSON lines; `lines` has what a line may be
 
-Beside it: `stamps`, `tally`, `gzip_lines`.
+Beside it: `stamps`, `tally`, `sorting`, `gzip_lines`.
 """
