@@ -9,11 +9,12 @@ The file has no name: it is gone with the process, whatever ends it.
 import heapq
 import io
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 from msgspec import Struct
+
+from xfer.storage.snapshots.places import new_file
 
 _IN_MEMORY: Final = 8 * 1024 * 1024
 """Bytes of a list before it becomes a chunk. With what Python adds, twice as much is taken."""
@@ -110,9 +111,7 @@ def _read(chunk: Chunk) -> Iterator[bytes]:
 
 def unnamed_file(directory: int) -> io.FileIO:
     """A new temporary file in an open directory, for reading and writing, without a name."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    name = f".tmp-{secrets.token_hex(16)}"
-    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+    name, descriptor = new_file(directory)
     os.unlink(name, dir_fd=directory)
     return io.FileIO(descriptor, "r+")
 
