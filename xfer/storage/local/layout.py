@@ -6,6 +6,7 @@ DIR/.xfer/modes          held by one of its workers while something has another 
 DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
+DIR/.xfer/runs/, snapshots/      what runs have confirmed, and which names were there (see there)
 """
 
 import contextlib
@@ -35,9 +36,9 @@ _VERSIONS: Final = "versions"
 class Layout:
     """Descriptors of DIR and of its state directories, for all sessions of a store.
 
-    They stay the same until `close`, so any thread may use them. `files` and
-    `versions` are the trees that names and older content are in, `kept` is what
-    interrupted sessions left in `partials`. `installing` is a lock that a session
+    They stay the same until `close`, so any thread may use them. `state` is DIR/.xfer,
+    `files` and `versions` are the trees that names and older content are in, `kept` is
+    what interrupted sessions left in `partials`. `installing` is a lock that a session
     holds from its look at what has a name until it has replaced that.
     """
 
@@ -48,7 +49,7 @@ class Layout:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
-                self._state = state
+                self.state = state
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
                 self.timestamps = timestamps_of(self.lock)
@@ -73,12 +74,12 @@ class Layout:
         OSError when that fails.
         """
         try:
-            there = os.stat(_VERSIONS, dir_fd=self._state, follow_symlinks=False)
+            there = os.stat(_VERSIONS, dir_fd=self.state, follow_symlinks=False)
             if os.path.samestat(there, os.fstat(self.versions.root)):
                 return
         except FileNotFoundError:
             pass
-        made = _make_private(_VERSIONS, self._state)
+        made = _make_private(_VERSIONS, self.state)
         try:
             os.dup2(made, self.versions.root, inheritable=False)
         finally:
@@ -87,7 +88,7 @@ class Layout:
     def note_host(self, host: str) -> bytes:
         """Note that this machine sends; what is to be remembered of it, see `hosts`."""
         name = bounded(host)
-        return name if name and note_host(self._state, name) else b""
+        return name if name and note_host(self.state, name) else b""
 
     def share_locks(self) -> None:
         """Let each lock exclude all processes that call this, not only threads of this one.
@@ -95,8 +96,8 @@ class Layout:
         Call it after a fork, before any thread starts. OSError when that fails.
         """
         self.kept.share()
-        self.installing.share(self._state, self._opened)
-        changing_modes.share(self._state, self._opened)
+        self.installing.share(self.state, self._opened)
+        changing_modes.share(self.state, self._opened)
 
     def remove_temporary(self, process: int) -> None:
         """Remove what a process of this receiver that was killed left under temporary names."""

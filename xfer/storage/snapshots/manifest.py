@@ -18,11 +18,10 @@ from itertools import chain
 from typing import Final, Self, TypeVar
 
 from xfer import names
-from xfer.errors import Code, Refused
+from xfer.errors import Refused
 from xfer.storage.snapshots.errors import DamagedManifest
 from xfer.storage.snapshots.gzip_lines import Compressor, blocks_of_lines, last_member
 from xfer.storage.snapshots.lines import (
-    MAX_LINE,
     AnyLine,
     Decoder,
     FileLine,
@@ -33,6 +32,7 @@ from xfer.storage.snapshots.lines import (
     encode,
     sort_key,
 )
+from xfer.storage.snapshots.places import Placed, open_manifest
 from xfer.storage.snapshots.tally import Tally
 
 Value = TypeVar("Value")
@@ -118,6 +118,14 @@ class Manifest:
             yield _LINES.block(block)
 
 
+def open_placed(state: int, placed: Placed) -> Manifest:
+    """A manifest below an open DIR/.xfer. DamagedManifest when it can't be opened."""
+    try:
+        return Manifest(open_manifest(state, placed), placed.path)
+    except OSError as error:
+        raise DamagedManifest(placed.path, _reason(error)) from error
+
+
 class _Checker:
     """Sees all lines of one manifest, and finds what cannot be."""
 
@@ -164,6 +172,8 @@ class _Checker:
             raise ValueError("it was cut: there is no footer")
         if not self._tally.agrees_with(self._footer):
             raise ValueError("its lines are not those that the footer counts")
+        if self._footer.complete and self._footer.failed:
+            raise ValueError("it is called complete, and something failed")
         return self._footer
 
 
@@ -185,12 +195,8 @@ class ManifestWriter:
     """
 
     def __init__(self, file: io.BufferedIOBase, header: Header) -> None:
-        """Refused (too_large) for a header that no reader would take."""
-        line = encode([header])
-        if len(line) > MAX_LINE:
-            raise Refused("the run lists too many roots or excludes", code=Code.TOO_LARGE)
         self._output = Compressor(file, _LEVEL)
-        self._output.write(line)
+        self._output.write(encode([header]))
         self._output.end_member()
         self._batch: list[Line] = []
 

@@ -8,6 +8,8 @@ All directories are private (0700). None is entered through a link.
 """
 
 import contextlib
+import errno
+import fcntl
 import io
 import os
 import re
@@ -26,6 +28,7 @@ RUNS: Final = "runs"
 SNAPSHOTS: Final = "snapshots"
 TEMPORARY: Final = ".tmp-"
 """Begins all names that mean nothing once their process is gone."""
+_LOCK: Final = ".lock"
 _COMPLETE: Final = ".jsonl.gz"
 _INCOMPLETE: Final = ".incomplete.jsonl.gz"
 _JOB: Final = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,64}")
@@ -145,8 +148,24 @@ def open_manifest(state: int, placed: Placed) -> io.BufferedReader:
         descriptor = os.open(placed.file, flags, dir_fd=directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(0, "it is no plain file")
+        raise OSError(errno.EINVAL, "it is no plain file")
     return open(descriptor, "rb")
+
+
+def lock_in(directory: int, *, shared: bool = False) -> int:
+    """The descriptor of an open directory's lock file, locked until it is closed.
+
+    BlockingIOError when somebody holds it. A directory itself can't be locked everywhere:
+    NFS wants a file that is open for writing.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(_LOCK, flags, 0o600, dir_fd=directory)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def new_file(directory: int) -> tuple[str, int]:

@@ -13,7 +13,6 @@ and the commit compares how much that is with what the client has receipts for.
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -27,12 +26,13 @@ from msgspec import Struct
 from xfer.errors import Code, Refused
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.links import is_link_impossible
-from xfer.storage.snapshots.lines import Decoder, NameLine, Object, Stamp, encode
+from xfer.storage.snapshots.lines import MAX_LINE, Decoder, NameLine, Object, Stamp, encode
 from xfer.storage.snapshots.places import (
     RUNS,
     check_job,
     check_key_id,
     check_run,
+    lock_in,
     new_file,
     open_below,
     opened,
@@ -40,6 +40,8 @@ from xfer.storage.snapshots.places import (
 
 MOST_RUNS: Final = 1000
 """That one key may have begun and not ended: each is a directory, however little is in it."""
+_MOST_DESCRIBED: Final = MAX_LINE // 2
+"""Bytes: a manifest has it in its first line, with some more."""
 _DESCRIPTION: Final = "run.json"
 _SESSION: Final = re.compile(r"([0-9]{6,})-([0-9a-f]{8})-[0-9a-f]{16}\.jsonl")
 """Its number, the machine's boot that it belongs to, and what makes its name its own."""
@@ -81,11 +83,13 @@ class Recorder:
     While it is open, the run is not taken for one whose client has gone.
     """
 
-    def __init__(self, directory: int) -> None:
-        """`directory` is that of the run, open and locked, and this object's to close."""
+    def __init__(self, directory: int, lock: int) -> None:
+        """The descriptors of the run's directory and of its lock are this object's to close."""
         self._directory = directory
+        self._lock = lock
         self._file: int | None = None
         self._size = 0
+        self._is_open = True
 
     def __enter__(self) -> Self:
         return self
@@ -125,12 +129,13 @@ class Recorder:
         self._size += len(data)
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        if self._directory >= 0:
+        """Safe twice."""
+        if self._is_open:
+            self._is_open = False
+            if self._file is not None:
+                os.close(self._file)
+            os.close(self._lock)
             os.close(self._directory)
-            self._directory = -1
 
 
 def open_run(state: int, key_id: str, run: str, header: RunHeader) -> Recorder:
@@ -142,40 +147,46 @@ def open_run(state: int, key_id: str, run: str, header: RunHeader) -> Recorder:
     check_key_id(key_id)
     check_run(run)
     check_job(header.job)
+    if len(encode([header])) > _MOST_DESCRIBED:
+        raise Refused("the run lists too many roots or excludes", code=Code.TOO_LARGE)
     try:
         with opened(state, RUNS, key_id, create=True) as directory:
-            described = _open_described(directory, run, header)
+            return _open_described(directory, run, header)
     except OSError as error:
         raise refusal(error) from error
-    return Recorder(described)
 
 
-def _open_described(directory: int, run: str, header: RunHeader) -> int:
-    """The directory of the run, locked, with its description there."""
-    descriptor = _open_locked(directory, run)
+def _open_described(directory: int, run: str, header: RunHeader) -> Recorder:
+    """A recorder for the run, with its description there."""
+    descriptor, lock = _open_locked(directory, run)
+    recorder = Recorder(descriptor, lock)
     try:
         there = read_header(descriptor) or _describe(descriptor, header)
         if (there.job, there.directory) != (header.job, header.directory):
             raise Refused("another job has a run of this id", code=Code.USAGE)
     except BaseException:
-        os.close(descriptor)
+        recorder.close()
         raise
-    return descriptor
+    return recorder
 
 
-def _open_locked(directory: int, run: str) -> int:
+def _open_locked(directory: int, run: str) -> tuple[int, int]:
+    """The descriptors of the run's directory and of its lock, which sessions share."""
     while True:
         if not _is_there(directory, run) and len(os.listdir(directory)) >= MOST_RUNS:
             raise Refused(f"{MOST_RUNS} runs of this key have not ended", code=Code.QUOTA)
-        descriptor = open_below(directory, run, create=True)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise Refused("this run is being given up right now", code=Code.BUSY) from error
-        if _is_there(directory, run, descriptor):
-            return descriptor
-        os.close(descriptor)  # it has become a snapshot, or was given up, in this moment
+        with contextlib.ExitStack() as unless_there:
+            descriptor = open_below(directory, run, create=True)
+            unless_there.callback(os.close, descriptor)
+            try:
+                lock = lock_in(descriptor, shared=True)
+            except BlockingIOError as error:
+                raise Refused("the run is being given up right now", code=Code.BUSY) from error
+            unless_there.callback(os.close, lock)
+            if _is_there(directory, run, descriptor):
+                unless_there.pop_all()
+                return descriptor, lock
+        # It has become a snapshot, or was given up, in this moment.
 
 
 def _is_there(directory: int, run: str, descriptor: int | None = None) -> bool:
