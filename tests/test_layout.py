@@ -42,6 +42,8 @@ ALLOWED: Final = {
 """What a package may import, beside itself and the root modules; cli/ may import all."""
 FORBIDDEN: Final = (
     ("storage.posix", "storage.local"),
+    ("storage.posix", "storage.snapshots"),
+    ("storage.snapshots", "storage.local"),
     ("cli", "cli.app"),
 )
 """Parts of one package of which the first does not know the second."""
@@ -126,6 +128,7 @@ def test_nothing_is_imported_in_a_circle(graph: Graph) -> None:
         ("storage.quota", "wire.channel"),
         ("storage.contract", "receiving.session"),
         ("storage.posix.links", "storage.local.layout"),
+        ("storage.snapshots.lines", "storage.local.store"),
         ("receiving.session", "sending.session"),
         ("receiving.session", "storage.local.store"),
         ("server.connection", "client.connect"),

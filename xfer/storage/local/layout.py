@@ -6,6 +6,7 @@ DIR/.xfer/modes          held by one of its workers while something has another 
 DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
+DIR/.xfer/runs/, snapshots/      what runs have confirmed, and which names were there (see there)
 """
 
 import contextlib
@@ -35,9 +36,9 @@ _VERSIONS: Final = "versions"
 class Layout:
     """Descriptors of DIR and of its state directories, for all sessions of a store.
 
-    They stay the same until `close`, so any thread may use them. `files` and
-    `versions` are the trees that names and older content are in, `kept` is what
-    interrupted sessions left in `partials`. `installing` is a lock that a session
+    They stay the same until `close`, so any thread may use them. `state` is DIR/.xfer,
+    `files` and `versions` are the trees that names and older content are in, `kept` is
+    what interrupted sessions left in `partials`. `installing` is a lock that a session
     holds from its look at what has a name until it has replaced that.
     """
 

@@ -38,7 +38,7 @@ class StoredNames:
     def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
         """A name that is not flushed yet is not stored yet: a power cut may still take it."""
         try:
-            status = _status(directories, path)
+            status = status_at(directories, path)
         except (OSError, Refused):
             return None
         if not stat.S_ISREG(status.st_mode) or self._tree.is_unflushed(path):
@@ -54,7 +54,7 @@ class StoredNames:
     def open(self, name: str) -> OpenFile | None:
         with self._directories() as directories:
             try:
-                return OpenFile(_open_plain(self._name_at(directories, name)))
+                return OpenFile(open_plain(self._name_at(directories, name)))
             except (OSError, Refused):
                 return None  # nothing there that could spare a transfer
 
@@ -63,7 +63,7 @@ class StoredNames:
         with contextlib.ExitStack() as opened:
             try:
                 at = self._name_at(opened.enter_context(self._directories()), name)
-                descriptor = _open_plain(at)
+                descriptor = open_plain(at)
             except (OSError, Refused):
                 return True
             opened.callback(os.close, descriptor)
@@ -81,7 +81,7 @@ class StoredNames:
         return NameAt(directories.open(parent), own)
 
 
-def _open_plain(at: NameAt) -> int:
+def open_plain(at: NameAt) -> int:
     """Open the plain file that has this name, for reading. OSError if that can't be done."""
     descriptor = open_for_reading(at.name, _READ, at.directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -90,7 +90,7 @@ def _open_plain(at: NameAt) -> int:
     return descriptor
 
 
-def _status(directories: Directories, path: bytes) -> os.stat_result:
+def status_at(directories: Directories, path: bytes) -> os.stat_result:
     """Of what has the name, not followed if it is a link. OSError or Refused as of `open`."""
     parent, _, name = path.rpartition(b"/")
     directories.close_beyond(MOST_DIRECTORIES)
@@ -100,7 +100,7 @@ def _status(directories: Directories, path: bytes) -> os.stat_result:
 
 def _is_absent(directories: Directories, path: bytes) -> bool:
     try:
-        _status(directories, path)
+        status_at(directories, path)
     except FileNotFoundError:
         return True
     except (OSError, Refused):
