@@ -16,6 +16,7 @@ from xfer.outcomes import Outcome
 from xfer.wire import messages
 from xfer.wire.messages import (
     Challenge,
+    Commit,
     DirectoryHeader,
     Done,
     Error,
@@ -33,6 +34,8 @@ from xfer.wire.messages import (
     Proof,
     Receipt,
     Refusal,
+    Run,
+    SnapshotMade,
     SymlinkHeader,
     Welcome,
     Working,
@@ -75,6 +78,11 @@ GOLDEN: dict[str, Message] = {
     ),
     "error": Error("busy", "too many senders", retryable=True),
     "done": Done(),
+    "run": Run("c3" * 16, "nightly", ("docs",)),
+    "commit": Commit("c3" * 16, "nightly", 3, complete=True, digest="blake3"),
+    "snapshot": SnapshotMade(
+        "20261123T030002.123456Z", False, 3, 2, 24, 1, 1, 200, True, ("docs/a.txt",)
+    ),
     "get": Get(("docs", "b.log"), digest="blake3", share=1, shares=4),
     "list": List(("docs/a.txt",), "versions"),
     "listing": Listing(

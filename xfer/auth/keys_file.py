@@ -6,6 +6,7 @@
     directory = "alice"       all names of hers are below DIR/alice
     quota = "20G"
     if_exists = "version"
+    gone = "version"          what a snapshot has no more becomes a version; or "stay"
     access = "write"          or "read", "read-write", "drop"
     expires = 2027-01-01
 
@@ -33,13 +34,20 @@ from xfer.system import private_files
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KNOWN: Final = (
     "secret", "secret_file", "previous", "previous_file", "directory", "quota", "if_exists",
-    "access", "expires",
+    "access", "gone", "expires",
 )  # fmt: skip
 _MAX_CHARACTERS: Final = 16 * 1024 * 1024
 
 Word = TypeVar("Word", bound=StrEnum)
 Signature = tuple[int, int, int, int]
 """Inode, size, mtime and ctime (nanoseconds) of a file: they differ once it has changed."""
+
+
+class Gone(StrEnum):
+    """What happens to a file whose name is in no snapshot of its job any more."""
+
+    STAY = "stay"
+    VERSION = "version"
 
 
 class KeysFileReader:
@@ -93,8 +101,9 @@ class KeysFileReader:
         try:
             rights = _one_of(Rights, table, "access") or Rights.WRITE
             if_exists = _one_of(IfExists, table, "if_exists")
+            gone = _one_of(Gone, table, "gone") is Gone.VERSION
             adds = rights is Rights.DROP
-            access = Access(_directory(table), if_exists, _quota(table), adds)
+            access = Access(_directory(table), if_exists, _quota(table), adds, gone)
             expires = _expires(table)
         except (ValueError, XferError) as error:
             raise self._fault(key_id, str(error)) from None

@@ -83,6 +83,15 @@ Paths = Annotated[
 ]
 Host = Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="Where `xfer receive` runs.")]
 StreamName = Annotated[str | None, typer.Option(help="What standard input (-) is to be stored as.")]
+SnapshotJob = Annotated[
+    str | None,
+    typer.Option(
+        "--snapshot",
+        metavar="JOB",
+        help="Have the receiver remember all of it as a snapshot of this job: `get --at` gives "
+        "it back as it was.",
+    ),
+]
 KeyId = Annotated[
     str | None,
     typer.Option(

@@ -91,7 +91,7 @@ class Attempts:
         made_progress: Callable[[], bool] = lambda: False,
         may_repeat: Callable[[], bool] = lambda: True,
     ) -> XferError | None:
-        """Call `attempt`, which returns why it has to be tried again; what the last one returned."""
+        """Call `attempt`, which returns why it is to be tried again; what the last one returned."""
         while error := attempt():
             if isinstance(error, Cancelled):
                 break

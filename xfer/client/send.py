@@ -35,6 +35,7 @@ def send(
     bwlimit: int = 0,
     insecure_plaintext: bool = False,
     connections: int = 1,
+    snapshot: str | None = None,
     progress: Observer | Callable[[SendProgress], object] | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Result]:
@@ -50,7 +51,8 @@ def send(
     are needed. A session in which nothing moves for `timeout` seconds ends. What can
     be tried again is, until no attempt has got further for `retry_for` seconds. At
     most `bwlimit` bytes a second are sent, 0 for no limit. Up to `connections`
-    (1 to 64) share the files.
+    (1 to 64) share the files. With `snapshot`, the name of a job, the receiver remembers all
+    of it as a snapshot of that job.
 
     `progress` is a function, called with a `SendProgress`, or an `Observer`; what it
     raises ends the send, and is raised here. It is called in any thread, one call at
@@ -75,7 +77,7 @@ def send(
     )
     options = Options(checksum, checksum_all)
     collector = Collector(observer_of(progress))
-    job = Job(_texts(paths), name, options, retry_times(retry_for), connections)
+    job = Job(_texts(paths), name, options, retry_times(retry_for), connections, snapshot)
     try:
         send_job(target, job, collector)
     except XferError:

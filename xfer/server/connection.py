@@ -28,7 +28,7 @@ from xfer.logs import Peer
 from xfer.names import printable
 from xfer.receiving.observer import Callback, OnReceipt
 from xfer.receiving.session import Session
-from xfer.server import requests
+from xfer.server import requests, snapshots
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.sessions import OpenSessions
 from xfer.storage.contract import Store
@@ -36,7 +36,7 @@ from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.channel import Channel
 from xfer.wire.keepalive import HEARTBEAT_SECONDS
-from xfer.wire.messages import Hello, Message, Welcome
+from xfer.wire.messages import Commit, Hello, Message, Welcome
 
 log = logging.getLogger("xfer.receiver")
 
@@ -94,6 +94,9 @@ class ConnectionHandler:
             first = self._first_message(channel)
             if isinstance(first, requests.Request):
                 self._answer(first, channel, peer, grant)
+            elif isinstance(first, Commit):
+                grant.rights.require_writing()
+                snapshots.commit(first, channel, self._store, peer, grant.access)
             else:
                 self._receive(first, channel, peer, grant)
                 channel.drain()

@@ -26,7 +26,7 @@ from xfer.wire.messages.requests import EVERYTHING
 log = logging.getLogger("xfer.receiver")
 
 Request = Get | List
-FEATURES: Final = ("get", "list")
+FEATURES: Final = ("get", "list", "snapshots")
 """What the welcome says that can be asked for."""
 
 

@@ -44,6 +44,7 @@ def send(
     timeout: options.Timeout = 60.0,
     bwlimit: options.BandwidthLimit = None,
     connections: options.Connections = 1,
+    snapshot: options.SnapshotJob = None,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -66,7 +67,7 @@ def send(
             insecure_plaintext=insecure_plaintext,
         )
         patience = retry_times(retry_for, on_terminal=is_terminal())
-        job = Job(paths, name, Options(checksum, checksum_all), patience, connections)
+        job = Job(paths, name, Options(checksum, checksum_all), patience, connections, snapshot)
         bar = None if quiet or not is_terminal() else _bar_for(paths)
         about = {} if target.key_id == DEFAULT_KEY_ID else {"key_id": target.key_id}
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)

@@ -20,6 +20,7 @@ from xfer.outcomes import Outcome
 from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
+from xfer.wire.messages import SnapshotMade
 
 if TYPE_CHECKING:
     from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
@@ -130,6 +131,10 @@ class Report(Observer):
                 self._say(note)
             if self._as_json:
                 self._print(_described(result, self._words))
+
+    def snapshot_made(self, job: str, made: SnapshotMade) -> None:
+        with self._results_lock:
+            self._tally.set_snapshot(job, made)
 
     # How it ended
 

@@ -15,6 +15,7 @@ from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.sending.observer import SKIPPED, Result
 from xfer.source.tree import Kind
+from xfer.wire.messages import SnapshotMade
 
 _NOT_DURABLE: Final = (
     "but NOT flushed to disk: the receiver runs with --no-fsync, or on a file system that "
@@ -67,6 +68,11 @@ class Tally:
         """By machine: how many names it had written last that were replaced."""
         self._bytes = self._stored_bytes = self._verified_bytes = 0
         self._durable = True
+        self._snapshot: tuple[str, SnapshotMade] | None = None
+
+    def set_snapshot(self, job: str, made: SnapshotMade) -> None:
+        """What all of it has become."""
+        self._snapshot = job, made
 
     def add(self, result: Result) -> None:
         if result.outcome == SKIPPED:
@@ -116,7 +122,15 @@ class Tally:
             "failed": self.failed,
             "skipped": self._skipped,
             **({"previous_hosts": self._previous_hosts} if self._previous_hosts else {}),
+            **self._snapshot_described(),
         }
+
+    def _snapshot_described(self) -> dict[str, object]:
+        if not self._snapshot:
+            return {}
+        job, made = self._snapshot
+        counts = {"new": made.new, "changed": made.changed, "gone": made.gone}
+        return {"job": job, "snapshot": made.stamp, "complete": made.complete, **counts}
 
     def in_words(self, where: str, sent: int, seconds: float) -> str:
         """The summary of a job that sent so many bytes to `where` in so many seconds."""
@@ -127,7 +141,10 @@ class Tally:
             told.append(f"{count} last written by another machine, {printable(host)}")
         if self._skipped:
             told.append(f"{self._skipped} skipped")
-        return "; ".join([*told, self._result(where, sent, seconds)])
+        told.append(self._result(where, sent, seconds))
+        if self._snapshot:
+            told.append(_snapshot_in_words(*self._snapshot))
+        return "; ".join(told)
 
     def _is_told(self, kind: Kind) -> bool:
         """Files are; the rest where it failed, or is all that was stored, or all that there is."""
@@ -180,6 +197,12 @@ class Tally:
             return f"stored at {where}, {_NOT_DURABLE}"
         is_verified = self._stored_files and not self._by_time
         return f"{self._words.verified if is_verified else self._words.placed} {where}"
+
+
+def _snapshot_in_words(job: str, made: SnapshotMade) -> str:
+    state = "" if made.complete else ", held" if made.held else ", incomplete"
+    changes = f"{made.new} new, {made.changed} changed, {made.gone} gone"
+    return f"snapshot {job} {made.stamp}{state}: {changes}"
 
 
 def _stored(ended: Counter[str]) -> int:

@@ -1,12 +1,15 @@
-"""How a session of a run has what it confirms recorded (`recording.RunWriter`), below DIR/.xfer."""
+"""Runs and the snapshots that they become, as sessions see them (`recording`), below DIR/.xfer."""
 
 from collections.abc import Sequence
 
 from xfer.errors import Code, Refused
 from xfer.storage.contract import IfExists
-from xfer.storage.recording import Confirmed, Run
+from xfer.storage.recording import Beat, Confirmed, EndedRun, Run, Snapshot
 from xfer.storage.snapshots import stamps
+from xfer.storage.snapshots.commit import Request, commit
+from xfer.storage.snapshots.draft import Rules
 from xfer.storage.snapshots.lines import DirectoryLine, FileLine, NameLine, SymlinkLine
+from xfer.storage.snapshots.making import Backing
 from xfer.storage.snapshots.runs import Recorder, RunHeader, open_run
 
 
@@ -69,3 +72,31 @@ class LocalRecorder:
             confirmed=stamp,
             inode=one.inode,
         )
+
+
+def commit_run(
+    backing: Backing, owner: str, ended: EndedRun, beat: Beat, *, gone_to_versions: bool
+) -> Snapshot:
+    """Make a run of `owner` a snapshot (`contract.Store.commit_run`)."""
+    request = Request(
+        key_id=owner,
+        job=ended.job,
+        run=ended.run,
+        names=ended.names,
+        rules=Rules(complete=ended.is_complete, gone_to_versions=gone_to_versions),
+        algorithm=ended.algorithm,
+    )
+    made = commit(backing, request, beat)
+    footer = made.footer
+    return Snapshot(
+        made.stamp,
+        footer.complete,
+        footer.held,
+        footer.names,
+        footer.files,
+        footer.bytes,
+        footer.new,
+        footer.changed,
+        footer.gone,
+        [failed.name for failed in made.failures],
+    )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from xfer.storage.contract import StoredFileReader
+from xfer.storage.reading import StoredFileReader
 from xfer.storage.snapshots.lines import FileLine, NameLine
 
 

@@ -21,7 +21,8 @@ class LinesLost(Refused):
 
     def __init__(self, known: int, expected: int) -> None:
         super().__init__(
-            f"only {known} of the run's {expected} names are known here any more", code=Code.BUSY
+            f"only {known} of the run's {expected} names are known here any more",
+            code=Code.LINES_LOST,
         )
         self.known = known
         self.expected = expected
