@@ -30,14 +30,14 @@ from xfer.storage.snapshots.runs import RunHeader, open_run
 class Nas:
     """Sends are what a session does: through the store's writer, then written down."""
 
-    def __init__(self, root: Path, key_id: str = "alice") -> None:
+    def __init__(self, root: Path, key_id: str = "alice", *, durable: bool = True) -> None:
         self.root = root
         self.key_id = key_id
-        self.store = LocalStore(str(root))
+        self.store = LocalStore(str(root), durable=durable)
         self.writer = self.store.open_writer(key_id)
         layout: Layout = self.store._layout
         self.state = layout.state
-        self.flusher = Flusher(layout.root, layout.file_system, layout.lock)
+        self.flusher = Flusher(layout.root, layout.file_system, layout.lock, durable=durable)
         self.contents = LocalContents(layout, self.flusher)
         self.backing = Backing(self.state, self.contents, self.flusher)
 

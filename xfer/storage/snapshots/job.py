@@ -73,26 +73,30 @@ class JobDirectory:
     def find(self, run: str) -> Committed | None:
         """What a run has become already. One that was given up can still become a snapshot."""
         for placed in reversed(self._placed()):
-            with contextlib.suppress(DamagedManifest), open_placed(self._state, placed) as manifest:
-                header = manifest.header()
-                if header.run == run and not header.abandoned:
-                    return Committed(placed.stamp, manifest.footer(), _failures(manifest))
+            with contextlib.suppress(DamagedManifest):
+                manifest = open_placed(self._state, placed)
+                if found := manifest and _committed(manifest, placed, run):
+                    return found
         return None
 
     @contextlib.contextmanager
     def before(self, damaged: set[str]) -> Iterator[Manifest | None]:
         """The newest complete snapshot, open; not one whose path is known to be damaged."""
         for placed in reversed(self._placed()):
-            if placed.is_complete and placed.path not in damaged:
-                try:
-                    manifest = open_placed(self._state, placed)
-                except DamagedManifest:
-                    continue
+            is_candidate = placed.is_complete and placed.path not in damaged
+            if is_candidate and (manifest := self._open_complete(placed)):
                 with manifest:
-                    if _is_complete(manifest):
-                        yield manifest
-                        return
+                    yield manifest
+                return
         yield None
+
+    def _open_complete(self, placed: Placed) -> Manifest | None:
+        with contextlib.suppress(DamagedManifest):
+            if manifest := open_placed(self._state, placed):
+                if _is_complete(manifest):
+                    return manifest
+                manifest.close()
+        return None
 
     def next_stamp(self) -> str:
         """Later than those of all snapshots, whatever the clock says. Refused if none is."""
@@ -127,6 +131,15 @@ def _wait_for_lock(directory: int, pulse: Pulse | None) -> int:
                 raise
             pulse()
             time.sleep(_LOOK_SECONDS)
+
+
+def _committed(manifest: Manifest, placed: Placed, run: str) -> Committed | None:
+    """What a manifest, which is closed then, says of the run; None if it is another one's."""
+    with manifest:
+        header = manifest.header()
+        if header.run != run or header.abandoned:
+            return None
+        return Committed(placed.stamp, manifest.footer(), _failures(manifest))
 
 
 def _failures(manifest: Manifest) -> tuple[FailedLine, ...]:

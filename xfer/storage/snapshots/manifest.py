@@ -118,10 +118,15 @@ class Manifest:
             yield _LINES.block(block)
 
 
-def open_placed(state: int, placed: Placed) -> Manifest:
-    """A manifest below an open DIR/.xfer. DamagedManifest when it can't be opened."""
+def open_placed(state: int, placed: Placed) -> Manifest | None:
+    """A manifest below an open DIR/.xfer; None if it is gone.
+
+    DamagedManifest when it can't be opened.
+    """
     try:
         return Manifest(open_manifest(state, placed), placed.path)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise DamagedManifest(placed.path, _reason(error)) from error
 
