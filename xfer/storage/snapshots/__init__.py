@@ -4,6 +4,7 @@
     runs       what a run has confirmed so far, before it is a snapshot; `run_lines` reads it
     commit     from a run to a manifest, once; `given_up`: from one whose client is gone
     catalog    which snapshots there are, and what is in them
+    locate     where the content of a line is now
     contents   what this needs of the store that has the files
 
 How a manifest is made: `making` puts it in its place, in the directory of its `job`;
