@@ -25,6 +25,7 @@ from xfer.wire.messages import (
     Hello,
     List,
     ListedName,
+    ListedSnapshot,
     Listing,
     Message,
     Offer,
@@ -90,6 +91,9 @@ GOLDEN: dict[str, Message] = {
             ListedName("docs", "directory", 12, 1_700_000_000_000_000_000, 0o755),
             ListedName("docs/l", "symlink", target="a.txt"),
         )
+    ),
+    "listing_snapshots": Listing(
+        (), (ListedSnapshot("laptop", "nightly", "20261123T030002.123456Z", True, names=3),)
     ),
 }
 

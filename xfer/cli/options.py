@@ -139,6 +139,15 @@ FromDirectory = Annotated[
         help="In place of HOST: the directory of a receiver on this machine, running or not.",
     ),
 ]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="WHEN",
+        help="As it was then, by the newest complete snapshots: a date (the end of that day), a "
+        "time, yesterday, 3d, or a snapshot's stamp.",
+    ),
+]
 To = Annotated[
     str,
     typer.Option(

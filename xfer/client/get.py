@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 
 from xfer import digests
 from xfer.auth.keys import derive_key
@@ -20,8 +21,9 @@ from xfer.client.restored import Asked
 from xfer.client.retries import retry_times
 from xfer.client.send import Path, credentials, receipts_of, target_at
 from xfer.config.addresses import parse_address
+from xfer.config.when import parse_when
 from xfer.errors import UsageError, XferError
-from xfer.sending.giving import asked_names, give
+from xfer.sending.giving import asked_names, gift_for, give
 from xfer.sending.observer import Observer, Result, Results
 from xfer.storage.contract import IfExists
 from xfer.storage.local.passing import passing_store
@@ -75,9 +77,10 @@ def from_directory(directory: str) -> Iterator[OpenChannel]:
             channel = Channel(end, _FOREVER)
             try:
                 request = channel.expect(Get)
-                give(request, asked_names(request, channel), channel, reader, Results())
+                asked = asked_names(request, channel)
+                give(gift_for(request, asked, channel, reader), channel, Results())
             except XferError as error:  # the other end has been told, or is gone
-                channel.give_up(error)
+                channel.end_with(error)
             finally:
                 channel.close()
 
@@ -100,6 +103,7 @@ def get(
     host: str | None = None,
     *,
     directory: Path | None = None,
+    at: str | None = None,
     to: Path = ".",
     if_exists: str = IfExists.REFUSE,
     secret: str | None = None,
@@ -116,6 +120,9 @@ def get(
 ) -> list[Result]:
     """Get what the receiver at `host` holds under these names, and all below them, into `to`.
 
+    With `at` (a date, a time, "yesterday", "3d", or a stamp), all is as it was then, by the
+    newest complete snapshots at or before that moment.
+
     `directory`, in place of `host`, is one that a receiver on this machine uses or has used.
     Each name arrives under its last component; `"."` is everything. Returns a result for
     each file, directory and link: verified, and on this machine's stable storage. Other
@@ -128,8 +135,9 @@ def get(
         raise UsageError("to get from: one host, or one directory")
     wanted = [names] if isinstance(names, str) else list(names)
     patience = retry_times(retry_for)
+    stamp = "" if at is None else parse_when(at, datetime.now(UTC))
     job = GetJob(
-        wanted, "", IfExists(if_exists), checksum, checksum_all, patience, connections, cancel
+        wanted, stamp, IfExists(if_exists), checksum, checksum_all, patience, connections, cancel
     )
     collector = Collector(observer_of(progress))
     with contextlib.ExitStack() as opened:

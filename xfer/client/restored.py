@@ -16,6 +16,7 @@ from xfer.outcomes import Outcome
 from xfer.receiving.observer import Received, ReceivingObserver
 from xfer.sending.observer import Observer, Result
 from xfer.source.tree import Kind
+from xfer.wire.messages import ListedSnapshot
 from xfer.wire.messages.requests import EVERYTHING
 
 _SENTENCES = {
@@ -83,6 +84,7 @@ class Restored(ReceivingObserver):
         """Guards what follows, and is held while the observer is told of a result."""
         self._completed = CompletedNames()
         self._to_retry: dict[str, Result] = {}
+        self._has_chosen = False
         self.made_progress = False
         self.first_failure: XferError | None = None
 
@@ -128,6 +130,12 @@ class Restored(ReceivingObserver):
 
     def refused(self, name: str, error: XferError) -> None:
         self._finish(Result(name, Kind.FILE, error=_own(error)))
+
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        with self._lock:
+            if not self._has_chosen:
+                self._has_chosen = True
+                self._observer.chosen(snapshots)
 
     def not_sent(self, name: str, error: XferError) -> None:
         self._finish(Result(name, Kind.FILE, error=error))

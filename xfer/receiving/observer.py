@@ -7,7 +7,7 @@ Session ─────── require, not_sent ───┘
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from xfer.errors import XferError
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
+from xfer.wire.messages import ListedSnapshot
 
 log = logging.getLogger("xfer.receiver")
 
@@ -61,6 +62,9 @@ class ReceivingObserver:
 
     def refused(self, name: str, error: XferError) -> None:
         """It was refused by this side."""
+
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        """What comes is as these snapshots have it."""
 
     def not_sent(self, name: str, error: XferError) -> None:
         """This side asked for it, and the sender cannot send it."""

@@ -55,6 +55,7 @@ from xfer.wire.messages import (
     Done,
     Error,
     FileHeader,
+    Listing,
     Message,
     Offer,
     Refusal,
@@ -198,9 +199,8 @@ class Session:
                 self._begin_run(message)
             case Working():
                 pass  # the sender is alive: its arrival has ended the wait
-            case Refusal() if self._observer:  # of the one that was asked to send
-                error = from_peer(message.code, message.message, retryable=message.retryable)
-                self._observer.not_sent(message.file_name, error)
+            case Refusal() | Listing() if self._observer:  # of the one that was asked to send
+                self._tell_answer(self._observer, message)
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
@@ -212,6 +212,14 @@ class Session:
         self._writer.begin_run(recording.Run(run.run, run.job, host, run.roots, run.excludes))
         self._recorder = RunRecorder(self._writer)
         self._planner.record_in(self._recorder)
+
+    @staticmethod
+    def _tell_answer(observer: ReceivingObserver, message: Refusal | Listing) -> None:
+        if isinstance(message, Listing):
+            observer.chosen(message.snapshots)
+        else:
+            error = from_peer(message.code, message.message, retryable=message.retryable)
+            observer.not_sent(message.file_name, error)
 
     @staticmethod
     def _tell_names(observer: ReceivingObserver, message: Message) -> None:

@@ -4,9 +4,12 @@ The roles of `send` the other way round: whoever has connected is the receiver n
 told in a `refusal` what of the things that it asked for cannot be sent.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from xfer import digests, names
 from xfer.errors import Code, Refused
@@ -14,13 +17,15 @@ from xfer.sending.batches import InOrder
 from xfer.sending.observer import ProgressSink, Results
 from xfer.sending.parts import Options
 from xfer.sending.session import SendSession
-from xfer.source.stored import open_stored, walk_stored
+from xfer.source.readers import Source
+from xfer.source.stored import open_past, open_stored, walk_past, walk_stored
 from xfer.source.tree import Entry, Found, Kind
-from xfer.storage.reading import StoreReader
+from xfer.storage.reading import SnapshotInfo, StoreReader
 from xfer.wire.channel import Channel, expected
-from xfer.wire.messages import Get, List
+from xfer.wire.messages import Get, List, ListedSnapshot, Listing, Working
 from xfer.wire.messages.requests import EVERYTHING
 
+Opener = Callable[[Entry], Source]
 Request = TypeVar("Request", Get, List)
 
 
@@ -44,17 +49,59 @@ def require_digest(request: Get) -> None:
         raise Refused(f"there are no {request.digest} digests here", code=Code.UNSUPPORTED)
 
 
-def give(
-    request: Get, asked: Sequence[str], channel: Channel, reader: StoreReader, results: Results
-) -> None:
-    """Send what `request` asks for, and what is below it. Closes the channel.
+class Gift(Struct, frozen=True):
+    """What is to be given, and how."""
+
+    entries: Iterable[Found]
+    options: Options
+
+
+def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: StoreReader) -> Gift:
+    """What `request` asks for. It says on the channel which snapshots that is of, if it is.
+
+    Refused (not_found) where there is no snapshot of the moment that it asks for.
+    """
+    if request.at:
+        past = reader.past(request.at)
+        channel.send(Listing((), tuple(map(listed_snapshot, past.chosen))))
+        beat = partial(_beat, channel)
+        opener: Opener = partial(open_past, past, beat)
+        entries = (entry for name in asked for entry in walk_past(past, name, beat))
+    else:
+        opener = partial(open_stored, reader)
+        entries = (entry for name in asked for entry in walk_stored(reader, name))
+    options = Options(request.digest, request.compare_contents, is_asked=True, open_source=opener)
+    return Gift(_share(entries, request), options)
+
+
+def give(gift: Gift, channel: Channel, results: Results) -> None:
+    """Send all of it. Closes the channel.
 
     Raises what ended the session early; the other side has been told then.
     """
-    opener = partial(open_stored, reader)
-    options = Options(request.digest, request.compare_contents, is_asked=True, open_source=opener)
-    entries = (entry for name in asked for entry in walk_stored(reader, name))
-    SendSession(channel, options, ProgressSink(), results).run(InOrder(_share(entries, request)))
+    SendSession(channel, gift.options, ProgressSink(), results).run(InOrder(gift.entries))
+
+
+def listed_snapshot(info: SnapshotInfo) -> ListedSnapshot:
+    """A snapshot as it travels."""
+    listed = ListedSnapshot(info.key_id, info.job, info.stamp, info.is_complete, info.is_held)
+    if info.counts is None:
+        return listed
+    counts = info.counts
+    return replace(
+        listed,
+        names=counts.names,
+        files=counts.files,
+        bytes=counts.size,
+        new=counts.new,
+        changed=counts.changed,
+        gone=counts.gone,
+    )
+
+
+def _beat(channel: Channel, done: int, size: int) -> None:
+    channel.send(Working("", done, size))
+    channel.flush()
 
 
 def _share(entries: Iterable[Found], request: Get) -> Iterator[Found]:

@@ -15,7 +15,7 @@ from xfer.errors import Code, Refused, XferError
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.sending.giving import asked_names, give, require_digest
+from xfer.sending.giving import asked_names, gift_for, give, require_digest
 from xfer.sending.observer import Result, Results
 from xfer.server import listing
 from xfer.storage.reading import StoreReader
@@ -39,9 +39,10 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
         return
     require_digest(request)
     asked = asked_names(request, channel)
+    gift = gift_for(request, asked, channel, reader)
     given = _Given(peer)
     try:
-        give(request, asked, channel, reader, given)
+        give(gift, channel, given)
     except XferError as error:
         log.warning(
             "%s: %s", peer, printable(error.message),
@@ -52,7 +53,7 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
 
 def _require_known(request: Request) -> None:
     """Refused (unsupported) for what this version cannot answer."""
-    if request.at or (isinstance(request, List) and (request.what != "files" or request.recursive)):
+    if isinstance(request, List) and (request.at or request.what != "files" or request.recursive):
         raise Refused("this receiver keeps no snapshots", code=Code.UNSUPPORTED)
 
 

@@ -12,7 +12,14 @@ from msgspec import Struct
 
 from xfer.errors import Code, LocalError, Refused
 from xfer.source.tree import Entry, Found, Kind, Special, Unsendable
-from xfer.storage.reading import Held, HeldKind, StoredFileReader, StoreReader
+from xfer.storage.reading import (
+    Beat,
+    Held,
+    HeldKind,
+    PastReader,
+    StoredFileReader,
+    StoreReader,
+)
 
 _KINDS: Final = {
     HeldKind.FILE: Kind.FILE,
@@ -35,13 +42,14 @@ def open_stored(reader: StoreReader, entry: Entry) -> "StoredSource":
 class StoredSource:
     """A stored file, open (`readers.Source`). Nobody writes to one, but people who know better."""
 
-    def __init__(self, opened: StoredFileReader, name: str) -> None:
+    def __init__(self, opened: StoredFileReader, name: str, held: Held | None = None) -> None:
+        """Mode and time are those of `held`, if it is given: they can have changed since then."""
         self._opened = opened
         self._name = name
         self._position = 0
         self.size = opened.size
-        self.mode = opened.mode
-        self.mtime_ns = opened.mtime_ns
+        self.mode = held.mode if held else opened.mode
+        self.mtime_ns = held.mtime_ns if held else opened.mtime_ns
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +81,20 @@ class StoredSource:
         """A read of a stored file returns soon by itself."""
 
 
+def open_past(past: PastReader, beat: Beat, entry: Entry) -> "StoredSource":
+    """Open what `walk_past` has found. LocalError where its content is not kept any more."""
+    held = entry.status.held if isinstance(entry.status, _Status) else None
+    try:
+        opened = past.open(held, beat) if held else None
+    except Refused as error:
+        raise _unreadable(entry.path, error) from error
+    if opened is None:
+        raise LocalError(
+            f"the content that {entry.path} had then is not kept any more", code=Code.NOT_FOUND
+        )
+    return StoredSource(opened, entry.path, held)
+
+
 def walk_stored(reader: StoreReader, name: str) -> Iterator[Found]:
     """What has this name and all below it, sent under its last component; of "" all there is.
 
@@ -94,6 +116,34 @@ def walk_stored(reader: StoreReader, name: str) -> Iterator[Found]:
             levels.pop()
             if level.held.name:
                 yield _entry(level.held, above)
+
+
+def walk_past(past: PastReader, name: str, beat: Beat) -> Iterator[Found]:
+    """As `walk_stored`, of what snapshots have. Where there was nothing, it says until when."""
+    above = len(name) - len(posixpath.basename(name))
+    directories: list[Held] = []
+    is_there = False
+    for held in past.walk([name] if name else []):
+        is_there = True
+        while directories and not held.name.startswith(f"{directories[-1].name}/"):
+            yield _entry(directories.pop(), above)
+        if held.kind is HeldKind.DIRECTORY:
+            directories.append(held)
+        else:
+            yield _entry(held, above)
+    while directories:
+        yield _entry(directories.pop(), above)
+    if name and not is_there:
+        yield Unsendable(posixpath.basename(name), name, _not_then(past, name, beat))
+
+
+def _not_then(past: PastReader, name: str, beat: Beat) -> Refused:
+    before = past.last_there(name, beat)
+    if before is None:
+        return Refused(f"there was no {name} then, nor in any snapshot before", code=Code.NOT_FOUND)
+    stamp = before.stamp
+    day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
+    return Refused(f"{name} was last there on {day}: --at {stamp}", code=Code.NOT_FOUND)
 
 
 class _Level(Struct, frozen=True):
@@ -126,8 +176,7 @@ def _entry(held: Held, above: int) -> Entry | Special:
     kind = _KINDS.get(held.kind)
     if kind is None:
         return Special(name, held.name, f"{held.name} is no file, directory or link: skipped")
-    status = _Status(held.mode, held.size, held.mtime_ns)
-    return Entry(kind, name, held.name, status, target=held.target)
+    return Entry(kind, name, held.name, _status(held), target=held.target)
 
 
 def _unreadable(name: str, error: Refused) -> LocalError:
@@ -135,8 +184,15 @@ def _unreadable(name: str, error: Refused) -> LocalError:
 
 
 class _Status(Struct, frozen=True):
-    """What the store knows of a name (`tree.Status`)."""
+    """What the store knows of a name (`tree.Status`), and of what a snapshot has, where from."""
 
     st_mode: int
     st_size: int
     st_mtime_ns: int
+    held: Held
+
+
+def _status(held: Held) -> _Status | None:
+    if held.mode is None or held.mtime_ns is None:
+        return None  # a directory that nobody has said more of
+    return _Status(held.mode, held.size, held.mtime_ns, held)

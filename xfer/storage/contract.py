@@ -44,8 +44,8 @@ from msgspec import Struct
 
 from xfer.errors import Refused
 from xfer.outcomes import Outcome
-from xfer.storage.reading import Readable, StoredFileReader, StoreReader
-from xfer.storage.recording import Beat, EndedRun, RunWriter, Snapshot
+from xfer.storage.reading import Beat, Readable, StoredFileReader, StoreReader
+from xfer.storage.recording import EndedRun, RunWriter, Snapshot
 
 PARTIAL_DAYS: Final = 7.0
 """For so long after its last change a partial is kept for a later session, by default."""

@@ -8,7 +8,7 @@ A run is a client's: its id is the client's choice, so that its retries and its 
 connections are one run, and a commit that is asked for twice is one commit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -73,10 +73,6 @@ class Snapshot(Struct, frozen=True):
     changed: int
     gone: int
     lost: Sequence[str] = ()
-
-
-Beat = Callable[[int, int], None]
-"""Called with done and size (bytes) at least once a second, while something is read."""
 
 
 class RunWriter(Protocol):

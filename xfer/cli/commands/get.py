@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from xfer.client.get_job import GetJob, OpenChannel
 from xfer.client.retries import retry_times
 from xfer.client.send import target_at
 from xfer.config.addresses import parse_address
+from xfer.config.when import parse_when
 from xfer.errors import Cancelled, UsageError, XferError
 from xfer.storage.contract import IfExists
 from xfer.system.process import allow_many_descriptors
@@ -31,6 +33,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def get(
     names: options.NamesAndHost,
     directory: options.FromDirectory = None,
+    at: options.At = None,
     to: options.To = ".",
     if_exists: Annotated[
         IfExists,
@@ -83,7 +86,8 @@ def get(
                     insecure_plaintext=insecure_plaintext,
                 )
                 open_channel = from_receiver(target, checksum)
-            job = GetJob(names, "", if_exists, checksum, checksum_all, patience, connections)
+            stamp = "" if at is None else parse_when(at, datetime.now(UTC))
+            job = GetJob(names, stamp, if_exists, checksum, checksum_all, patience, connections)
             get_job(job, to, open_channel, report)
     except XferError as ended_by:
         error = ended_by

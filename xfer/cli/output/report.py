@@ -7,7 +7,7 @@ standard error   a bar if it is a terminal, errors, the summary in words
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,7 @@ from xfer.outcomes import Outcome
 from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
-from xfer.wire.messages import SnapshotMade
+from xfer.wire.messages import ListedSnapshot, SnapshotMade
 
 if TYPE_CHECKING:
     from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
@@ -131,6 +131,12 @@ class Report(Observer):
                 self._say(note)
             if self._as_json:
                 self._print(_described(result, self._words))
+
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        with self._results_lock:
+            self._tally.chosen = [f"{one.job} {one.stamp}" for one in snapshots]
+            if not self._quiet:
+                self._say(f"as of {', '.join(self._tally.chosen)}")
 
     def snapshot_made(self, job: str, made: SnapshotMade) -> None:
         with self._results_lock:

@@ -68,6 +68,8 @@ class Tally:
         """By machine: how many names it had written last that were replaced."""
         self._bytes = self._stored_bytes = self._verified_bytes = 0
         self._durable = True
+        self.chosen: list[str] = []
+        """The snapshots that what was got is of, each as its job and stamp."""
         self._snapshot: tuple[str, SnapshotMade] | None = None
 
     def set_snapshot(self, job: str, made: SnapshotMade) -> None:
@@ -127,7 +129,7 @@ class Tally:
 
     def _snapshot_described(self) -> dict[str, object]:
         if not self._snapshot:
-            return {}
+            return {"snapshots": self.chosen} if self.chosen else {}
         job, made = self._snapshot
         counts = {"new": made.new, "changed": made.changed, "gone": made.gone}
         return {"job": job, "snapshot": made.stamp, "complete": made.complete, **counts}

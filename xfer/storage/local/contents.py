@@ -37,25 +37,26 @@ class ContentReader(OpenFile):
             raise refusal(error) from error
 
 
-class LocalContents:
-    """For one thread at a time, as the flusher is. It holds nothing open."""
+class StoredContents:
+    """The files of a store, to be read. For one thread at a time. It holds nothing open."""
 
-    def __init__(self, layout: Layout, flusher: Flusher) -> None:
-        self._layout = layout
-        self._flusher = flusher
+    def __init__(self, files: Tree, versions: Tree | None) -> None:
+        """`versions` is None where no receiver has been yet."""
+        self._files = files
+        self._versions = versions
 
     def look(self, name: str) -> FileStatus | None:
-        return _look(self._layout.files, to_bytes(name))
+        return _look(self._files, to_bytes(name))
 
     def open(self, name: str) -> ContentReader | None:
-        return _open(self._layout.files, to_bytes(name))
+        return _open(self._files, to_bytes(name))
 
     def versions(self, name: str) -> list[Version]:
         path = to_bytes(name)
         found = [
             Version(os.fsdecode(stamp), status, kept)
             for stamp, kept in self._kept(path)
-            if (status := _look(self._layout.versions, kept))
+            if self._versions and (status := _look(self._versions, kept))
         ]
         return sorted(found, key=lambda version: version.stamp)
 
@@ -65,11 +66,20 @@ class LocalContents:
         for number in range(1, len(components) + 1):
             above = b"/".join(components[:number])
             below = b"".join(b"/" + component for component in components[number:])
-            for stamp in _stamps_in(self._layout.versions, above):
+            for stamp in _stamps_in(self._versions, above) if self._versions else ():
                 yield stamp, above + b"/" + stamp + below
 
     def open_version(self, version: Version) -> ContentReader | None:
-        return _open(self._layout.versions, version.path)
+        return _open(self._versions, version.path) if self._versions else None
+
+
+class LocalContents(StoredContents):
+    """Those of a receiver's own store, which can move names, too. `flusher` is its thread's."""
+
+    def __init__(self, layout: Layout, flusher: Flusher) -> None:
+        super().__init__(layout.files, layout.versions)
+        self._layout = layout
+        self._flusher = flusher
 
     def move_to_versions(self, lines: Sequence[NameLine]) -> int:
         return sum(map(self._move, _few_directories(lines)))

@@ -7,14 +7,19 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from xfer.errors import LocalError
+from msgspec import Struct
+
+from xfer.errors import Code, LocalError, Refused
 from xfer.names import STATE_DIRECTORY, from_bytes, is_safe, to_bytes
+from xfer.storage.local.contents import StoredContents
+from xfer.storage.local.past import LocalPastReader, describe
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories, Tree
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.links import NameAt
-from xfer.storage.reading import Held, HeldKind, Version
+from xfer.storage.reading import Held, HeldKind, SnapshotInfo, Version
+from xfer.storage.snapshots.catalog import Catalog
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAMP: Final = re.compile(rb"\d{8}T\d{6}\.\d{6}Z")
@@ -24,6 +29,14 @@ _KINDS: Final = {
     stat.S_IFLNK: HeldKind.SYMLINK,
 }
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
+
+
+class StoreParts(Struct, frozen=True):
+    """The trees of a store, and its state directory, open. None where no receiver has been yet."""
+
+    files: Tree
+    versions: Tree | None
+    state: int | None
 
 
 @contextlib.contextmanager
@@ -42,7 +55,8 @@ def reading(directory: str) -> Iterator["LocalStoreReader"]:
         older = None if state is None else _open_below(opened, state, "versions")
         status = None if state is None else os.fstat(state)
         files = Tree(root, forbidden=(status.st_dev, status.st_ino) if status else None)
-        reader = LocalStoreReader(files, None if older is None else Tree(older))
+        versions = None if older is None else Tree(older)
+        reader = LocalStoreReader(StoreParts(files, versions, state))
         opened.callback(reader.close)
         yield reader
 
@@ -61,21 +75,24 @@ def _open_below(opened: contextlib.ExitStack, parent: int, name: str) -> int | N
 
 
 class LocalStoreReader:
-    """Reads below `directory` of the tree `files`, and of the tree of older `versions`.
+    """Reads what is below `directory`.
 
     Every directory is opened from the root, component by component and never through
     a link; the one that was used last stays open, since neighbours are asked for
     one after the other.
     """
 
-    def __init__(self, files: Tree, versions: Tree | None, directory: bytes = b"") -> None:
-        """`versions` is None where no receiver has been yet."""
-        self._below = directory
+    def __init__(self, parts: StoreParts, directory: str = "") -> None:
+        self._parts = parts
+        self._directory = directory
+        self._below = to_bytes(directory)
         self._opened = contextlib.ExitStack()
-        self._files = _LastDirectory(self._opened.enter_context(Directories(files, create=False)))
+        self._files = _LastDirectory(
+            self._opened.enter_context(Directories(parts.files, create=False))
+        )
         self._versions: _LastDirectory | None = None
-        if versions:
-            older = Directories(versions, create=False)
+        if parts.versions:
+            older = Directories(parts.versions, create=False)
             self._versions = _LastDirectory(self._opened.enter_context(older))
 
     def close(self) -> None:
@@ -127,6 +144,23 @@ class LocalStoreReader:
         with _found():
             return _opened(self._version_at(name, replaced.encode()))
         return None
+
+    def snapshots(self) -> Iterator[SnapshotInfo]:
+        if catalog := self._catalog():
+            with _found():
+                for snapshot in catalog.snapshots():
+                    yield describe(catalog, snapshot)
+
+    def past(self, at: str) -> LocalPastReader:
+        catalog = self._catalog()
+        if catalog is None:
+            raise Refused("there is no snapshot", code=Code.NOT_FOUND)
+        contents = StoredContents(self._parts.files, self._parts.versions)
+        return LocalPastReader(catalog, contents, at, self._directory)
+
+    def _catalog(self) -> Catalog | None:
+        state = self._parts.state
+        return None if state is None else Catalog(state, self._directory)
 
     def _version_at(self, name: str, stamp: bytes) -> NameAt:
         """FileNotFoundError where nothing was ever kept."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from xfer.errors import Code, Refused
 from xfer.storage.contract import IfExists
-from xfer.storage.recording import Beat, Confirmed, EndedRun, Run, Snapshot
+from xfer.storage.reading import Beat
+from xfer.storage.recording import Confirmed, EndedRun, Run, Snapshot
 from xfer.storage.snapshots import stamps
 from xfer.storage.snapshots.commit import Request, commit
 from xfer.storage.snapshots.draft import Rules

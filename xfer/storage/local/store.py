@@ -19,7 +19,7 @@ from xfer.storage.contract import (
 )
 from xfer.storage.local.contents import LocalContents
 from xfer.storage.local.layout import Layout
-from xfer.storage.local.reader import LocalStoreReader
+from xfer.storage.local.reader import LocalStoreReader, StoreParts
 from xfer.storage.local.recording import commit_run
 from xfer.storage.local.usage import LocalDisk
 from xfer.storage.local.workers import WorkerState
@@ -27,7 +27,8 @@ from xfer.storage.local.writer import LocalStoreWriter, Sender
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.flush import Flusher, flush_all
 from xfer.storage.quota import Account, Ledger
-from xfer.storage.recording import Beat, EndedRun, Snapshot
+from xfer.storage.reading import Beat
+from xfer.storage.recording import EndedRun, Snapshot
 from xfer.storage.snapshots.given_up import tidy as tidy_runs
 from xfer.storage.snapshots.making import Backing
 
@@ -98,7 +99,8 @@ class LocalStore:
 
     def open_reader(self, access: Access) -> LocalStoreReader:
         layout = self._layout
-        return LocalStoreReader(layout.files, layout.versions, to_bytes(access.directory))
+        parts = StoreParts(layout.files, layout.versions, layout.state)
+        return LocalStoreReader(parts, access.directory)
 
     def commit_run(self, owner: str, access: Access, ended: EndedRun, beat: Beat) -> Snapshot:
         with self._backing() as backing:

@@ -42,7 +42,7 @@ class Version(Struct, frozen=True):
 
 
 class Contents(Protocol):
-    """A store's files. Used by one thread at a time."""
+    """A store's files, to be read. Used by one thread at a time."""
 
     def look(self, name: str) -> FileStatus | None:
         """The plain file under this name; None where none is."""
@@ -58,6 +58,10 @@ class Contents(Protocol):
 
     def open_version(self, version: Version) -> Reader | None:
         """One of them, open; None where it is gone, or can't be read."""
+
+
+class OwnContents(Contents, Protocol):
+    """Those of the receiver's own store, which can move names, too."""
 
     def move_to_versions(self, lines: Sequence[NameLine]) -> int:
         """Take these names away, and keep what they were among their versions; how many.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, Self
 
-from xfer.storage.snapshots.contents import Contents
+from xfer.storage.snapshots.contents import OwnContents
 from xfer.storage.snapshots.hashing import Pulse
 from xfer.storage.snapshots.lines import Decoder, DirectoryLine, FailedLine, Line, NameLine, encode
 from xfer.storage.snapshots.sorting import unnamed_file
@@ -36,7 +36,7 @@ class GoneNames:
         if not isinstance(line, FailedLine):
             self._file.write(encode([line]))
 
-    def move(self, contents: Contents, pulse: Pulse) -> int:
+    def move(self, contents: OwnContents, pulse: Pulse) -> int:
         """Move them to the versions; how many were there to be moved. OSError or Refused."""
         self._file.seek(0)
         lines = inside_out(map(_NAMES.line, self._file))

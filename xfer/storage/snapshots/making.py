@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import remove
-from xfer.storage.snapshots.contents import Contents
+from xfer.storage.snapshots.contents import OwnContents
 from xfer.storage.snapshots.digesting import Digester
 from xfer.storage.snapshots.draft import Draft, Rules
 from xfer.storage.snapshots.errors import DamagedManifest, LinesLost
@@ -30,7 +30,7 @@ class Backing(Struct, frozen=True):
     """What snapshots are made on: an open DIR/.xfer, the files in DIR, and how to flush."""
 
     state: int
-    contents: Contents
+    contents: OwnContents
     flusher: Flusher
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from xfer.wire.messages.base import Message, Object
-from xfer.wire.messages.fields import Algorithm, Mode, Size, Stamp, Text, Time
+from xfer.wire.messages.fields import Algorithm, JobName, Mode, Size, Stamp, Text, Time
 from xfer.wire.messages.offers import Names
 
 EVERYTHING: Final = "."
@@ -70,7 +70,27 @@ class ListedName(Object, frozen=True):
     blake3: str = ""
 
 
-class Listing(Message, frozen=True, tag="listing"):
-    """Receiver: some lines of what was asked for; `done` follows the last."""
+class ListedSnapshot(Object, frozen=True):
+    """A snapshot: see `snapshots.SnapshotMade`. Without counts for a key that sees a part of it."""
 
-    files: Annotated[tuple[ListedName, ...], Meta(max_length=1024)]
+    key_id: Annotated[str, Meta(max_length=255)]
+    job: JobName
+    stamp: Stamp
+    complete: bool = False
+    held: bool = False
+    names: Size = 0
+    files: Size = 0
+    bytes: Size = 0
+    new: Size = 0
+    changed: Size = 0
+    gone: Size = 0
+
+
+class Listing(Message, frozen=True, tag="listing"):
+    """Receiver: some lines of what was asked for; `done` follows the last.
+
+    Of an answer to `at`, the first has the `snapshots` that it is about.
+    """
+
+    files: Annotated[tuple[ListedName, ...], Meta(max_length=1024)] = ()
+    snapshots: Annotated[tuple[ListedSnapshot, ...], Meta(max_length=1024)] = ()
