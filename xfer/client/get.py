@@ -45,19 +45,25 @@ def get_job(job: GetJob, to: str, open_channel: OpenChannel, observer: Observer)
     error that ended the last attempt early.
     """
     asked = Asked(job.names)
-    with contextlib.ExitStack() as opened:
-        if to == STDOUT:
-            destination = _standard_output(asked.only)
-        else:
-            store = opened.enter_context(passing_store(to, job.if_exists))
-            destination = Destination(lambda: store.open_writer(_OWNER))
-        get_with(open_channel, job, destination, observer)
+    if to == STDOUT:
+        _get_to_standard_output(asked.only, job, open_channel, observer)
+        return
+    with passing_store(to, job.if_exists) as store:
+        get_with(open_channel, job, Destination(lambda: store.open_writer(_OWNER)), observer)
 
 
-def _standard_output(only: str) -> Destination:
+def _get_to_standard_output(
+    only: str, job: GetJob, open_channel: OpenChannel, observer: Observer
+) -> None:
     sys.stdout.flush()
     writer = StreamWriter(sys.stdout.fileno())
-    return Destination(lambda: writer, lambda: writer.has_begun, only)
+    destination = Destination(lambda: writer, lambda: writer.has_begun, only)
+    try:
+        get_with(open_channel, job, destination, observer)
+    except XferError as error:
+        if writer.has_begun and not writer.is_complete:
+            error.add("do not use what went to standard output")
+        raise
 
 
 def from_receiver(target: Target, algorithm: str) -> OpenChannel:

@@ -119,6 +119,7 @@ class _Attempt:
             if shares > 1:
                 self._get_shares(shares)
             self._get(0, 1)
+            self._restored.require_all()
         except XferError as error:
             return error
         return None

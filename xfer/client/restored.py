@@ -8,9 +8,19 @@ next time is kept back until there is no next time.
 
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from xfer.client.completed import CompletedNames
-from xfer.errors import Code, LocalError, ProtocolError, Refused, UsageError, XferError, from_peer
+from xfer.errors import (
+    Code,
+    CorruptData,
+    LocalError,
+    ProtocolError,
+    Refused,
+    UsageError,
+    XferError,
+    from_peer,
+)
 from xfer.names import check, printable
 from xfer.outcomes import Outcome
 from xfer.receiving.observer import Received, ReceivingObserver
@@ -25,6 +35,9 @@ _SENTENCES = {
     Code.NO_SPACE: "no space left on this machine's disk",
 }
 """What this side refuses, in the words of somebody who gets it and not of one who sent it."""
+
+_MOST_AWAITED: Final = 100_000
+"""Names on offer at once. A receiver of ours has a few thousand."""
 
 
 class Asked:
@@ -50,6 +63,11 @@ class Asked:
     def covers(self, name: str) -> bool:
         """Whether this name, as it arrives, was asked for, or lies below one that was."""
         return self._has_all or name.partition("/")[0] in self._own
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """What has to arrive, or be refused; of everything nothing needs to."""
+        return frozenset(() if self._has_all else self._own)
 
     @property
     def only(self) -> str:
@@ -85,6 +103,10 @@ class Restored(ReceivingObserver):
         self._completed = CompletedNames()
         self._to_retry: dict[str, Result] = {}
         self._has_chosen = False
+
+        self._awaited: set[str] = set()
+        """Names that the receiver has said, and of which nothing has come yet."""
+        self._unanswered = set(asked.own_names)
         self.made_progress = False
         self.first_failure: XferError | None = None
 
@@ -93,6 +115,16 @@ class Restored(ReceivingObserver):
         self.made_progress = False
         self.first_failure = None
         self._to_retry.clear()
+        self._awaited.clear()
+
+    def require_all(self) -> None:
+        """CorruptData unless all that was asked for, or offered, has come or was refused.
+
+        Call it when the sessions of an attempt have ended well.
+        """
+        missing = self._unanswered or self._awaited
+        if missing:
+            raise CorruptData(f"the receiver ended without giving {printable(min(missing))}")
 
     def tell_failures(self) -> None:
         """There is no other attempt."""
@@ -109,6 +141,11 @@ class Restored(ReceivingObserver):
             )
         if not self._asked.covers(name):
             raise ProtocolError("the receiver gave a name that was not asked for")
+        with self._lock:
+            if name not in self._completed and name not in self._to_retry:
+                self._awaited.add(name)
+            if len(self._awaited) > _MOST_AWAITED:
+                raise ProtocolError("the receiver offers more than it gives")
         self._observer.sending(name)
 
     def resumed(self, name: str, offset: int) -> None:
@@ -142,6 +179,8 @@ class Restored(ReceivingObserver):
 
     def _finish(self, result: Result) -> None:
         with self._lock:
+            self._awaited.discard(result.name)
+            self._unanswered.discard(result.name)
             if result.error and result.error.retryable:
                 self._to_retry[result.name] = result
                 self.first_failure = self.first_failure or result.error

@@ -98,11 +98,12 @@ def open_past(past: PastReader, beat: Beat, entry: Entry) -> "StoredSource":
 def walk_stored(reader: StoreReader, name: str) -> Iterator[Found]:
     """What has this name and all below it, sent under its last component; of "" all there is.
 
-    Each directory comes after what it holds. Unsendable (not_found) where there is nothing.
+    Each directory comes after what it holds. Unsendable (not_found) where there is nothing,
+    and for what has the name and can't be sent.
     """
-    held = reader.look(name)
-    if held is None:
-        error = Refused(f"there is no {name}", code=Code.NOT_FOUND)
+    try:
+        held = _looked_up(reader, name)
+    except Refused as error:
         yield Unsendable(posixpath.basename(name), name, error)
         return
     above = len(name) - len(posixpath.basename(name))
@@ -144,6 +145,16 @@ def _not_then(past: PastReader, name: str, beat: Beat) -> Refused:
     stamp = before.stamp
     day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
     return Refused(f"{name} was last there on {day}: --at {stamp}", code=Code.NOT_FOUND)
+
+
+def _looked_up(reader: StoreReader, name: str) -> Held:
+    """What was asked for by its own name. Refused where that is nothing that can be sent."""
+    held = reader.look(name)
+    if held is None:
+        raise Refused(f"there is no {name}", code=Code.NOT_FOUND)
+    if held.kind not in _KINDS:
+        raise Refused(f"{name} is no file, directory or link", code=Code.UNSUPPORTED)
+    return held
 
 
 class _Level(Struct, frozen=True):

@@ -7,7 +7,7 @@ the receipt. So nothing is resumed, and a second beginning is an error.
 import os
 from collections.abc import Sequence
 
-from xfer.errors import Code, LocalError, Refused
+from xfer.errors import Code, CorruptData, LocalError, Refused
 from xfer.outcomes import Outcome
 from xfer.storage.contract import (
     CommitSteps,
@@ -47,8 +47,9 @@ class StreamPartial:
         raise Refused("what was written to a stream cannot be read")
 
     def truncate(self, size: int) -> None:
+        """CorruptData: only what is wrong is cut off."""
         if size != self.size:
-            raise LocalError("what was written to standard output cannot be taken back")
+            raise CorruptData("what arrived does not match its digest")
 
     def reload(self) -> None:
         pass
@@ -71,6 +72,8 @@ class StreamWriter:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._partial: StreamPartial | None = None
+        self.is_complete = False
+        """Whether all of the file was written, and was right."""
 
     @property
     def has_begun(self) -> bool:
@@ -117,9 +120,8 @@ class StreamWriter:
     def commit(self, items: Sequence[Item]) -> CommitSteps:
         """All that there is to do was done when the last byte was written."""
         yield from ()
-        return [
-            Outcome.STORED if isinstance(item, NewFile) else _no_file(item.name) for item in items
-        ]
+        self.is_complete |= any(isinstance(item, NewFile) for item in items)
+        return [Outcome.STORED if isinstance(item, NewFile) else _no_file() for item in items]
 
     def begin_run(self, run: Run) -> None:
         raise Refused("a stream has no snapshots", code=Code.UNSUPPORTED)
@@ -134,5 +136,5 @@ class StreamWriter:
         pass
 
 
-def _no_file(name: str) -> Refused:
-    return Refused(f"{name} is no file: nothing else goes to standard output", code=Code.BAD_NAME)
+def _no_file() -> Refused:
+    return Refused("no file, and nothing else goes to standard output", code=Code.BAD_NAME)

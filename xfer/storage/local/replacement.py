@@ -20,7 +20,7 @@ from xfer.outcomes import Outcome
 from xfer.storage.contract import IfExists, Metadata, NewSymlink
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, temporary_name
-from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, undecided
+from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, taken, undecided
 from xfer.storage.posix.access import open_for_reading
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
@@ -80,7 +80,7 @@ class Replacement:
     def _prepare_to_add(self, pending: PendingItem) -> None:
         """Refuse what has a name already, uncompared. What is left could not be linked."""
         if pending.at.status() is not None:
-            raise _taken()
+            raise taken()
         self._make_ready(pending)
 
     def _compare(self, pending: PendingItem) -> None:
@@ -160,7 +160,7 @@ class Replacement:
         if status is None:
             return
         if self._if_exists is None:
-            raise _taken()
+            raise taken()
         if stat.S_ISDIR(status.st_mode):
             self._prepare_move(pending, status)
             return
@@ -256,10 +256,6 @@ class Replacement:
         """Step 4 for one item, after that of the batch."""
         self._keep_version(pending)
         self._flush_versions()
-
-
-def _taken() -> Refused:
-    return Refused("this name is taken", code=Code.EXISTS)
 
 
 def _id_of(status: os.stat_result) -> FileId:
