@@ -1,4 +1,4 @@
-"""The sender of 40 lines, which knows of xfer only what the wire page says, against a receiver."""
+"""The sender and the getter of few lines, which know of xfer only the wire page, and a receiver."""
 
 import ast
 import base64
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SENDER = Path(__file__).parents[2] / "fixtures" / "minimal_sender.py"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SENDER, GETTER = FIXTURES / "minimal_sender.py", FIXTURES / "minimal_getter.py"
 KEY = "xfer-key-" + base64.urlsafe_b64encode(bytes(range(224, 256))).decode().rstrip("=")
 PASSPHRASE = "correct horse battery stäple"
 
@@ -34,7 +35,7 @@ def port(secret: Path, store: Path, tmp_path: Path) -> Iterator[int]:
     command = [sys.executable, "-m", "xfer", "receive", "--bind", "127.0.0.1", "--port", "0"]
     private = {"XDG_STATE_HOME": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "conf")}
     with subprocess.Popen(
-        [*command, "--dir", str(store), "--secret-file", str(secret)],
+        [*command, "--dir", str(store), "--secret-file", str(secret), "--access", "read-write"],
         env=os.environ | private,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,6 +67,11 @@ def send(path: Path, port: int, secret: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
+def get(name: str, port: int, secret: Path, to: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(GETTER), name, "127.0.0.1", str(port), str(secret)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=to)
+
+
 def stored(store: Path) -> list[str]:
     return sorted(path.name for path in store.iterdir() if path.name != ".xfer")
 
@@ -80,6 +86,28 @@ def test_a_file_arrives(size: int, tmp_path: Path, store: Path, port: int, secre
     assert ast.literal_eval(result.stdout)["outcome"] == "stored"
     assert stored(store) == ["a file"]
     assert (store / "a file").read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 * 1_048_576 + 1])
+def test_a_file_comes_back(size: int, tmp_path: Path, store: Path, port: int, secret: Path) -> None:
+    (store / "docs").mkdir()
+    (store / "docs" / "a file").write_bytes(content := os.urandom(size))
+    result = get("docs/a file", port, secret, tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ast.literal_eval(result.stdout)["file_size"] == size
+    assert (tmp_path / "a file").read_bytes() == content
+    assert not (tmp_path / "a file.part").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nothing", "there is no nothing"), ("docs", "docs is no file")]
+)
+def test_what_is_no_file_does_not_come(
+    name: str, said: str, tmp_path: Path, store: Path, port: int, secret: Path
+) -> None:
+    (store / "docs").mkdir()
+    result = get(name, port, secret, tmp_path)
+    assert (result.returncode, said in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("wrong", [KEY.replace("4", "5"), "not that passphrase"])
@@ -104,9 +132,10 @@ def test_a_refusal_is_told(tmp_path: Path, store: Path, port: int, secret: Path)
     assert stored(store) == []
 
 
-def test_the_sender_is_small_and_needs_python_alone() -> None:
-    text = SENDER.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 40
+@pytest.mark.parametrize(("peer", "lines"), [(SENDER, 40), (GETTER, 60)])
+def test_they_are_small_and_need_python_alone(peer: Path, lines: int) -> None:
+    text = peer.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= lines
     imported: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
