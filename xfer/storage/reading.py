@@ -74,6 +74,10 @@ class StoreReader(Protocol):
     def children(self, directory: str) -> Iterator[Held]:
         """What is in a directory, in no order, however much that is; nothing if it is gone."""
 
+    def names(self, directory: str) -> Iterator[str]:
+        """Of what is in a directory, in no order, each as `look` takes it; quick: nothing is
+        looked at."""
+
     def open(self, name: str) -> StoredFileReader | None:
         """The file under this name; None where none is any more. Refused if it can't be read."""
 
@@ -82,5 +86,14 @@ class StoreReader(Protocol):
 
     def open_version(self, name: str, replaced: str) -> StoredFileReader | None:
         """One of `versions`, as `open`."""
+
+    def older_names(self, directory: str) -> Iterator[str]:
+        """Names in a directory which have older contents, or names below them do; in no order.
+
+        Most of them are there, others gone.
+        """
+
+    def older_directory(self, name: str, replaced: str) -> "StoreReader":
+        """What one of `versions` that is a directory holds, under the names that it had then."""
 
     def close(self) -> None: ...

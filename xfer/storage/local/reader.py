@@ -4,10 +4,10 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from xfer.errors import LocalError
+from xfer.errors import Code, LocalError, Refused
 from xfer.names import STATE_DIRECTORY, from_bytes, is_safe, to_bytes
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.access import open_for_reading, with_access
@@ -74,6 +74,7 @@ class LocalStoreReader:
         self._opened = contextlib.ExitStack()
         self._files = _LastDirectory(self._opened.enter_context(Directories(files, create=False)))
         self._versions: _LastDirectory | None = None
+        self._older = versions
         if versions:
             older = Directories(versions, create=False)
             self._versions = _LastDirectory(self._opened.enter_context(older))
@@ -93,16 +94,30 @@ class LocalStoreReader:
     def children(self, directory: str) -> Iterator[Held]:
         path = self._path(directory)
         with _found():
-            for child in _names_in(self._files.open(path)):
-                own = from_bytes(child)
-                name = f"{directory}/{own}" if directory else own
-                if is_safe(name) and (held := self._child(name, path, child)):
-                    yield held  # the store's own directory has no safe name
+            for child, name in self._safe(directory, _names_in(self._files.open(path))):
+                if held := self._child(name, path, child):
+                    yield held
 
     def _child(self, name: str, path: bytes, child: bytes) -> Held | None:
         with _found():
             return _held(name, NameAt(self._files.open(path), child))
         return None
+
+    def names(self, directory: str) -> Iterator[str]:
+        with _found():
+            for _, name in self._safe(
+                directory, _names_in(self._files.open(self._path(directory)))
+            ):
+                yield name
+
+    @staticmethod
+    def _safe(directory: str, children: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+        """Each that is a name here, and the name: the store's own directory has no safe one."""
+        for child in children:
+            own = from_bytes(child)
+            name = f"{directory}/{own}" if directory else own
+            if is_safe(name):
+                yield child, name
 
     def open(self, name: str) -> OpenFile | None:
         with _found():
@@ -128,6 +143,22 @@ class LocalStoreReader:
             return _opened(self._version_at(name, replaced.encode()))
         return None
 
+    def older_names(self, directory: str) -> Iterator[str]:
+        """Those of older contents themselves are no names, so a file whose name is a stamp, of
+        its sender's making, is shown as older content of its directory."""
+        if self._versions is None:
+            return
+        with _found():
+            names = _names_in(self._versions.open(self._path(directory)))
+            others = (name for name in names if not _STAMP.fullmatch(name))
+            for _, name in self._safe(directory, others):
+                yield name
+
+    def older_directory(self, name: str, replaced: str) -> "LocalStoreReader":
+        if self._older is None:
+            raise Refused(f"there is no {name} of {replaced}", code=Code.NOT_FOUND)
+        return _OlderDirectory(self._older, self._path(name) + b"/" + replaced.encode(), name)
+
     def _version_at(self, name: str, stamp: bytes) -> NameAt:
         """FileNotFoundError where nothing was ever kept."""
         if self._versions is None:
@@ -136,6 +167,17 @@ class LocalStoreReader:
 
     def _path(self, name: str) -> bytes:
         return b"/".join(filter(None, (self._below, to_bytes(name))))
+
+
+class _OlderDirectory(LocalStoreReader):
+    """Reads what was called `name` from where it is kept."""
+
+    def __init__(self, versions: Tree, kept_in: bytes, name: str) -> None:
+        super().__init__(versions, None, kept_in)
+        self._name = name
+
+    def _path(self, name: str) -> bytes:
+        return super()._path(name[len(self._name) + 1 :])
 
 
 class _LastDirectory:
