@@ -47,7 +47,7 @@ FORBIDDEN: Final = (
     ("cli", "cli.app"),
 )
 """Parts of one package of which the first does not know the second."""
-BUILDS_A_STORE: Final = ("server.receiver", "client.get")
+BUILDS_A_STORE: Final = ("server.receiver", "client.get", "client.list")
 """Outside storage/, only these import a kind of store: all others know the contract."""
 
 

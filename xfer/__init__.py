@@ -1,6 +1,8 @@
 """Send files to a machine of yours: encrypted, verified, never half-written.
 
     receipts = xfer.send(["docs", "a.txt"], "nas", secret=secret)
+    lines = xfer.list("docs", "nas", secret=secret)
+    xfer.get("docs", "nas", to="restored", secret=secret)
 
     with xfer.Receiver("/srv/backup", secret=secret) as receiver:
         receiver.serve_forever()
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xfer.auth.keys import generate_secret
     from xfer.auth.secret_files import find_secret
+    from xfer.client.get import get
+    from xfer.client.list import list  # noqa: A004 (as `xfer.list`)
     from xfer.client.progress import SendProgress
     from xfer.client.send import send
     from xfer.errors import (
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from xfer.receiving.observer import Received
     from xfer.sending.observer import Observer, Result
     from xfer.server.receiver import Receiver
+    from xfer.source.listing import Listed
     from xfer.storage.contract import Limits
     from xfer.wire.cancel import CancelToken
 
@@ -45,6 +50,7 @@ __all__ = [
     "CorruptData",
     "Incomplete",
     "Limits",
+    "Listed",
     "LocalError",
     "Observer",
     "PeerTimeout",
@@ -58,12 +64,15 @@ __all__ = [
     "XferError",
     "find_secret",
     "generate_secret",
+    "get",
+    "list",
     "send",
 ]
 
 _HOMES = {
     "CancelToken": "wire.cancel",
     "Limits": "storage.contract",
+    "Listed": "source.listing",
     "Observer": "sending.observer",
     "Received": "receiving.observer",
     "Receiver": "server.receiver",
@@ -71,6 +80,8 @@ _HOMES = {
     "SendProgress": "client.progress",
     "find_secret": "auth.secret_files",
     "generate_secret": "auth.keys",
+    "get": "client.get",
+    "list": "client.list",
     "send": "client.send",
 }
 """Where each public name is defined, but for errors."""

@@ -19,6 +19,7 @@ from tests.benchmarks import options
 from tests.support.processes import Log, end, environment, receiving
 from xfer.auth.keyring import Keyring
 from xfer.cli.commands import keygen, receive, send
+from xfer.cli.commands import list as list_command
 from xfer.errors import RETRYABLE, XferError
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,7 @@ def masked(text: str) -> str:
     """What stays the same from machine to machine."""
     text = re.sub(r"[\d.]+ (B|KiB|MiB|GiB)\b", "SIZE", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z \S+:\d+ ", "TIME PEER ", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z(?= \d)", "TIME", text)
     return re.sub(r"\d+ bytes|\d+\.\d+ s", "NUMBER", text)
 
 
@@ -242,14 +244,14 @@ def test_every_command_line_of_the_readme_is_known_here() -> None:
     assert len(blocks("console")) == 2
     run_above = {"xfer keygen backup.secret", "xfer receive --dir /srv/backup --workers 4"}
     only_named = {"xfer send --connections N", "xfer receive --no-fsync", "xfer receive"}
-    placeholders = {"xfer COMMAND --help"}
+    placeholders = {"xfer COMMAND --help", "xfer list [NAME…] HOST"}
     assert set(inline("xfer ")) == run_above | only_named | placeholders
 
 
 def test_every_option_that_the_readme_names_is_one() -> None:
     parameters = [
         parameter
-        for command in (keygen, receive, send)
+        for command in (keygen, receive, send, list_command)
         for parameter in typer.main.get_command(command.app).params
     ]
     known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}

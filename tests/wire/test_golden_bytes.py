@@ -85,15 +85,17 @@ GOLDEN: dict[str, Message] = {
         "20261123T030002.123456Z", False, 3, 2, 24, 1, 1, 200, True, ("docs/a.txt",)
     ),
     "get": Get(("docs", "b.log"), digest="blake3", share=1, shares=4),
-    "list": List(("docs/a.txt",), "versions"),
+    "list": List(("docs/a.txt",), "versions", itself=True),
     "listing": Listing(
         (
             ListedName("docs", "directory", 12, 1_700_000_000_000_000_000, 0o755),
             ListedName("docs/l", "symlink", target="a.txt"),
-        )
+            ListedName("docs/a.txt", "file", 7, -1, 0o644, replaced="20261123T030002.123456Z"),
+        ),
+        last=True,
     ),
     "listing_snapshots": Listing(
-        (), (ListedSnapshot("laptop", "nightly", "20261123T030002.123456Z", True, names=3),)
+        snapshots=(ListedSnapshot("laptop", "nightly", "20261123T030002.123456Z", True, names=3),)
     ),
 }
 

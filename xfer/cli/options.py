@@ -131,6 +131,27 @@ NamesAndHost = Annotated[
         help="What you want, or . for everything, and where `xfer receive` runs.",
     ),
 ]
+ListedAndHost = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]... HOST[:PORT]",
+        help="What to list, or all that there is, and where `xfer receive` runs.",
+    ),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-R", help="List all that is below a directory.")
+]
+Itself = Annotated[
+    bool, typer.Option("--directory", "-d", help="List a directory itself, not what is in it.")
+]
+Versions = Annotated[
+    bool,
+    typer.Option(
+        "--versions",
+        help="List older contents, of all below a directory, too, each with the time when it was "
+        "replaced. With --recursive, also what older directories hold.",
+    ),
+]
 FromDirectory = Annotated[
     str | None,
     typer.Option(

@@ -49,7 +49,7 @@ class Asked:
     def __init__(self, names: Sequence[str]) -> None:
         if not names:
             raise UsageError("nothing to get: name what you want, or . for everything")
-        self.names = [_normalized(name) for name in names]
+        self.names = [normalized(name) for name in names]
         self._own: dict[str, str] = {}
         for name in self.names:
             own = name.rpartition("/")[2]
@@ -77,7 +77,8 @@ class Asked:
         return next(iter(self._own))
 
 
-def _normalized(name: str) -> str:
+def normalized(name: str) -> str:
+    """A name as it travels. UsageError for one that no receiver can have."""
     stripped = name.rstrip("/")
     while stripped.startswith("./"):
         stripped = stripped[2:].lstrip("/")

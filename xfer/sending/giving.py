@@ -63,7 +63,7 @@ def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: Store
     """
     if request.at:
         past = reader.past(request.at)
-        channel.send(Listing((), tuple(map(listed_snapshot, past.chosen))))
+        channel.send(Listing(snapshots=tuple(map(listed_snapshot, past.chosen))))
         beat = partial(_beat, channel)
         opener: Opener = partial(open_past, past, beat)
         entries = (entry for name in asked for entry in walk_past(past, name, beat))

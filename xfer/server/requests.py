@@ -1,12 +1,13 @@
 """What a client asks for in place of sending: files that are stored, or what there is.
 
     Get    the roles swap: from here on this side is the sender, see `sending.giving`
-    List   see `listing`
+    List   see `sending.listing`
 
 Whether the client's key allows it was checked before.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from xfer import logs
@@ -15,9 +16,9 @@ from xfer.errors import Code, Refused, XferError
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
+from xfer.sending import listing
 from xfer.sending.giving import asked_names, gift_for, give, require_digest
 from xfer.sending.observer import Result, Results
-from xfer.server import listing
 from xfer.storage.reading import StoreReader
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Get, List
@@ -34,8 +35,7 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
     """Do what was asked for, and end the session. Raises what the client has not been told yet."""
     _require_known(request)
     if isinstance(request, List):
-        listing.answer(asked_names(request, channel), channel, reader)
-        channel.drain()
+        _list(request, channel, reader, peer)
         return
     require_digest(request)
     asked = asked_names(request, channel)
@@ -51,9 +51,24 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
     given.tell(asked)
 
 
+def _list(request: List, channel: Channel, reader: StoreReader, peer: Peer) -> None:
+    asked = asked_names(request, channel)
+    lines = listing.answer(request, asked, channel, reader)
+    channel.drain()
+    log.info(
+        "%s: listed %s: %s", peer, _in_words(asked), counted(lines, "line"),
+        extra=logs.about("listed", peer, lines=lines),
+    )  # fmt: skip
+
+
+def _in_words(asked: Sequence[str]) -> str:
+    what = ", ".join(printable(name or EVERYTHING) for name in asked[:3])
+    return what + (f" and {len(asked) - 3} more" if len(asked) > 3 else "")
+
+
 def _require_known(request: Request) -> None:
     """Refused (unsupported) for what this version cannot answer."""
-    if isinstance(request, List) and (request.at or request.what != "files" or request.recursive):
+    if isinstance(request, List) and (request.at or request.what == "snapshots"):
         raise Refused("this receiver keeps no snapshots", code=Code.UNSUPPORTED)
 
 
@@ -82,12 +97,10 @@ class _Given(Results):
 
     def tell(self, asked: list[str]) -> None:
         """One line for the session."""
-        what = ", ".join(printable(name or EVERYTHING) for name in asked[:3])
-        more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
         log.info(
-            "%s: gave %s%s: %s, %d bytes; %d unchanged, %d failed",
-            self._peer, what, more, counted(self._files, "file"), self._bytes, self._unchanged,
-            self._failed,
+            "%s: gave %s: %s, %d bytes; %d unchanged, %d failed",
+            self._peer, _in_words(asked), counted(self._files, "file"), self._bytes,
+            self._unchanged, self._failed,
             extra=logs.about("given", self._peer, files=self._files, bytes=self._bytes,
                              unchanged=self._unchanged, failed=self._failed),
         )  # fmt: skip

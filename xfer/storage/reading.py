@@ -108,6 +108,10 @@ class StoreReader(Protocol):
     def children(self, directory: str) -> Iterator[Held]:
         """What is in a directory, in no order, however much that is; nothing if it is gone."""
 
+    def names(self, directory: str) -> Iterator[str]:
+        """Of what is in a directory, in no order, each as `look` takes it; quick: nothing is
+        looked at."""
+
     def open(self, name: str) -> StoredFileReader | None:
         """The file under this name; None where none is any more. Refused if it can't be read."""
 
@@ -122,6 +126,15 @@ class StoreReader(Protocol):
 
     def past(self, at: str) -> "PastReader":
         """What there was at this stamp. Refused (not_found) where no snapshot is so old."""
+
+    def older_names(self, directory: str) -> Iterator[str]:
+        """Names in a directory which have older contents, or names below them do; in no order.
+
+        Most of them are there, others gone.
+        """
+
+    def older_directory(self, name: str, replaced: str) -> "StoreReader":
+        """What one of `versions` that is a directory holds, under the names that it had then."""
 
     def close(self) -> None: ...
 

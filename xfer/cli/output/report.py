@@ -25,8 +25,8 @@ from xfer.wire.messages import ListedSnapshot, SnapshotMade
 if TYPE_CHECKING:
     from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
 
-_INCOMPLETE_EXIT: Final = 7
-_RETRYABLE: Final = {1: False, 2: False, 3: False, 4: True, 5: True, 130: True}
+INCOMPLETE_EXIT: Final = 7
+RETRYABLE: Final = {1: False, 2: False, 3: False, 4: True, 5: True, 130: True}
 """By exit code, where it says by itself whether to try again, as the README's table does."""
 _DAY_SECONDS: Final = 24 * 3600
 _FAR_SECONDS: Final = 10000 * _DAY_SECONDS
@@ -110,10 +110,10 @@ class Report(Observer):
             self._bar.restart()  # no session runs during a pause
             self._note(f"trying again in {seconds:.0f} s")
             if error.message != self._paused_for:  # once, and not at each attempt
-                self._say(f"{error.message}; trying again {_until(until)}")
+                self._say(f"{error.message}; trying again {at_most_until(until)}")
             self._paused_for = error.message
         elif not self._quiet:
-            self._say(f"{error.message}; trying again in {seconds:.1f} s, {_until(until)}")
+            self._say(f"{error.message}; trying again in {seconds:.1f} s, {at_most_until(until)}")
 
     def finished(self, result: Result) -> None:
         with self._results_lock:
@@ -170,7 +170,7 @@ class Report(Observer):
         if not self._tally.failed:
             return 0
         only = only_error(self._tally.confirmed > 0, self._errors.values())
-        return only.exit_code if only else _INCOMPLETE_EXIT
+        return only.exit_code if only else INCOMPLETE_EXIT
 
     def _summary(self, error: XferError | None, code: int) -> dict[str, object]:
         ended_by = {"code": error.code, "message": error.message} if error else {}
@@ -179,7 +179,7 @@ class Report(Observer):
             **self._tally.described(),
             "seconds": round(self._seconds(), 3),
             "exit_code": code,
-            "retryable": _RETRYABLE.get(code, error.retryable if error else self._retryable),
+            "retryable": RETRYABLE.get(code, error.retryable if error else self._retryable),
             **ended_by,
         }
 
@@ -219,7 +219,7 @@ class Report(Observer):
             write(line)
 
 
-def _until(seconds: float) -> str:
+def at_most_until(seconds: float) -> str:
     """When it will be so many seconds from now, by the clock of this machine."""
     if seconds > _FAR_SECONDS:
         return "until it is stopped"

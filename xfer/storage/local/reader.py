@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -110,16 +110,30 @@ class LocalStoreReader:
     def children(self, directory: str) -> Iterator[Held]:
         path = self._path(directory)
         with _found():
-            for child in _names_in(self._files.open(path)):
-                own = from_bytes(child)
-                name = f"{directory}/{own}" if directory else own
-                if is_safe(name) and (held := self._child(name, path, child)):
-                    yield held  # the store's own directory has no safe name
+            for child, name in self._safe(directory, _names_in(self._files.open(path))):
+                if held := self._child(name, path, child):
+                    yield held
 
     def _child(self, name: str, path: bytes, child: bytes) -> Held | None:
         with _found():
             return _held(name, NameAt(self._files.open(path), child))
         return None
+
+    def names(self, directory: str) -> Iterator[str]:
+        with _found():
+            for _, name in self._safe(
+                directory, _names_in(self._files.open(self._path(directory)))
+            ):
+                yield name
+
+    @staticmethod
+    def _safe(directory: str, children: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+        """Each that is a name here, and the name: the store's own directory has no safe one."""
+        for child in children:
+            own = from_bytes(child)
+            name = f"{directory}/{own}" if directory else own
+            if is_safe(name):
+                yield child, name
 
     def open(self, name: str) -> OpenFile | None:
         with _found():
@@ -162,6 +176,23 @@ class LocalStoreReader:
         state = self._parts.state
         return None if state is None else Catalog(state, self._directory)
 
+    def older_names(self, directory: str) -> Iterator[str]:
+        """Those of older contents themselves are no names, so a file whose name is a stamp, of
+        its sender's making, is shown as older content of its directory."""
+        if self._versions is None:
+            return
+        with _found():
+            names = _names_in(self._versions.open(self._path(directory)))
+            others = (name for name in names if not _STAMP.fullmatch(name))
+            for _, name in self._safe(directory, others):
+                yield name
+
+    def older_directory(self, name: str, replaced: str) -> "LocalStoreReader":
+        older = self._parts.versions
+        if older is None:
+            raise Refused(f"there is no {name} of {replaced}", code=Code.NOT_FOUND)
+        return _OlderDirectory(older, self._path(name) + b"/" + replaced.encode(), name)
+
     def _version_at(self, name: str, stamp: bytes) -> NameAt:
         """FileNotFoundError where nothing was ever kept."""
         if self._versions is None:
@@ -170,6 +201,17 @@ class LocalStoreReader:
 
     def _path(self, name: str) -> bytes:
         return b"/".join(filter(None, (self._below, to_bytes(name))))
+
+
+class _OlderDirectory(LocalStoreReader):
+    """Reads what was called `name` from where it is kept."""
+
+    def __init__(self, versions: Tree, kept_in: bytes, name: str) -> None:
+        super().__init__(StoreParts(versions, None, None), from_bytes(kept_in))
+        self._name = name
+
+    def _path(self, name: str) -> bytes:
+        return super()._path(name[len(self._name) + 1 :])
 
 
 class _LastDirectory:

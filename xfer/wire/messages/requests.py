@@ -38,16 +38,18 @@ class Get(Message, frozen=True, tag="get"):
 
 
 class List(Message, frozen=True, tag="list"):
-    """Client: tell me what has these names, and what is in those that are directories.
+    """Client: tell me what is in these names that are directories, and what else has them.
 
-    With `recursive`, all that is below them. `versions` are their older contents, and
-    `snapshots` what snapshots there are, whatever the names. `at` as in Get.
+    With `recursive`, all that is below them; with `itself`, nothing of what is in them.
+    `versions` are older contents of these names and of all below them, and `snapshots`
+    what snapshots there are, whatever the names. `at` as in Get.
     """
 
     names: Names
     what: Literal["files", "versions", "snapshots"] = "files"
     at: Stamp = ""
     recursive: bool = False
+    itself: bool = False
     more: bool = False
 
 
@@ -87,10 +89,12 @@ class ListedSnapshot(Object, frozen=True):
 
 
 class Listing(Message, frozen=True, tag="listing"):
-    """Receiver: some lines of what was asked for; `done` follows the last.
+    """Receiver: some lines for one of the names that were asked for, in their order.
 
+    `last`: there are no more for this name. So a list that ends too early is none.
     Of an answer to `at`, the first has the `snapshots` that it is about.
     """
 
     files: Annotated[tuple[ListedName, ...], Meta(max_length=1024)] = ()
+    last: bool = False
     snapshots: Annotated[tuple[ListedSnapshot, ...], Meta(max_length=1024)] = ()
