@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from xfer.server.receiver import Receiver
     from xfer.source.listing import Listed
     from xfer.storage.contract import Limits
+    from xfer.storage.reading import SnapshotInfo
     from xfer.wire.cancel import CancelToken
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ __all__ = [
     "Refused",
     "Result",
     "SendProgress",
+    "SnapshotInfo",
     "UsageError",
     "XferError",
     "find_secret",
@@ -73,6 +75,7 @@ _HOMES = {
     "CancelToken": "wire.cancel",
     "Limits": "storage.contract",
     "Listed": "source.listing",
+    "SnapshotInfo": "storage.reading",
     "Observer": "sending.observer",
     "Received": "receiving.observer",
     "Receiver": "server.receiver",

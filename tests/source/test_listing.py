@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from xfer.storage.local.reader import reading
 from xfer.storage.reading import HeldKind
 
 
-def listed(root: Path, *names: str, **wanted: bool) -> list[Found]:
+def listed(root: Path, *names: str, **wanted: Any) -> list[Found]:
     with reading(str(root)) as reader:
         lister = Lister(reader, Wanted(**wanted), lambda name, done: None)
         return [line for name in names or [""] for line in lister.lines(name)]

@@ -152,6 +152,10 @@ Versions = Annotated[
         "replaced. With --recursive, also what older directories hold.",
     ),
 ]
+Snapshots = Annotated[
+    bool,
+    typer.Option("--snapshots", help="List the snapshots that there are, with what is in each."),
+]
 FromDirectory = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,8 @@ one, which reads a directory itself (`from_directory`).
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from xfer import digests
@@ -17,18 +18,22 @@ from xfer.client.restored import normalized
 from xfer.client.retries import retry_times
 from xfer.client.send import Path, credentials, target_at
 from xfer.config.addresses import parse_address
+from xfer.config.when import parse_when
 from xfer.errors import Incomplete, UsageError
+from xfer.sending.giving import listed_snapshot
 from xfer.sending.observer import Observer, Result, only_error
+from xfer.source.any_listing import AnyFound, lines_of
 from xfer.source.directory_sizes import Unlisted
-from xfer.source.listing import ALL, Found, Listed, Lister, Wanted
+from xfer.source.listing import ALL, Listed, Wanted
 from xfer.source.tree import Kind
 from xfer.storage.local.reader import reading
+from xfer.storage.reading import SnapshotInfo
 from xfer.wire.cancel import CancelToken
 from xfer.wire.keepalive import HEARTBEAT_SECONDS
 
 _TOLD: Final = 1000
 """Failures that an error names, of however many there were."""
-FindLines = Callable[[ListJob, Observer], Iterator[Found]]
+FindLines = Callable[[ListJob, Observer], Iterator[AnyFound]]
 """Finds the lines of a job. Raises XferError where it ends early."""
 
 
@@ -42,7 +47,7 @@ def from_receiver(target: Target) -> FindLines:
 def from_directory(directory: str) -> FindLines:
     """From the store in a directory of this machine, whether a receiver uses it or not."""
 
-    def find(job: ListJob, observer: Observer) -> Iterator[Found]:
+    def find(job: ListJob, observer: Observer) -> Iterator[AnyFound]:
         told_at = time.monotonic()
 
         def at_work(name: str, done: int) -> None:
@@ -51,12 +56,26 @@ def from_directory(directory: str) -> FindLines:
                 told_at = time.monotonic()
                 observer.waiting(name, done, 0)
 
+        def tell_chosen(snapshots: Sequence[SnapshotInfo]) -> None:
+            observer.chosen([*map(listed_snapshot, snapshots)])
+
         with reading(directory) as reader:
-            lister = Lister(reader, job.wanted, at_work)
+            lines = lines_of(reader, job.wanted, at_work, tell_chosen)
             for name in job.names:
-                yield from lister.lines("" if name == ALL else name)
+                yield from lines("" if name == ALL else name)
 
     return find
+
+
+def wanted_of(recursive: bool, itself: bool, older: bool, snapshots: bool, at: str) -> Wanted:
+    """What these options ask for. UsageError where they exclude each other."""
+    if recursive and itself:
+        raise UsageError("either all that is below a directory, or itself only")
+    if older + snapshots + bool(at) > 1:
+        raise UsageError("either older contents, or snapshots, or what there was at a time")
+    if snapshots and (recursive or itself):
+        raise UsageError("snapshots have nothing below them to list: see --at")
+    return Wanted(recursive, itself, older, snapshots, at)
 
 
 def wanted_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -72,6 +91,8 @@ def list(  # noqa: A001 (what `xfer.list` does is what is called so)
     recursive: bool = False,
     itself: bool = False,
     versions: bool = False,
+    snapshots: bool = False,
+    at: str | None = None,
     secret: str | None = None,
     key_id: str | None = None,
     timeout: float = 60.0,
@@ -79,13 +100,14 @@ def list(  # noqa: A001 (what `xfer.list` does is what is called so)
     bwlimit: int = 0,
     insecure_plaintext: bool = False,
     cancel: CancelToken | None = None,
-) -> Iterator[Listed]:
+) -> Iterator[Listed | SnapshotInfo]:
     """What the receiver at `host` holds under these names: one `Listed` after the other.
 
     `directory`, in place of `host`, is one that a receiver on this machine uses or has used.
     Of a name that is a directory it is what is in it, in order; with `recursive` all below
     it, and with `itself` only the directory. Without names, or of `"."`, it is all that there
-    is to see. With `versions`, the older contents of these names and of all below them.
+    is to see. With `versions`, the older contents of these names and of all below them. `at` is
+    as of `get`: what there was then. With `snapshots`, it is an `xfer.SnapshotInfo` for each.
     Nothing is held but the line that comes next. Wrong usage is raised at once, and the
     rest when lines are asked for: after the last line an error for what could not be listed,
     Refused (`not_found`) where there was nothing of all that was named, or `Incomplete`.
@@ -93,10 +115,9 @@ def list(  # noqa: A001 (what `xfer.list` does is what is called so)
     """
     if (host is None) is (directory is None):
         raise UsageError("to list: one host, or one directory")
-    if recursive and itself:
-        raise UsageError("either all that is below a directory, or itself only")
     asked = wanted_names([names] if isinstance(names, str) else names)
-    wanted = Wanted(recursive, itself, versions)
+    stamp = "" if at is None else parse_when(at, datetime.now(UTC))
+    wanted = wanted_of(recursive, itself, versions, snapshots, stamp)
     job = ListJob(asked, wanted, retry_times(retry_for), cancel)
     if host is None:
         return _raising(from_directory(os.fspath(directory or ""))(job, Observer()))
@@ -113,7 +134,7 @@ def list(  # noqa: A001 (what `xfer.list` does is what is called so)
     return _raising(from_receiver(target)(job, Observer()))
 
 
-def _raising(found: Iterator[Found]) -> Iterator[Listed]:
+def _raising(found: Iterator[AnyFound]) -> Iterator[Listed | SnapshotInfo]:
     """The lines, and then an error for what could not be listed."""
     failed: dict[str, Result] = {}
     count = listed = 0

@@ -17,13 +17,23 @@ from xfer import names
 from xfer.client.retries import Attempts, RetryFor
 from xfer.errors import ProtocolError, Refused, XferError, from_peer
 from xfer.sending.observer import Observer
+from xfer.source.any_listing import AnyFound
 from xfer.source.directory_sizes import Unlisted
-from xfer.source.listing import ALL, Found, Listed, Wanted
-from xfer.storage.reading import HeldKind
+from xfer.source.listing import ALL, Listed, Wanted
+from xfer.storage.reading import HeldKind, SnapshotCounts, SnapshotInfo
 from xfer.wire.cancel import CancelToken
 from xfer.wire.channel import Channel, expected
 from xfer.wire.keepalive import StallLimit
-from xfer.wire.messages import Done, List, ListedName, Listing, Message, Refusal, Working
+from xfer.wire.messages import (
+    Done,
+    List,
+    ListedName,
+    ListedSnapshot,
+    Listing,
+    Message,
+    Refusal,
+    Working,
+)
 from xfer.wire.messages.offers import in_frames
 
 OpenChannel = Callable[[], Channel]
@@ -39,14 +49,14 @@ class ListJob(Struct, frozen=True):
     cancel: CancelToken | None = None
 
 
-def list_with(open_channel: OpenChannel, job: ListJob, observer: Observer) -> Iterator[Found]:
+def list_with(open_channel: OpenChannel, job: ListJob, observer: Observer) -> Iterator[AnyFound]:
     """What there is of the names of `job`. `observer` is told of pauses and of heartbeats.
 
     Raises the error that ended the last attempt early.
     """
     attempts = Attempts(job.retry_for, observer, job.cancel)
-    lines: Iterator[Found] = iter(())
-    first: Found | None = None
+    lines: Iterator[AnyFound] = iter(())
+    first: AnyFound | None = None
 
     def attempt() -> XferError | None:
         nonlocal lines, first
@@ -66,7 +76,7 @@ def list_with(open_channel: OpenChannel, job: ListJob, observer: Observer) -> It
         yield from lines
 
 
-def _session(channel: Channel, job: ListJob, observer: Observer) -> Iterator[Found]:
+def _session(channel: Channel, job: ListJob, observer: Observer) -> Iterator[AnyFound]:
     """The lines of one connection, which is closed in the end, or with this generator."""
     with closing(channel):
         try:
@@ -83,19 +93,22 @@ def _session(channel: Channel, job: ListJob, observer: Observer) -> Iterator[Fou
 
 def _request(job: ListJob) -> Iterator[List]:
     """The messages that ask for everything, in as many as the names take."""
-    what: Literal["files", "versions"] = "versions" if job.wanted.older else "files"
+    what: Literal["files", "versions", "snapshots"] = "versions" if job.wanted.older else "files"
+    if job.wanted.snapshots:
+        what = "snapshots"
     groups = list(in_frames(job.names, str))
     for number, some in enumerate(groups, 1):
         yield List(
             tuple(some),
             what,
+            job.wanted.at,
             recursive=job.wanted.recursive,
             itself=job.wanted.itself,
             more=number < len(groups),
         )
 
 
-def _lines(channel: Channel, expects: "_Line", observer: Observer) -> Iterator[Found]:
+def _lines(channel: Channel, expects: "_Line", observer: Observer) -> Iterator[AnyFound]:
     """Those of one name, which end with a listing that is the last."""
     stall = StallLimit()
     is_last = False
@@ -109,10 +122,31 @@ def _lines(channel: Channel, expects: "_Line", observer: Observer) -> Iterator[F
             yield expects.refused(message)
         else:
             listing = _listing(message)
-            stall.renew() if listing.files else stall.check()
+            stall.renew() if listing.files or listing.snapshots else stall.check()
+            snapshots = map(snapshot_info, listing.snapshots)
+            if expects.wanted.snapshots:
+                yield from snapshots
+            elif listing.snapshots:
+                observer.chosen(listing.snapshots)
             for line in listing.files:
                 yield expects.listed(line)
             is_last = listing.last
+
+
+def snapshot_info(listed: ListedSnapshot) -> SnapshotInfo:
+    """A snapshot as the receiver lists it."""
+    counts = SnapshotCounts(
+        listed.names, listed.files, listed.bytes, listed.new, listed.changed, listed.gone
+    )
+    return SnapshotInfo(
+        listed.key_id,
+        listed.job,
+        listed.stamp,
+        listed.complete,
+        listed.held,
+        listed.damaged,
+        counts,
+    )
 
 
 def _listing(message: Message) -> Listing:

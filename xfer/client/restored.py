@@ -103,7 +103,7 @@ class Restored(ReceivingObserver):
         """Guards what follows, and is held while the observer is told of a result."""
         self._completed = CompletedNames()
         self._to_retry: dict[str, Result] = {}
-        self._has_chosen = False
+        self._chosen: list[ListedSnapshot] = []
 
         self._awaited: set[str] = set()
         """Names that the receiver has said, and of which nothing has come yet."""
@@ -171,9 +171,9 @@ class Restored(ReceivingObserver):
 
     def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
         with self._lock:
-            if not self._has_chosen:
-                self._has_chosen = True
-                self._observer.chosen(snapshots)
+            if new := [one for one in snapshots if one not in self._chosen]:
+                self._chosen.extend(new)
+                self._observer.chosen(new)
 
     def not_sent(self, name: str, error: XferError) -> None:
         self._finish(Result(name, Kind.FILE, error=error))

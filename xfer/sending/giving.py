@@ -63,7 +63,8 @@ def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: Store
     """
     if request.at:
         past = reader.past(request.at)
-        channel.send(Listing(snapshots=tuple(map(listed_snapshot, past.chosen))))
+        for snapshot in past.chosen:
+            channel.send(Listing(snapshots=(listed_snapshot(snapshot),)))
         beat = partial(_beat, channel)
         opener: Opener = partial(open_past, past, beat)
         entries = (entry for name in asked for entry in walk_past(past, name, beat))
@@ -84,7 +85,9 @@ def give(gift: Gift, channel: Channel, results: Results) -> None:
 
 def listed_snapshot(info: SnapshotInfo) -> ListedSnapshot:
     """A snapshot as it travels."""
-    listed = ListedSnapshot(info.key_id, info.job, info.stamp, info.is_complete, info.is_held)
+    listed = ListedSnapshot(
+        info.key_id, info.job, info.stamp, info.is_complete, info.is_held, info.is_damaged
+    )
     if info.counts is None:
         return listed
     counts = info.counts

@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from xfer.sending.giving import listed_snapshot
+from xfer.source.any_listing import lines_of
 from xfer.source.directory_sizes import Unlisted
-from xfer.source.listing import Listed, Lister, Wanted
-from xfer.storage.reading import StoreReader
+from xfer.source.listing import Listed, Wanted
+from xfer.storage.reading import SnapshotInfo, StoreReader
 from xfer.wire.channel import Channel
 from xfer.wire.keepalive import HEARTBEAT_SECONDS
 from xfer.wire.messages import Done, List, ListedName, Listing, Refusal, Working
@@ -26,12 +28,20 @@ _LINES: Final = 100
 def answer(request: List, asked: Sequence[str], channel: Channel, reader: StoreReader) -> int:
     """Send what `request` wants to know of the names `asked`; how many lines that were."""
     outgoing = _Outgoing(channel)
-    wanted = Wanted(request.recursive, request.itself, older=request.what == "versions")
-    lister = Lister(reader, wanted, outgoing.at_work)
+    wanted = Wanted(
+        request.recursive,
+        request.itself,
+        request.what == "versions",
+        request.what == "snapshots",
+        request.at,
+    )
+    lines = lines_of(reader, wanted, outgoing.at_work, outgoing.tell_chosen)
     for name in asked or [""]:
-        for found in lister.lines(name):
+        for found in lines(name):
             if isinstance(found, Unlisted):
                 outgoing.refuse(found)
+            elif isinstance(found, SnapshotInfo):
+                outgoing.tell_chosen([found])
             else:
                 outgoing.add(found)
         outgoing.end_name()
@@ -59,6 +69,11 @@ class _Outgoing:
         )  # fmt: skip
         if len(self._lines) >= _LINES:
             self._send()
+
+    def tell_chosen(self, snapshots: Sequence[SnapshotInfo]) -> None:
+        for snapshot in snapshots:
+            self._channel.send(Listing(snapshots=(listed_snapshot(snapshot),)))
+            self.sent += 1
 
     def refuse(self, failed: Unlisted) -> None:
         error = failed.error

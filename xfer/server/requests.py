@@ -12,7 +12,7 @@ from typing import Final
 
 from xfer import logs
 from xfer.config.sizes import counted
-from xfer.errors import Code, Refused, XferError
+from xfer.errors import XferError
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
@@ -33,7 +33,6 @@ FEATURES: Final = ("get", "list", "snapshots")
 
 def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) -> None:
     """Do what was asked for, and end the session. Raises what the client has not been told yet."""
-    _require_known(request)
     if isinstance(request, List):
         _list(request, channel, reader, peer)
         return
@@ -64,12 +63,6 @@ def _list(request: List, channel: Channel, reader: StoreReader, peer: Peer) -> N
 def _in_words(asked: Sequence[str]) -> str:
     what = ", ".join(printable(name or EVERYTHING) for name in asked[:3])
     return what + (f" and {len(asked) - 3} more" if len(asked) > 3 else "")
-
-
-def _require_known(request: Request) -> None:
-    """Refused (unsupported) for what this version cannot answer."""
-    if isinstance(request, List) and (request.at or request.what == "snapshots"):
-        raise Refused("this receiver keeps no snapshots", code=Code.UNSUPPORTED)
 
 
 class _Given(Results):

@@ -46,11 +46,15 @@ class Wanted(Struct, frozen=True):
     recursive   all that is below it; of older contents, also what is below those
     itself      nothing but the name itself
     older       the older contents of it, and of all below it
+    snapshots   what snapshots there are, whatever the name
+    at          what it was at this stamp, by the snapshots
     """
 
     recursive: bool = False
     itself: bool = False
     older: bool = False
+    snapshots: bool = False
+    at: str = ""
 
 
 Found = Listed | Unlisted

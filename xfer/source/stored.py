@@ -135,10 +135,11 @@ def walk_past(past: PastReader, name: str, beat: Beat) -> Iterator[Found]:
     while directories:
         yield _entry(directories.pop(), above)
     if name and not is_there:
-        yield Unsendable(posixpath.basename(name), name, _not_then(past, name, beat))
+        yield Unsendable(posixpath.basename(name), name, not_then(past, name, beat))
 
 
-def _not_then(past: PastReader, name: str, beat: Beat) -> Refused:
+def not_then(past: PastReader, name: str, beat: Beat) -> Refused:
+    """The error for a name that was not there then: it says when it last was."""
     before = past.last_there(name, beat)
     if before is None:
         return Refused(f"there was no {name} then, nor in any snapshot before", code=Code.NOT_FOUND)

@@ -62,7 +62,8 @@ class SnapshotCounts(Struct, frozen=True):
 class SnapshotInfo(Struct, frozen=True):
     """A snapshot: whose, of which job and when (UTC, by the receiver's clock).
 
-    `counts` are None for who sees only a part of it.
+    `counts` are None for who sees only a part of it. Of one whose manifest `is_damaged`
+    nothing else is known.
     """
 
     key_id: str
@@ -70,6 +71,7 @@ class SnapshotInfo(Struct, frozen=True):
     stamp: str
     is_complete: bool
     is_held: bool
+    is_damaged: bool = False
     counts: SnapshotCounts | None = None
 
 
@@ -143,7 +145,8 @@ class PastReader(Protocol):
     """The newest complete snapshots at or before a moment, of each key and job."""
 
     @property
-    def chosen(self) -> Sequence[SnapshotInfo]: ...
+    def chosen(self) -> Sequence[SnapshotInfo]:
+        """Those snapshots, and what was passed over because it is damaged."""
 
     def walk(self, names: Sequence[str]) -> Iterator[Held]:
         """What had these names and was below them, each directory before all that it held.

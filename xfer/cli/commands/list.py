@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import typer
 
@@ -12,14 +13,14 @@ from xfer.cli import options
 from xfer.cli.exits import end_process
 from xfer.cli.output.console import is_terminal
 from xfer.cli.output.list_report import ListReport, NobodyReads
-from xfer.client.list import FindLines, from_directory, from_receiver, wanted_names
+from xfer.client.list import FindLines, from_directory, from_receiver, wanted_names, wanted_of
 from xfer.client.listing import ListJob
 from xfer.client.retries import retry_times
 from xfer.client.send import target_at
 from xfer.config.addresses import parse_address
+from xfer.config.when import parse_when
 from xfer.errors import Cancelled, UsageError, XferError
 from xfer.source.directory_sizes import Unlisted
-from xfer.source.listing import Wanted
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -31,6 +32,8 @@ def list_names(
     recursive: options.Recursive = False,
     itself: options.Itself = False,
     versions: options.Versions = False,
+    snapshots: options.Snapshots = False,
+    at: options.At = None,
     secret_file: options.SecretFile = None,
     key_id: options.KeyId = None,
     retry_for: options.RetryFor = None,
@@ -44,13 +47,12 @@ def list_names(
 
     Of a directory it is what is in it, and its size that of all files below.
     """
-    wanted = Wanted(recursive, itself, versions)
-    report = ListReport(wanted, as_json=json, quiet=quiet)
+    report = ListReport(sums_directories=not recursive, as_json=json, quiet=quiet)
     error: XferError | None = None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if recursive and itself:
-            raise UsageError("either --recursive or --directory")
+        stamp = "" if at is None else parse_when(at, datetime.now(UTC))
+        wanted = wanted_of(recursive, itself, versions, snapshots, stamp)
         if from_dir is not None:
             asked: Sequence[str] = names or ()
             find = from_directory(from_dir)

@@ -12,20 +12,22 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from xfer.cli.output.console import discard_output, is_terminal, say
 from xfer.cli.output.report import INCOMPLETE_EXIT, RETRYABLE, at_most_until
+from xfer.cli.output.snapshots import as_of, of_snapshot, snapshot_line
 from xfer.config.sizes import in_units
 from xfer.errors import LocalError, XferError
 from xfer.names import printable
 from xfer.sending.observer import Observer, only_error
 from xfer.source.directory_sizes import Unlisted
-from xfer.source.listing import Listed, Wanted
-from xfer.storage.reading import HeldKind
+from xfer.source.listing import Listed
+from xfer.storage.reading import HeldKind, SnapshotInfo
+from xfer.wire.messages import ListedSnapshot
 
 if TYPE_CHECKING:
     from xfer.cli.output.progress import Bar  # only where there is a terminal
@@ -44,12 +46,12 @@ class NobodyReads(Exception):
 class ListReport(Observer):
     """Prints the lines of one list. Used by one thread."""
 
-    def __init__(self, wanted: Wanted, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, *, sums_directories: bool, as_json: bool, quiet: bool) -> None:
         """There is a bar while adding up takes long, on a terminal and unless `quiet`."""
         self._as_json = as_json
         self._quiet = quiet
         self._shows_bar = not quiet and is_terminal()
-        self._sums_directories = not wanted.recursive
+        self._sums_directories = sums_directories
         self._bar: Bar | None = None
         self._began = time.monotonic()
         self._counts = Counter[str]()
@@ -77,8 +79,17 @@ class ListReport(Observer):
             when = at_most_until(until)
             self._say(f"{error.message}; trying again in {seconds:.1f} s, {when}")
 
-    def listed(self, line: Listed) -> None:
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        if not self._quiet:
+            for sentence in as_of(snapshots):
+                self._say(sentence)
+
+    def listed(self, line: Listed | SnapshotInfo) -> None:
         """Print it. NobodyReads, or LocalError where it cannot be printed."""
+        if isinstance(line, SnapshotInfo):
+            self._counts["snapshots"] += 1
+            self._print(json.dumps(of_snapshot(line)) if self._as_json else snapshot_line(line))
+            return
         self._counts[_COUNTED.get(line.kind, "others")] += 1
         if line.kind is not HeldKind.DIRECTORY or self._sums_directories:
             self._bytes += line.size
@@ -127,6 +138,7 @@ class ListReport(Observer):
             "type": "summary",
             **{noun: self._counts[noun] for noun in _COUNTED.values()},
             **others,
+            **({"snapshots": self._counts["snapshots"]} if self._counts["snapshots"] else {}),
             "bytes": self._bytes,
             "failed": self._failed,
             "seconds": round(time.monotonic() - self._began, 3),

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from xfer.cli.output.console import discard_output, say, write, write_out
+from xfer.cli.output.snapshots import as_of
 from xfer.cli.output.summary import GOT, RESTORED, SENT, Tally, Words
 from xfer.config.sizes import in_units
 from xfer.errors import XferError
@@ -134,9 +135,10 @@ class Report(Observer):
 
     def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
         with self._results_lock:
-            self._tally.chosen = [f"{one.job} {one.stamp}" for one in snapshots]
+            self._tally.chosen += [f"{one.job} {one.stamp}" for one in snapshots if not one.damaged]
             if not self._quiet:
-                self._say(f"as of {', '.join(self._tally.chosen)}")
+                for sentence in as_of(snapshots):
+                    self._say(sentence)
 
     def snapshot_made(self, job: str, made: SnapshotMade) -> None:
         with self._results_lock:

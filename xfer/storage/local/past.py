@@ -58,8 +58,9 @@ class LocalPastReader:
 
     @property
     def chosen(self) -> list[SnapshotInfo]:
-        """The newest first."""
-        return [describe(self._catalog, one) for one in self._chosen]
+        """The newest first, and then what is damaged."""
+        chosen = [describe(self._catalog, one) for one in self._chosen]
+        return chosen + [one for one in damaged(self._catalog) if one.stamp <= self._at]
 
     def walk(self, names: Sequence[str]) -> Iterator[Held]:
         each = (self._keyed(number, names) for number in range(len(self._chosen)))
@@ -125,9 +126,18 @@ def describe(catalog: Catalog, snapshot: Snapshot) -> SnapshotInfo:
         snapshot.stamp,
         snapshot.is_complete,
         footer.held,
+        False,
         SnapshotCounts(
             footer.names, footer.files, footer.bytes, footer.new, footer.changed, footer.gone
         )
         if has_counts
         else None,
     )
+
+
+def damaged(catalog: Catalog) -> list[SnapshotInfo]:
+    """What the catalog has found to be damaged so far, as far as its key is the asker's to know."""
+    return [
+        SnapshotInfo(placed.key_id, placed.job, placed.stamp, False, False, is_damaged=True)
+        for placed in catalog.damaged_ones()
+    ]

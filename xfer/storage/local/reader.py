@@ -12,7 +12,7 @@ from msgspec import Struct
 from xfer.errors import Code, LocalError, Refused
 from xfer.names import STATE_DIRECTORY, from_bytes, is_safe, to_bytes
 from xfer.storage.local.contents import StoredContents
-from xfer.storage.local.past import LocalPastReader, describe
+from xfer.storage.local.past import LocalPastReader, damaged, describe
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories, Tree
@@ -164,6 +164,7 @@ class LocalStoreReader:
             with _found():
                 for snapshot in catalog.snapshots():
                     yield describe(catalog, snapshot)
+                yield from damaged(catalog)
 
     def past(self, at: str) -> LocalPastReader:
         catalog = self._catalog()

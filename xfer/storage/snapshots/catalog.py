@@ -95,6 +95,15 @@ class Catalog:
                 return snapshot
         return None
 
+    def damaged_ones(self) -> list[Placed]:
+        """Where those are that were found to be damaged, the oldest first.
+
+        Only the receiver's owner sees them: nobody knows of which directories they are.
+        """
+        if self._directory:
+            return []
+        return sorted(placed for placed in self._placed() if placed.path in self.damaged)
+
     def shows_all_of(self, snapshot: Snapshot) -> bool:
         """Whether all of its names are seen from here: else its counts and roots tell of others."""
         return is_at_or_below(snapshot.header.directory, self._directory)

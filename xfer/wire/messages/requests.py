@@ -80,6 +80,7 @@ class ListedSnapshot(Object, frozen=True):
     stamp: Stamp
     complete: bool = False
     held: bool = False
+    damaged: bool = False
     names: Size = 0
     files: Size = 0
     bytes: Size = 0

@@ -1,0 +1,32 @@
+"""Which lines are wanted of a store: of what there is now, what was once, or its snapshots."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from xfer.source.directory_sizes import AtWork
+from xfer.source.listing import Found, Lister, Wanted
+from xfer.source.past_listing import PastLister
+from xfer.storage.reading import SnapshotInfo, StoreReader
+
+AnyFound = Found | SnapshotInfo
+Lines = Callable[[str], Iterator[AnyFound]]
+"""Gives the lines for one name; of the empty one, for all that there is."""
+
+
+def lines_of(
+    reader: StoreReader,
+    wanted: Wanted,
+    at_work: AtWork,
+    tell_chosen: Callable[[Sequence[SnapshotInfo]], None],
+) -> Lines:
+    """How to find what is wanted. `at_work` is called for each thing that is looked at.
+
+    `tell_chosen` is told of which snapshots it is, if it is of a moment in the past.
+    Refused (not_found) where there is no snapshot so old.
+    """
+    if wanted.snapshots:
+        return lambda _: reader.snapshots()
+    if not wanted.at:
+        return Lister(reader, wanted, at_work).lines
+    past = reader.past(wanted.at)
+    tell_chosen(past.chosen)
+    return PastLister(past, wanted, lambda done, _: at_work("", done)).lines
