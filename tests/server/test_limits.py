@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -257,6 +258,29 @@ def test_names_that_are_refused_take_no_memory(tmp_path: Path) -> None:
         before = memory(site.process)
         refuse_many(sender, [f"{number}{unsafe}" for number in range(150)])
         assert memory(site.process) - before < 8 * MIB
+
+
+def test_sessions_that_are_over_leave_little_memory(tmp_path: Path) -> None:
+    """However many threads they had, and whatever became of them."""
+    with receiving(tmp_path, PLAINTEXT, "--quiet", "--no-fsync", "--quota", "1G") as site:
+        with HandSender(site) as first:
+            first.answers()
+        before = memory(site.process)
+        threads = [threading.Thread(target=one_after_the_other, args=(site, n)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: memory(site.process) - before < 6 * MIB)
+
+
+def one_after_the_other(site: Site, number: int) -> None:
+    body = os.urandom(400_000)
+    for session in range(60):
+        with HandSender(site) as sender:
+            sender.file(f"{number}/{session}", body)
+            if session % 3:
+                sender.answers()
 
 
 def refuse_many(sender: HandSender, names: Sequence[str]) -> None:
