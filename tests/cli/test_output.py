@@ -27,6 +27,7 @@ from tests.support.processes import (
     receiving,
     run,
     start,
+    unprivileged,
     wait_until,
 )
 from tests.support.proxy import Proxy, link
@@ -405,7 +406,7 @@ def test_a_demo_compares_what_was_stored(tmp_path: Path, paths: list[str]) -> No
     done = run(tmp_path, "demo", *(tmp_path / path for path in paths), secret=None)
     assert done.code == 0, done
     assert re.search(r"(?m)^(1 file|2 files|\d{2,} files), ", done.out)
-    assert "every stored byte compared with its original: equal." in done.out
+    assert "every stored byte is equal to its original." in done.out
     assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli/app.py") in done.out
     assert not (tmp_path / "config").exists()
 
@@ -414,6 +415,41 @@ def test_a_demo_of_what_cannot_be_sent_fails(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     done = run(tmp_path, "demo", tmp_path / "fifo")
     assert (done.code, "is a FIFO: not sent" in done.err, "equal" in done.out) == (1, True, False)
+
+
+def test_a_demo_goes_on_without_what_cannot_be_sent_and_says_so(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "fine").write_bytes(b"abc")
+    (tree / "bad\n").touch()
+    (tree / "secret").touch(mode=0o000)
+    os.mkfifo(tree / "fifo")
+    prefix = unprivileged()
+    done = finish(start(["demo", tree], environment(tmp_path, None), prefix=prefix))
+    assert_failed(done, 7, "xfer: 2 of 4 were not sent\n")
+    assert f"  skipped    {tree}/fifo is a FIFO\n" in done.out
+    assert (
+        f"  failed     tree/secret: {tree}/secret cannot be read: Permission denied\n" in done.out
+    )
+    assert "  failed     tree/bad\\n: unsafe name" in done.out
+    assert re.search("  stored     [0-9a-f]{32} +3 B  tree/fine\n", done.out)
+
+
+def test_a_demo_compares_what_is_deeper_than_a_path_may_be(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    directory = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(200 * "d", dir_fd=directory)
+        below = os.open(200 * "d", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(os.open("f", os.O_CREAT, dir_fd=directory))
+    os.close(directory)
+    done = run(tmp_path, "demo", tree, secret=None)
+    subprocess.run(["rm", "-rf", tree], check=True, timeout=20)
+    assert done.code == 0, done
+    assert done.out.splitlines()[4].startswith("1 file, 0 B: every receipt in hand")
 
 
 # Addresses and usage
