@@ -369,6 +369,10 @@ def test_keygen_says_how_the_other_machine_and_one_more_client_get_theirs(tmp_pa
     said = run(tmp_path, "keygen", secret=None).err
     assert "on the other machine, once: xfer keygen --import" in said
     assert "for one more client, with a secret of its own: xfer keygen --id NAME --keys" in said
+    keys = tmp_path / "keys"
+    added = run(tmp_path, "keygen", "--id", "alice", "--keys", keys, secret=None).err
+    assert "and there: xfer send --key-id alice FILE HOST" in added
+    assert f"here: xfer receive --dir DIR --keys {keys}, which reads it again" in added
 
 
 # Help and demo
@@ -376,6 +380,22 @@ def test_keygen_says_how_the_other_machine_and_one_more_client_get_theirs(tmp_pa
 
 def test_the_version_is_the_packages_own(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").out == f"xfer {xfer.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "commands"),
+    [(40, ["", "keygen", "demo"]), (100, ["", "keygen", "demo", "send", "receive"])],
+)
+def test_help_fits_the_terminal_and_no_sentence_is_cut_off(
+    tmp_path: Path, columns: int, commands: list[str]
+) -> None:
+    env = environment(tmp_path) | {"COLUMNS": str(columns)}
+    for command in commands:
+        words = [command] if command else []
+        shown = finish(start([*words, "--help"], env)).out
+        usage, _, rest = shown.partition("\n\n")
+        assert [line for line in rest.splitlines() if len(line) > columns] == [], usage
+        assert "..." not in rest
 
 
 def test_short_options_show_help_and_version(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ _COMPARED_BYTES: Final = 1024 * 1024
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(epilog="Example: xfer demo README.md photos/")
+@app.command(
+    short_help="Try both sides on this machine.", epilog="Example: xfer demo README.md photos/"
+)
 def demo(
     paths: options.DemoPaths = None,
 ) -> None:

@@ -23,7 +23,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _MAX_SECRET: Final = 4096
 
 
-@app.command(epilog="Example: xfer keygen ~/.config/xfer/secret")
+@app.command(
+    short_help="Make a secret, or store one.", epilog="Example: xfer keygen ~/.config/xfer/secret"
+)
 def keygen(
     file: options.NewSecretFile = None,
     key_id: options.NewKeyId = None,
@@ -109,6 +111,7 @@ def _add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     else:
         say("copy its secret to ~/.config/xfer/secret on the other machine")
     say(f"and there: xfer send --key-id {key_id} FILE HOST")
+    say(f"here: xfer receive --dir DIR --keys {keys}, which reads it again when it changes")
 
 
 def _show_secret(secret: str) -> None:

@@ -169,7 +169,10 @@ class ReceiveOptions(Struct, frozen=True, kw_only=True):
         return limits
 
 
-@app.command(epilog="Example: xfer receive --dir /srv/backup")
+@app.command(
+    short_help="Receive files into a directory, until stopped.",
+    epilog="Example: xfer receive --dir /srv/backup",
+)
 @options.takes(ReceiveOptions)
 def receive(context: typer.Context, chosen: ReceiveOptions) -> None:
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
