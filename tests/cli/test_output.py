@@ -455,6 +455,11 @@ def test_a_demo_goes_on_without_what_cannot_be_sent_and_says_so(tmp_path: Path) 
     assert re.search("  stored     [0-9a-f]{32} +3 B  tree/fine\n", done.out)
 
 
+def test_a_demo_takes_no_standard_input(tmp_path: Path) -> None:
+    refused = run(tmp_path, "demo", "-", secret=None)
+    assert_failed(refused, 2, "a demo sends files and directories, not standard input\n")
+
+
 def test_a_demo_compares_what_is_deeper_than_a_path_may_be(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()

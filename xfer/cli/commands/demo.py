@@ -23,7 +23,7 @@ from xfer.cli.output.console import write_out
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
 from xfer.config.sizes import counted, in_units
-from xfer.errors import Incomplete, LocalError
+from xfer.errors import Incomplete, LocalError, UsageError
 from xfer.sending.observer import SKIPPED, Observer, Result, only_error
 from xfer.source import roots, tree
 from xfer.source.readers import open_source
@@ -58,6 +58,8 @@ def _run(paths: Sequence[str]) -> None:
     LocalError when something is stored otherwise. When not all of it went, Incomplete, or
     the one error where nothing did.
     """
+    if roots.STDIN in paths:
+        raise UsageError("a demo sends files and directories, not standard input")
     roots.check(paths)
     with tempfile.TemporaryDirectory(prefix="xfer-demo-") as directory:
         secret_file = os.path.join(directory, "secret")

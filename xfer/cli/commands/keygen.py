@@ -103,7 +103,7 @@ def first_secret(directory: str, *, in_log: bool) -> str:
 def _add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     """Add a key to a receiver's keys file. UsageError for anything but --id with --keys."""
     if file is not None or key_id is None or keys is None:
-        raise UsageError("a new key for a keys file takes --id NAME and --keys FILE, and no FILE")
+        raise UsageError("one more key takes --id NAME, --keys FILE, and nothing else")
     secret = keys_file.add(keys, key_id)
     say(f"a new key is in {keys}, as [{key_id}]")
     if is_terminal():
