@@ -108,6 +108,16 @@ def test_a_crowd_that_takes_every_descriptor_costs_no_processor(poor: Site) -> N
         wait_until(lambda: descriptors(poor) == before)
 
 
+def test_a_session_needs_no_descriptor_for_its_first_thread(tmp_path: Path) -> None:
+    fresh = receiving(tmp_path, PLAINTEXT, prefix=limited("nofile", FEW))
+    with fresh as site, alive(site), HandSender(site) as sender:
+        sender.say({"type": "offer", "files": [{"file_name": "x", "file_size": 1}]})
+        sender.channel.expect(Plan)
+        with crowd(site):
+            sender.say({"type": "symlink", "file_name": "link", "target": "anywhere"})
+            assert codes(sender.answers()) == [("receipt", "stored")]
+
+
 def test_who_comes_behind_a_crowd_is_served_when_it_has_gone(poor: Site, document: Path) -> None:
     with alive(poor):
         with crowd(poor):
