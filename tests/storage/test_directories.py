@@ -31,9 +31,13 @@ from xfer.storage.contract import (
     NewSymlink,
     StoreWriter,
 )
+from xfer.storage.local.contents import LocalContents
+from xfer.storage.local.layout import Layout
 from xfer.storage.local.store import LocalStore
 from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.tree import Tree
+from xfer.storage.snapshots.lines import SymlinkLine
 
 
 @pytest.mark.parametrize("name", ["link/f", "d/link/f", "link/d/f", "absolute/f"])
@@ -344,10 +348,9 @@ def test_a_directory_in_which_this_batch_stores_something_deep_is_not_moved_away
     assert read_at(deep_root, deep) == b"2"
 
 
-def test_a_commit_flushes_each_of_them_where_that_is_one_by_one(
-    deep_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For names, and for their versions."""
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What is flushed by itself, on a file system of which not all can be flushed at once."""
     monkeypatch.setattr("xfer.storage.posix.filesystems._linux_version", lambda: (5, 7))
     flushed: list[tuple[int, int]] = []
     fsync = os.fsync
@@ -357,9 +360,34 @@ def test_a_commit_flushes_each_of_them_where_that_is_one_by_one(
         flushed.append(_identity(descriptor))
 
     monkeypatch.setattr(os, "fsync", noted)
+    return flushed
+
+
+def _levels(base: Path) -> set[tuple[int, int]]:
+    made = [(base / ("d/" * levels)).stat() for levels in range(200)]
+    return {(status.st_dev, status.st_ino) for status in made}
+
+
+def test_a_commit_flushes_each_of_them_for_names_and_for_their_versions(
+    deep_root: Path, flushed: list[tuple[int, int]]
+) -> None:
     name = "d/" * 200 + "f"
     for content, base in ((b"1", deep_root), (b"2", deep_root / ".xfer/versions")):
         flushed.clear()
         put_into(deep_root, IfExists.VERSION, name, content)
-        made = [base / ("d/" * levels) for levels in range(200)]
-        assert {(path.stat().st_dev, path.stat().st_ino) for path in made} <= set(flushed)
+        assert _levels(base) <= set(flushed)
+
+
+def test_so_do_names_that_are_moved_to_versions(
+    deep_root: Path, flushed: list[tuple[int, int]]
+) -> None:
+    link = "d/" * 200 + "link"
+    (deep_root / link).parent.mkdir(parents=True)
+    (deep_root / link).symlink_to("anywhere")
+    layout = Layout(str(deep_root))
+    flusher = Flusher(layout.root, layout.file_system, layout.lock)
+    line = SymlinkLine(name=link, target="anywhere", confirmed="20260101T000000.000000Z")
+    assert LocalContents(layout, flusher).move_to_versions([line]) == 1
+    flusher.close()
+    layout.close()
+    assert _levels(deep_root / ".xfer/versions") <= set(flushed)

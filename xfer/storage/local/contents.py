@@ -102,6 +102,7 @@ class LocalContents(StoredContents):
                     kept_in = versions.open(to_bytes(line.name))
                     link_version(at, kept_in)
                     versions.changed.add(kept_in)
+            versions.flush_passed(self._flusher.flush)
             self._flusher.flush_names(versions.changed, (), has_others=True)
             versions.mark_flushed()
             removed = [at for line, at in there if _remove(line, at)]
