@@ -10,6 +10,7 @@ import pytest
 from tests.support.processes import Finished, Site, environment, finish, receiving, start
 from tests.support.resources import limited
 
+pytestmark = pytest.mark.timeout(400)
 LEVELS = 1100
 DESCRIPTORS = limited("nofile", 1024)
 Level = tuple[list[str], int, int]
@@ -19,7 +20,7 @@ Level = tuple[list[str], int, int]
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True, timeout=30)
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True, timeout=100)
 
 
 def make_tree(top: Path, component: str, levels: int) -> None:
@@ -59,7 +60,7 @@ def levels_of(top: Path, component: str) -> Iterator[Level]:
 def sent(site: Site, *arguments: str | Path) -> Finished:
     command = site.command("--json", *arguments)
     process = start(command, environment(site.home), prefix=DESCRIPTORS)
-    return finish(process, patience=50)
+    return finish(process, patience=200)
 
 
 @pytest.mark.parametrize("options", [(), ("--connections", "2")])
@@ -83,11 +84,11 @@ def test_older_content_is_kept_at_any_depth(home: Path) -> None:
     make_tree(top, "d", LEVELS)
     with receiving(home, "--insecure-plaintext", prefix=DESCRIPTORS) as site:
         assert sent(site, top).code == 0
-        subprocess.run(["rm", "-rf", str(top)], check=True, timeout=30)
+        subprocess.run(["rm", "-rf", str(top)], check=True, timeout=100)
         make_tree(top, "d", LEVELS)
         again = sent(site, "--checksum-all", top)
         assert (again.code, again.records[-1]["unchanged"]) == (0, 12), again.err
-        subprocess.run(["rm", "-rf", str(top)], check=True, timeout=30)
+        subprocess.run(["rm", "-rf", str(top)], check=True, timeout=100)
         make_tree(top, "d", LEVELS)
         (top / "f").write_text("newer")
         bottom = os.open(top, os.O_RDONLY)
