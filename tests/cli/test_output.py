@@ -27,6 +27,7 @@ from tests.support.processes import (
     receiving,
     run,
     start,
+    unprivileged,
     wait_until,
 )
 from tests.support.proxy import Proxy, link
@@ -368,6 +369,10 @@ def test_keygen_says_how_the_other_machine_and_one_more_client_get_theirs(tmp_pa
     said = run(tmp_path, "keygen", secret=None).err
     assert "on the other machine, once: xfer keygen --import" in said
     assert "for one more client, with a secret of its own: xfer keygen --id NAME --keys" in said
+    keys = tmp_path / "keys"
+    added = run(tmp_path, "keygen", "--id", "alice", "--keys", keys, secret=None).err
+    assert "and there: xfer send --key-id alice FILE HOST" in added
+    assert f"here: xfer receive --dir DIR --keys {keys}, which reads it again" in added
 
 
 # Help and demo
@@ -375,6 +380,22 @@ def test_keygen_says_how_the_other_machine_and_one_more_client_get_theirs(tmp_pa
 
 def test_the_version_is_the_packages_own(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").out == f"xfer {xfer.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "commands"),
+    [(40, ["", "keygen", "demo"]), (100, ["", "keygen", "demo", "send", "receive", "get"])],
+)
+def test_help_fits_the_terminal_and_no_sentence_is_cut_off(
+    tmp_path: Path, columns: int, commands: list[str]
+) -> None:
+    env = environment(tmp_path) | {"COLUMNS": str(columns)}
+    for command in commands:
+        words = [command] if command else []
+        shown = finish(start([*words, "--help"], env)).out
+        usage, _, rest = shown.partition("\n\n")
+        assert [line for line in rest.splitlines() if len(line) > columns] == [], usage
+        assert not re.search(r"(?m)\.\.\.$", rest)
 
 
 def test_short_options_show_help_and_version(tmp_path: Path) -> None:
@@ -405,7 +426,7 @@ def test_a_demo_compares_what_was_stored(tmp_path: Path, paths: list[str]) -> No
     done = run(tmp_path, "demo", *(tmp_path / path for path in paths), secret=None)
     assert done.code == 0, done
     assert re.search(r"(?m)^(1 file|2 files|\d{2,} files), ", done.out)
-    assert "every stored byte compared with its original: equal." in done.out
+    assert "every stored byte is equal to its original." in done.out
     assert ("900150983cd24fb0d6963f7d28e17f72" if paths else "xfer/cli/app.py") in done.out
     assert not (tmp_path / "config").exists()
 
@@ -414,6 +435,46 @@ def test_a_demo_of_what_cannot_be_sent_fails(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     done = run(tmp_path, "demo", tmp_path / "fifo")
     assert (done.code, "is a FIFO: not sent" in done.err, "equal" in done.out) == (1, True, False)
+
+
+def test_a_demo_goes_on_without_what_cannot_be_sent_and_says_so(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "fine").write_bytes(b"abc")
+    (tree / "bad\n").touch()
+    (tree / "secret").touch(mode=0o000)
+    os.mkfifo(tree / "fifo")
+    prefix = unprivileged()
+    done = finish(start(["demo", tree], environment(tmp_path, None), prefix=prefix))
+    assert_failed(done, 7, "xfer: 2 of 4 were not sent\n")
+    assert f"  skipped    {tree}/fifo is a FIFO\n" in done.out
+    assert (
+        f"  failed     tree/secret: {tree}/secret cannot be read: Permission denied\n" in done.out
+    )
+    assert "  failed     tree/bad\\n: unsafe name" in done.out
+    assert re.search("  stored     [0-9a-f]{32} +3 B  tree/fine\n", done.out)
+
+
+def test_a_demo_takes_no_standard_input(tmp_path: Path) -> None:
+    refused = run(tmp_path, "demo", "-", secret=None)
+    assert_failed(refused, 2, "a demo sends files and directories, not standard input\n")
+
+
+def test_a_demo_compares_what_is_deeper_than_a_path_may_be(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    directory = os.open(tree, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(200 * "d", dir_fd=directory)
+        below = os.open(200 * "d", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(os.open("f", os.O_CREAT, dir_fd=directory))
+    os.close(directory)
+    done = run(tmp_path, "demo", tree, secret=None)
+    subprocess.run(["rm", "-rf", tree], check=True, timeout=20)
+    assert done.code == 0, done
+    assert done.out.splitlines()[4].startswith("1 file, 0 B: every receipt in hand")
 
 
 # Addresses and usage

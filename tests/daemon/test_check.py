@@ -1,5 +1,6 @@
 """`xfer receive --check`: it finds what is missing, and leaves nothing behind."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def check(
 def failures(done: Finished) -> list[str]:
     """What is not in place. Every line says what it is about, and how it is."""
     lines = [line.split() for line in done.out.splitlines()]
-    assert {line[0] for line in lines} <= {"ok", "FAILED"}
+    assert {line[0] for line in lines} <= {"ok", "FAILED", "?"}
     assert lines[0][1] in ("secret", "keys")
     assert [line[1] for line in lines[1:]] == [
         "directory", "lock", "disk", "port", "identity", "clock", "descriptors",
@@ -58,7 +59,14 @@ def test_a_check_beside_a_receiver_finds_lock_and_port_taken(nas: Site) -> None:
 def test_a_check_finds_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "read-only").mkdir(mode=0o555)
     done = check(tmp_path, "--dir", tmp_path / "read-only", prefix=unprivileged())
-    assert (done.code, failures(done)) == (1, ["directory", "disk", "clock"])
+    assert (done.code, failures(done)) == (1, ["directory"])
+
+
+def test_a_check_without_a_directory_says_so_once(tmp_path: Path) -> None:
+    done = check(tmp_path, "--dir", tmp_path / "nowhere")
+    assert (done.code, done.out.count("No such file or directory")) == (1, 1)
+    unknown = re.findall(r"(?m)^\? +(\w+) +cannot be told without the directory$", done.out)
+    assert unknown == ["lock", "disk", "clock"]
 
 
 def test_a_check_finds_a_secret_that_others_can_read_and_a_short_one(tmp_path: Path) -> None:

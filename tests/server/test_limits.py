@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_a_crowd_that_takes_every_descriptor_costs_no_processor(poor: Site) -> N
             time.sleep(2)
             assert processor_seconds(poor.process) - began < 0.4
         wait_until(lambda: descriptors(poor) == before)
+
+
+def test_a_session_needs_no_descriptor_for_its_first_thread(tmp_path: Path) -> None:
+    fresh = receiving(tmp_path, PLAINTEXT, prefix=limited("nofile", FEW))
+    with fresh as site, alive(site), HandSender(site) as sender:
+        sender.say({"type": "offer", "files": [{"file_name": "x", "file_size": 1}]})
+        sender.channel.expect(Plan)
+        with crowd(site):
+            sender.say({"type": "symlink", "file_name": "link", "target": "anywhere"})
+            assert codes(sender.answers()) == [("receipt", "stored")]
 
 
 def test_who_comes_behind_a_crowd_is_served_when_it_has_gone(poor: Site, document: Path) -> None:
@@ -257,6 +268,29 @@ def test_names_that_are_refused_take_no_memory(tmp_path: Path) -> None:
         before = memory(site.process)
         refuse_many(sender, [f"{number}{unsafe}" for number in range(150)])
         assert memory(site.process) - before < 8 * MIB
+
+
+def test_sessions_that_are_over_leave_little_memory(tmp_path: Path) -> None:
+    """However many threads they had, and whatever became of them."""
+    with receiving(tmp_path, PLAINTEXT, "--quiet", "--no-fsync", "--quota", "1G") as site:
+        with HandSender(site) as first:
+            first.answers()
+        before = memory(site.process)
+        threads = [threading.Thread(target=one_after_the_other, args=(site, n)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: memory(site.process) - before < 6 * MIB)
+
+
+def one_after_the_other(site: Site, number: int) -> None:
+    body = os.urandom(400_000)
+    for session in range(60):
+        with HandSender(site) as sender:
+            sender.file(f"{number}/{session}", body)
+            if session % 3:
+                sender.answers()
 
 
 def refuse_many(sender: HandSender, names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import os
 import resource
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from tests.support.local_stores import (
     read_at,
     versions,
 )
-from tests.support.stores import commit, put, words
+from tests.support.stores import commit, new_file, put, words
 from tests.support.tools import without
 from xfer import names
 from xfer.errors import Code, Refused
@@ -31,8 +31,13 @@ from xfer.storage.contract import (
     NewSymlink,
     StoreWriter,
 )
+from xfer.storage.local.contents import LocalContents
+from xfer.storage.local.layout import Layout
 from xfer.storage.local.store import LocalStore
-from xfer.storage.posix.directories import Directories, Tree
+from xfer.storage.posix.directories import Directories
+from xfer.storage.posix.flush import Flusher
+from xfer.storage.posix.tree import Tree
+from xfer.storage.snapshots.lines import SymlinkLine
 
 
 @pytest.mark.parametrize("name", ["link/f", "d/link/f", "link/d/f", "absolute/f"])
@@ -250,3 +255,139 @@ def test_the_forbidden_directory_is_not_entered_whatever_it_is_called(tmp_path: 
             assert caught.value.code == Code.BAD_NAME
     assert open_descriptors() == before
     os.close(root)
+
+
+# --- deeper than there may be descriptors
+
+DEEP = b"/".join([b"d"] * 300)
+FEW = 70
+"""Descriptors, for one deep directory."""
+
+
+@pytest.fixture
+def deep_tree(tree: Tree, tmp_path: Path) -> Iterator[Tree]:
+    yield tree
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True, timeout=20)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def test_few_directories_are_open_however_deep_one_is(deep_tree: Tree) -> None:
+    before = open_descriptors()
+    for create in (True, False):
+        with Directories(deep_tree, create=create) as batch:
+            os.close(os.open(b"f", os.O_CREAT, dir_fd=batch.open(DEEP)))
+            assert open_descriptors() <= before + FEW
+    assert open_descriptors() == before
+    with Directories(deep_tree, create=False) as batch:
+        assert os.listdir(batch.open(DEEP)) == ["f"]
+
+
+def test_all_directories_in_which_one_was_made_are_flushed_though_few_are_open(
+    deep_tree: Tree,
+) -> None:
+    flushed: list[tuple[int, int]] = []
+
+    def flush(descriptors: Iterable[int]) -> None:
+        flushed.extend(map(_identity, descriptors))
+
+    with Directories(deep_tree) as batch:
+        batch.open(DEEP)
+        before = open_descriptors()
+        batch.flush_passed(flush)
+        assert open_descriptors() == before
+        flush(batch.changed)
+        batch.mark_flushed()
+    expected = {_identity(deep_tree.root)}
+    with Directories(deep_tree, create=False) as again:
+        for levels in range(1, 300):
+            again.close_beyond(64)
+            expected.add(_identity(again.open(b"/".join([b"d"] * levels))))
+    assert (set(flushed), len(flushed)) == (expected, 300)
+    assert not deep_tree.is_unflushed(DEEP)
+
+
+def test_a_batch_knows_that_it_has_something_below_a_directory_that_is_not_open(
+    deep_tree: Tree,
+) -> None:
+    with Directories(deep_tree) as batch:
+        batch.open(DEEP)
+        assert batch.has_open(b"d/d")
+        assert not batch.has_open(b"d/x")
+
+
+def test_what_is_in_the_way_of_a_deep_name_becomes_a_version(
+    deep_root: Path, store: LocalStore
+) -> None:
+    for levels in (2, 250):
+        obstacle = f"{levels}/" + "d/" * levels + "x"
+        name = obstacle + "/y" * (300 - levels)
+        writer = store.open_writer("default")
+        assert put(writer, obstacle, b"older") == "stored"
+        assert put(writer, name, b"new") == "versioned"
+        assert put(writer, name, b"newer") == "versioned"
+        writer.close()
+        assert read_at(deep_root, name) == b"newer"
+        assert [path.read_bytes() for path in versions(deep_root, obstacle) if path.is_file()] == [
+            b"older"
+        ]
+
+
+def test_a_directory_in_which_this_batch_stores_something_deep_is_not_moved_away(
+    deep_root: Path, store: LocalStore
+) -> None:
+    writer = store.open_writer("default")
+    deep = "a/b/" + "d/" * 300 + "f"
+    assert put(writer, deep, b"1") == "stored"
+    both = [new_file(writer, "a/b", b"file"), new_file(writer, deep, b"2")]
+    assert words(commit(writer, both)) == [Code.EXISTS, "versioned"]
+    writer.close()
+    assert read_at(deep_root, deep) == b"2"
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What is flushed by itself, on a file system of which not all can be flushed at once."""
+    monkeypatch.setattr("xfer.storage.posix.filesystems._linux_version", lambda: (5, 7))
+    flushed: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(_identity(descriptor))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return flushed
+
+
+def _levels(base: Path) -> set[tuple[int, int]]:
+    made = [(base / ("d/" * levels)).stat() for levels in range(200)]
+    return {(status.st_dev, status.st_ino) for status in made}
+
+
+def test_a_commit_flushes_each_of_them_for_names_and_for_their_versions(
+    deep_root: Path, flushed: list[tuple[int, int]]
+) -> None:
+    name = "d/" * 200 + "f"
+    for content, base in ((b"1", deep_root), (b"2", deep_root / ".xfer/versions")):
+        flushed.clear()
+        put_into(deep_root, IfExists.VERSION, name, content)
+        assert _levels(base) <= set(flushed)
+
+
+def test_so_do_names_that_are_moved_to_versions(
+    deep_root: Path, flushed: list[tuple[int, int]]
+) -> None:
+    link = "d/" * 200 + "link"
+    (deep_root / link).parent.mkdir(parents=True)
+    (deep_root / link).symlink_to("anywhere")
+    layout = Layout(str(deep_root))
+    flusher = Flusher(layout.root, layout.file_system, layout.lock)
+    line = SymlinkLine(name=link, target="anywhere", confirmed="20260101T000000.000000Z")
+    assert LocalContents(layout, flusher).move_to_versions([line]) == 1
+    flusher.close()
+    layout.close()
+    assert _levels(deep_root / ".xfer/versions") <= set(flushed)

@@ -16,7 +16,7 @@ DEFAULT = 0o755
 
 @pytest.fixture(autouse=True)
 def usual_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("xfer.storage.posix.directories.DEFAULT_DIRECTORY_MODE", DEFAULT)
+    monkeypatch.setattr("xfer.storage.posix.tree.DEFAULT_DIRECTORY_MODE", DEFAULT)
     before = os.umask(0o022)
     yield
     os.umask(before)

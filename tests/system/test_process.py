@@ -38,6 +38,27 @@ def test_the_collector_runs_seldom_and_skips_what_was_there_before() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_many_threads_allocate_in_few_arenas() -> None:
+    """An arena beside the first begins at a multiple of 64 MiB, for which it has addresses."""
+    program = """
+import re, threading
+allocate_in_few_arenas()
+all_there = threading.Barrier(32)
+def allocate():
+    blocks = [bytes(1000) for _ in range(1000)]
+    all_there.wait()
+threads = [threading.Thread(target=allocate) for _ in range(31)]
+for thread in threads:
+    thread.start()
+allocate()
+maps = open("/proc/self/maps").read()
+starts = re.findall(r"^([0-9a-f]+)-[0-9a-f]+ rw-p 0+ 00:00 0 *$", maps, re.M)
+print(sum(int(start, 16) % 2**26 == 0 for start in starts))
+"""
+    assert said(program) in "01"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_that_was_freed_is_given_back() -> None:
     program = """
 def resident():

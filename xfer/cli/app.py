@@ -5,6 +5,7 @@ sent sooner than all of the package is loaded.
 """
 
 import importlib
+import shutil
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,6 +16,8 @@ from xfer.system.process import collect_seldom, keep_out_of_core_files
 
 _COMMANDS: Final = ("keygen", "receive", "send", "list", "get", "demo")
 """Each is an `app` with one command, in a module of `commands` that has its name."""
+_CLICK_COLUMNS: Final = 52
+"""Help on a terminal has two columns less than that, and 50 at least."""
 
 
 class _Commands(TyperGroup):
@@ -46,7 +49,13 @@ def main() -> None:
     """The console script. Ends the process with the exit code of the command."""
     keep_out_of_core_files()
     collect_seldom()
-    app(prog_name="xfer")
+    app(prog_name="xfer", terminal_width=_narrow())
+
+
+def _narrow() -> int | None:
+    """The width of help on a terminal that is narrower than Click makes any, else None."""
+    columns = shutil.get_terminal_size().columns
+    return columns if columns < _CLICK_COLUMNS else None
 
 
 def _version(wanted: bool) -> None:

@@ -34,6 +34,8 @@ _RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """No clock of a running receiver says an earlier time."""
 _MOST_CLOCK_SKEW = 10.0
 """Seconds between this machine's clock and that of the directory's file system."""
+_IN_THE_DIRECTORY = frozenset(("lock", "disk", "clock"))
+"""What is tried in it: in vain, if that can't be used."""
 _DESCRIPTORS_A_SENDER = 8
 """Its socket, its store writer, and some files. With fewer, commits are smaller."""
 
@@ -56,12 +58,17 @@ def run(settings: ReceiverSettings, secret_file: str | None) -> int:
     if settings.keys is not None:
         checks[0] = ("keys", _check_keys)
     exit_code = 0
+    failed = set()
     for name, check in checks:
         try:
-            verdict, finding = "ok", check(settings)
+            if "directory" in failed and name in _IN_THE_DIRECTORY:
+                verdict, finding = "?", "cannot be told without the directory"
+            else:
+                verdict, finding = "ok", check(settings)
         except XferError as error:
             verdict, finding = "FAILED", error.message
             exit_code = exit_code or error.exit_code
+            failed.add(name)
         print(f"{verdict:<7} {name:<12} {printable(finding)}")
     return exit_code
 

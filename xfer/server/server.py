@@ -22,6 +22,7 @@ from xfer.logs import Peer, ThrottledWarning
 from xfer.server.admission import Admission, Connection
 from xfer.server.connection import ConnectionHandler, ServerConfig
 from xfer.storage.contract import Store
+from xfer.system import background
 from xfer.system.process import give_back_memory
 from xfer.system.stop import StopSignal
 from xfer.wire.bandwidth import Bandwidth
@@ -72,6 +73,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._running_out = ThrottledWarning(log, "exhausted")
         self._stop_signal = StopSignal()
         self._set_admission(Admission(config.limits))
+        background.load()
 
     def _set_admission(self, admission: Admission) -> None:
         self._admission = admission

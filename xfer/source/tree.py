@@ -6,8 +6,8 @@
   a path may be longer than the system takes.
 - A directory comes after everything in it. It is sent to give it its mode and time,
   and each file that is stored in it would change its time again.
-- Files are not opened here: see `readers`. An entry holds its parent directory open
-  for that, and closes it when the last entry that needs it is dropped.
+- Files are not opened here: see `readers`. The entry of a file holds its parent directory
+  open for that, and closes it when the last entry that needs it is dropped.
 
 Knows neither the wire nor the stores.
 """
@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from xfer import names
 from xfer.errors import LocalError, XferError
+from xfer.source.descent import Descent, OpenDirectory, open_directory
 from xfer.source.roots import STDIN, roots
 
 _LATEST_TIME: Final = 2**63 - 1
@@ -38,20 +39,6 @@ class Kind(Enum):
     SYMLINK = "symlink"
     STREAM = "stream"
     SPECIAL = "special"
-
-
-class OpenDirectory:
-    """A descriptor that is closed when the last entry that refers to it is dropped.
-
-    Entries are queued and handed to other threads, so no block of code could say
-    when all of a directory have been sent.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
 
 
 class Status(Protocol):
@@ -70,9 +57,9 @@ class Status(Protocol):
 class Entry(Struct, frozen=True):
     """One thing to send: `name` on the receiver, `path` for the user.
 
-    `status` is as of the walk, None for a stream. `parent` is the open directory
-    that it was found in, None for a path that the user gave, and for what a store
-    holds. `target` is the text of a symbolic link.
+    `status` is as of the walk, None for a stream. `parent` is the open directory that a
+    file was found in; None for a path that the user gave, for what is not opened any
+    more, and for what a store holds. `target` is the text of a symbolic link.
     """
 
     kind: Kind
@@ -151,40 +138,50 @@ def measure(paths: Sequence[str]) -> Extent:
     return Extent(len(sizes), sum(sizes))
 
 
-class _Level(Struct, frozen=True):
-    """A directory that is being walked: its descriptor, and the names in it that are left."""
+class _OpenedEntry(Struct, frozen=True):
+    """A directory to walk: its descriptor, and the names in it, the first one last."""
 
     entry: Entry
     directory: OpenDirectory
-    children: Iterator[str]
+    children: list[str]
 
 
 def _descend(name: str, path: str) -> Iterator[Found]:
     """What is at `path` and below it, to be stored at `name`."""
-    root = _look(name, path, path, None)
-    if not isinstance(root, _Level):
-        yield root
+    found = _look(name, path, path, None)
+    if not isinstance(found, _OpenedEntry):
+        yield found
         return
-    levels = [root]  # no recursion, which Python limits: a name can have 2,000 components
-    while levels:
-        level = levels[-1]
-        for child in level.children:
+    descent = Descent(found.directory)
+    levels = [(found.entry, found.children)]
+    while levels:  # no recursion, which Python limits: a name can have 2,000 components
+        entry, children = levels[-1]
+        left: Found = entry
+        try:
+            directory = descent.current() if children else None
+        except OSError as error:
+            left = Unsendable(entry.name, entry.path, unreadable(entry.path, error))
+            children.clear()
+        while children:
+            child = children.pop()
             own = child if child.isascii() else names.from_bytes(os.fsencode(child))
-            name, path = f"{level.entry.name}/{own}", f"{level.entry.path}/{child}"
-            found = _look(name, path, child, level.directory)
-            if isinstance(found, _Level):
-                levels.append(found)
+            name, path = f"{entry.name}/{own}", f"{entry.path}/{child}"
+            found = _look(name, path, child, directory)
+            if isinstance(found, _OpenedEntry):
+                levels.append((found.entry, found.children))
+                descent.enter(child, found.directory)
                 break
             yield found
         else:
             levels.pop()
-            yield level.entry
+            descent.leave()
+            yield left
 
 
-def _look(name: str, path: str, target: str, parent: OpenDirectory | None) -> Found | _Level:
+def _look(name: str, path: str, target: str, parent: OpenDirectory | None) -> Found | _OpenedEntry:
     """What `path` is. It is looked at as `target`: a name in `parent`, or a path that was given.
 
-    A directory is opened, and returned as a level to walk.
+    A directory is opened, to be walked.
     """
     directory = parent.descriptor if parent else None
     try:
@@ -192,10 +189,12 @@ def _look(name: str, path: str, target: str, parent: OpenDirectory | None) -> Fo
         status = os.stat(target, dir_fd=directory, follow_symlinks=False)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            return _open_level(Entry(Kind.DIRECTORY, name, path, status, parent), target)
+            opened = open_directory(target, parent)
+            children = sorted(os.listdir(opened.descriptor), reverse=True)
+            return _OpenedEntry(Entry(Kind.DIRECTORY, name, path, status), opened, children)
         if stat.S_ISLNK(mode):
             text = os.readlink(os.fsencode(target), dir_fd=directory)
-            return Entry(Kind.SYMLINK, name, path, status, parent, names.from_bytes(text))
+            return Entry(Kind.SYMLINK, name, path, status, target=names.from_bytes(text))
         if stat.S_ISREG(mode):
             return Entry(Kind.FILE, name, path, status, parent)
     except XferError as error:
@@ -203,13 +202,6 @@ def _look(name: str, path: str, target: str, parent: OpenDirectory | None) -> Fo
     except OSError as error:
         return Unsendable(name, path, unreadable(path, error))
     return _special(name, path, mode, is_named=parent is None)
-
-
-def _open_level(entry: Entry, target: str) -> _Level:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    parent = entry.parent.descriptor if entry.parent else None
-    directory = OpenDirectory(os.open(target, flags, dir_fd=parent))
-    return _Level(entry, directory, iter(sorted(os.listdir(directory.descriptor))))
 
 
 def relative(path: str, parent: OpenDirectory | None) -> tuple[str, int | None]:

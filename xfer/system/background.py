@@ -71,6 +71,11 @@ class BackgroundThread:
         return self._pool
 
 
+def load() -> None:
+    """Import what helper threads need. A server may have no descriptor left when one starts."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: F401, PLC0415
+
+
 def wait_for(future: "Future[Value]", seconds: float | None = None) -> bool:
     """Wait until `future` is done, for up to so many seconds; whether it is."""
     from concurrent.futures import wait  # noqa: PLC0415 (loaded by then)

@@ -6,6 +6,9 @@ import resource
 from typing import Final
 
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 20_000
+_M_ARENA_MAX: Final = -8
+"""As in glibc's malloc.h, see mallopt(3)."""
+_ARENAS: Final = 2
 
 
 def keep_out_of_core_files() -> None:
@@ -34,6 +37,20 @@ def allow_many_descriptors() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def allocate_in_few_arenas() -> None:
+    """Have all threads allocate from two arenas of the C library. Call it before any starts.
+
+    glibc gives threads arenas of their own, up to eight for each processor, and each keeps
+    for good what the threads in it have used at most: after thousands of sessions that is
+    12 MiB on two processors, with two arenas 1. They save waiting for each other, but
+    Python's threads hardly ever allocate at once: no difference in speed can be measured.
+    """
+    import ctypes  # noqa: PLC0415 (only a receiver needs it)
+
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def give_back_memory() -> None:

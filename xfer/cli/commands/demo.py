@@ -1,7 +1,6 @@
 """`xfer demo`: a real receiver process on loopback, a send, and a comparison."""
 
 import contextlib
-import filecmp
 import os
 import re
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
 import typer
@@ -24,18 +23,22 @@ from xfer.cli.output.console import write_out
 from xfer.client.connect import Target
 from xfer.client.job import Job, send_job
 from xfer.config.sizes import counted, in_units
-from xfer.errors import LocalError, XferError
-from xfer.sending.observer import Observer, Result
+from xfer.errors import Incomplete, LocalError, UsageError
+from xfer.sending.observer import SKIPPED, Observer, Result, only_error
 from xfer.source import roots, tree
-from xfer.source.tree import Entry, Kind
+from xfer.source.readers import open_source
+from xfer.source.tree import Entry, Found, Kind
 
 _STOPPING_SECONDS: Final = 10.0
+_COMPARED_BYTES: Final = 1024 * 1024
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(epilog="Example: xfer demo README.md photos/")
+@app.command(
+    short_help="Try both sides on this machine.", epilog="Example: xfer demo README.md photos/"
+)
 def demo(
     paths: options.DemoPaths = None,
 ) -> None:
@@ -52,8 +55,11 @@ def _own_source() -> str:
 def _run(paths: Sequence[str]) -> None:
     """Send `paths` to a receiver started for it, show receipts, compare what was stored.
 
-    Raises the error of the first path that did not arrive, or did not arrive as it was.
+    LocalError when something is stored otherwise. When not all of it went, Incomplete, or
+    the one error where nothing did.
     """
+    if roots.STDIN in paths:
+        raise UsageError("a demo sends files and directories, not standard input")
     roots.check(paths)
     with tempfile.TemporaryDirectory(prefix="xfer-demo-") as directory:
         secret_file = os.path.join(directory, "secret")
@@ -64,12 +70,15 @@ def _run(paths: Sequence[str]) -> None:
             write_out(f"A receiver process listens on 127.0.0.1:{port}, with a fresh secret.\n")
             shown = _Receipts()
             send_job(Target("127.0.0.1", port, key), Job(list(paths)), shown)
-        compared = _compare(paths, stored)
+        compared = _compare(paths, stored, shown.stored)
     if shown.failures:
-        raise shown.failures[0]
+        errors = [failure.error for failure in shown.failures if failure.error]
+        count = len(errors) + len(shown.stored)
+        summary = f"{len(errors)} of {count} were not sent"
+        raise only_error(bool(shown.stored), errors) or Incomplete(summary, (), shown.failures)
     write_out(
         f"\n{counted(shown.files, 'file')}, {in_units(compared)}: every receipt in hand, "
-        "every stored byte compared with its original: equal."
+        "and every stored byte is equal to its original."
     )
     write_out("\nWith two machines that share a secret (xfer keygen makes one):")
     write_out("    there:  xfer receive --dir DIR")
@@ -81,16 +90,21 @@ class _Receipts(Observer):
 
     def __init__(self) -> None:
         self.files = 0
-        self.failures: list[XferError] = []
+        self.stored: set[str] = set()
+        self.failures: list[Result] = []
 
     def finished(self, result: Result) -> None:
         name = names.printable(result.name)
         if result.error:
-            self.failures.append(result.error)
+            self.failures.append(result)
             write_out(f"  failed     {name}: {names.printable(result.error.message)}")
-        elif result.message:
-            write_out(f"  {result.outcome:9}  {names.printable(result.message)}")
-        elif result.kind is Kind.FILE:
+            return
+        if result.outcome == SKIPPED:
+            reason = result.message.removesuffix(f": {SKIPPED}")
+            write_out(f"  {SKIPPED:9}  {names.printable(reason)}")
+            return
+        self.stored.add(result.name)
+        if result.kind is Kind.FILE:
             self.files += 1
             size = in_units(result.size)
             write_out(f"  {result.outcome:9}  {result.digest}  {size:>10}  {name}")
@@ -131,24 +145,37 @@ def _port_of(process: subprocess.Popen[str]) -> int:
     raise LocalError(f"the receiver did not start: {said.strip()}")
 
 
-def _compare(paths: Sequence[str], stored: str) -> int:
-    """Compare everything below `paths` with what was stored; return the bytes compared."""
+def _compare(paths: Sequence[str], stored: str, sent: Container[str]) -> int:
+    """Compare everything below `paths` that was `sent` with what is below `stored`.
+
+    Returns the bytes compared. Both are walked side by side, in the same order.
+    """
     compared = 0
+    names_of_roots = [name for name, _ in roots.roots(paths, None)]
+    copies = tree.walk(
+        [os.path.join(stored, os.fsdecode(names.to_bytes(n))) for n in names_of_roots]
+    )
     for entry in tree.walk(paths):
-        if not isinstance(entry, Entry):
-            continue
-        copy = os.path.join(os.fsencode(stored), names.to_bytes(entry.name))
-        if not _equal(entry, copy):
-            raise LocalError(f"{entry.name} was stored otherwise than it was sent")
-        compared += entry.size if entry.kind is Kind.FILE else 0
+        if isinstance(entry, Entry) and entry.name in sent:
+            copy = next((copy for copy in copies if copy.name == entry.name), None)
+            if copy is None or not _equal(entry, copy):
+                raise LocalError(f"{entry.path} was stored otherwise than it was sent")
+            compared += entry.size if entry.kind is Kind.FILE else 0
     return compared
 
 
-def _equal(entry: Entry, copy: bytes) -> bool:
-    match entry.kind:
-        case Kind.SYMLINK:
-            return os.path.islink(copy) and os.readlink(copy) == names.to_bytes(entry.target)
-        case Kind.FILE:
-            return filecmp.cmp(os.fsencode(entry.path), copy, shallow=False)
-        case _:
-            return os.path.isdir(copy)
+def _equal(entry: Entry, copy: Found) -> bool:
+    if not isinstance(copy, Entry) or (entry.kind, entry.target) != (copy.kind, copy.target):
+        return False
+    return entry.kind is not Kind.FILE or _same_content(entry, copy)
+
+
+def _same_content(one: Entry, other: Entry) -> bool:
+    views = [memoryview(bytearray(_COMPARED_BYTES)) for _ in range(2)]
+    with open_source(one) as source, open_source(other) as copy:
+        while True:
+            read = [views[0][: source.read_into(views[0])], views[1][: copy.read_into(views[1])]]
+            if read[0] != read[1]:
+                return False
+            if source.is_at_end():
+                return copy.is_at_end()

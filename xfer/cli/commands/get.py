@@ -29,7 +29,10 @@ from xfer.system.process import allow_many_descriptors
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(epilog="Example: xfer get docs/report.pdf nas --to ~/restored")
+@app.command(
+    short_help="Get back what a receiver has.",
+    epilog="Example: xfer get docs/report.pdf nas --to ~/restored",
+)
 def get(
     names: options.NamesAndHost,
     directory: options.FromDirectory = None,

@@ -23,7 +23,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _MAX_SECRET: Final = 4096
 
 
-@app.command(epilog="Example: xfer keygen ~/.config/xfer/secret")
+@app.command(
+    short_help="Make a secret, or store one.", epilog="Example: xfer keygen ~/.config/xfer/secret"
+)
 def keygen(
     file: options.NewSecretFile = None,
     key_id: options.NewKeyId = None,
@@ -101,7 +103,7 @@ def first_secret(directory: str, *, in_log: bool) -> str:
 def _add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     """Add a key to a receiver's keys file. UsageError for anything but --id with --keys."""
     if file is not None or key_id is None or keys is None:
-        raise UsageError("a new key for a keys file takes --id NAME and --keys FILE, and no FILE")
+        raise UsageError("one more key takes --id NAME, --keys FILE, and nothing else")
     secret = keys_file.add(keys, key_id)
     say(f"a new key is in {keys}, as [{key_id}]")
     if is_terminal():
@@ -109,6 +111,7 @@ def _add_key(file: str | None, key_id: str | None, keys: str | None) -> None:
     else:
         say("copy its secret to ~/.config/xfer/secret on the other machine")
     say(f"and there: xfer send --key-id {key_id} FILE HOST")
+    say(f"here: xfer receive --dir DIR --keys {keys}, which reads it again when it changes")
 
 
 def _show_secret(secret: str) -> None:

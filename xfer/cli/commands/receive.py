@@ -25,7 +25,7 @@ from xfer.errors import UsageError
 from xfer.server.receiver import Receiver
 from xfer.server.settings import ReceiverSettings
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
-from xfer.system.process import allow_many_descriptors
+from xfer.system.process import allocate_in_few_arenas, allow_many_descriptors
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -169,7 +169,10 @@ class ReceiveOptions(Struct, frozen=True, kw_only=True):
         return limits
 
 
-@app.command(epilog="Example: xfer receive --dir /srv/backup")
+@app.command(
+    short_help="Receive files into a directory, until stopped.",
+    epilog="Example: xfer receive --dir /srv/backup",
+)
 @options.takes(ReceiveOptions)
 def receive(context: typer.Context, chosen: ReceiveOptions) -> None:
     """Receive files into DIR, from everybody who holds the secret, until stopped."""
@@ -188,6 +191,7 @@ def receive(context: typer.Context, chosen: ReceiveOptions) -> None:
 def _serve(settings: ReceiverSettings, chosen: ReceiveOptions) -> None:
     manager, listening = ServiceManager(), inherited()
     allow_many_descriptors()
+    allocate_in_few_arenas()
     secret = None
     if settings.keys is not None:
         foreground.block_hang_ups()

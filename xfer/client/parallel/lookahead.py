@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from typing import Final, TypeGuard
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from xfer.sending.batches import OPEN_DIRECTORIES
 from xfer.source.tree import Entry, Found, Kind
@@ -81,7 +80,7 @@ class Lookahead:
             self._directories.found(found.name)
             if not isinstance(found, Entry) or found.kind is not Kind.DIRECTORY:
                 self.add(found)
-            elif ready := self._directories.left(replace(found, parent=None)):
+            elif ready := self._directories.left(found):
                 self.add(ready)
 
     def add(self, found: Found) -> None:

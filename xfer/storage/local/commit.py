@@ -26,10 +26,11 @@ from xfer.storage.local.obstacles import Obstacles
 from xfer.storage.local.partials import LocalPartial
 from xfer.storage.local.pending import PendingItem, each, flush_for, undecided
 from xfer.storage.local.replacement import Replacement
-from xfer.storage.posix.directories import Directories, awaits_mode, give_default_mode
+from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import apply_metadata
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NOWHERE, NameAt, is_link_impossible, link, symlink
+from xfer.storage.posix.tree import awaits_mode, give_default_mode
 
 
 class Commit:
@@ -185,14 +186,17 @@ class Commit:
 
     def _flush_names(self) -> None:
         linked = {one.partial.descriptor for one in self._batch if one.partial and one.is_stored}
-        flush = partial(
-            self._flusher.flush_names,
-            self._directories.changed,
-            linked,
-            has_others=self._has_made_way
-            or any(one.is_taken or not one.partial for one in self._batch),
-            has_links=any(isinstance(one.item, NewSymlink) for one in self._batch),
+        has_others = self._has_made_way or any(
+            one.is_taken or not one.partial for one in self._batch
         )
+        has_links = any(isinstance(one.item, NewSymlink) for one in self._batch)
+
+        def flush() -> None:
+            self._directories.flush_passed(self._flusher.flush)
+            self._flusher.flush_names(
+                self._directories.changed, linked, has_others=has_others, has_links=has_links
+            )
+
         if flush_for(self._batch, flush):
             self._directories.mark_flushed()
 

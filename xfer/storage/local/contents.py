@@ -12,10 +12,11 @@ from xfer.storage.local.layout import Layout
 from xfer.storage.local.stored import open_plain, status_at
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.access import with_access
-from xfer.storage.posix.directories import Directories, Tree
+from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NameAt
+from xfer.storage.posix.tree import Tree
 from xfer.storage.posix.versions import link_version
 from xfer.storage.snapshots.contents import FileStatus, Version
 from xfer.storage.snapshots.lines import DirectoryLine, FileLine, NameLine, SymlinkLine
@@ -101,6 +102,7 @@ class LocalContents(StoredContents):
                     kept_in = versions.open(to_bytes(line.name))
                     link_version(at, kept_in)
                     versions.changed.add(kept_in)
+            versions.flush_passed(self._flusher.flush)
             self._flusher.flush_names(versions.changed, (), has_others=True)
             versions.mark_flushed()
             removed = [at for line, at in there if _remove(line, at)]

@@ -21,11 +21,12 @@ from xfer.storage.local.hosts import note_host
 from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
 from xfer.storage.posix.access import changing_modes
-from xfer.storage.posix.directories import OPEN_DIRECTORY, Tree
+from xfer.storage.posix.directories import OPEN_DIRECTORY
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.links import remove
 from xfer.storage.posix.lock import Lock
 from xfer.storage.posix.timestamps import timestamps_of
+from xfer.storage.posix.tree import Tree
 from xfer.storage.posix.written_by import bounded
 
 _PRIVATE: Final = 0o700

@@ -69,6 +69,7 @@ class Obstacles:
             kept_in = self._versions.open(path)
             link_version(at, kept_in)
             self._versions.changed.add(kept_in)
+            self._versions.flush_passed(self._flusher.flush)
             self._flusher.flush_names(self._versions.changed, (), has_others=True)
             self._versions.mark_flushed()
             pending.keeps_older = True

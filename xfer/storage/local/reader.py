@@ -15,9 +15,10 @@ from xfer.storage.local.contents import StoredContents
 from xfer.storage.local.past import LocalPastReader, damaged, describe
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.access import open_for_reading, with_access
-from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories, Tree
+from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.links import NameAt
+from xfer.storage.posix.tree import Tree
 from xfer.storage.reading import Held, HeldKind, SnapshotInfo, Version
 from xfer.storage.snapshots.catalog import Catalog
 

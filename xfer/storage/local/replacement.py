@@ -201,6 +201,7 @@ class Replacement:
 
     def _flush_versions(self) -> None:
         """Before the names of the older contents are taken."""
+        self._versions.flush_passed(self._flusher.flush)
         self._flusher.flush_names(self._versions.changed, (), has_others=True)
         self._versions.mark_flushed()
 

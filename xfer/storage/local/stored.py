@@ -11,9 +11,10 @@ from xfer.errors import Refused
 from xfer.names import to_bytes
 from xfer.storage.contract import Metadata, StoredFile
 from xfer.storage.posix.access import open_for_reading, with_access
-from xfer.storage.posix.directories import Directories, Tree
+from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import OpenFile, apply_metadata, stored_file
 from xfer.storage.posix.links import NameAt
+from xfer.storage.posix.tree import Tree
 
 MOST_DIRECTORIES: Final = 128
 """Directories held open while many names are looked up; they can be thousands deep."""

@@ -30,9 +30,10 @@ from xfer.storage.local.recording import LocalRecorder
 from xfer.storage.local.stored import MOST_DIRECTORIES, StoredNames
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
-from xfer.storage.posix.directories import Directories, give_default_mode
+from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
+from xfer.storage.posix.tree import give_default_mode
 from xfer.storage.quota import Account, Reservation
 from xfer.storage.recording import Confirmed, Run
 
@@ -204,11 +205,8 @@ class LocalStoreWriter:
             self._presence.alone() as is_alone,
             Directories(self._layout.files, create=False) as directories,
         ):
-            deepest = b""
             for path in sorted(self._awaiting, reverse=True) if is_alone else ():
-                if not deepest.startswith(path + b"/"):
-                    directories.close_beyond(MOST_DIRECTORIES)  # never halfway up one branch
-                    deepest = path
+                directories.close_beyond(MOST_DIRECTORIES)
                 with contextlib.suppress(OSError, Refused):  # gone, or somebody else's by now
                     give_default_mode(directories.open(path))
 

@@ -8,93 +8,26 @@ between two calls with the same path, another program can put a link there.
 import contextlib
 import errno
 import os
-import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Self
 
-from xfer.errors import Code, Refused
 from xfer.storage.posix.access import open_for_reading, with_access
-from xfer.storage.posix.files import DEFAULT_DIRECTORY_MODE
-from xfer.storage.posix.unflushed import SharedUnflushed, Unflushed
+from xfer.storage.posix.tree import Tree, awaits_mode
 
-_UNTIL_KNOWN: Final = 0o1700
-"""The mode of a directory below DIR that was made on the way to a name, until its own is known:
-private to the receiver. The sticky bit, which no sender can set, tells it from one that is meant
-to be private, after a restart too."""
+_MOST_PASSED: Final = 64
+"""Directories on the way to one that are held open with it, the last ones: there can be 2,000."""
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def awaits_mode(status: os.stat_result) -> bool:
-    """Whether this directory was made on the way to a name, and its own mode is not known yet."""
-    return stat.S_IMODE(status.st_mode) & ~stat.S_ISGID == _UNTIL_KNOWN
-
-
-def give_default_mode(directory: int) -> None:
-    """Give an open directory that awaits its mode the one that any program would have given it.
-
-    What it has inherited from the directory above, its set-group-id bit, stays.
-    """
-    status = os.fstat(directory)
-    if awaits_mode(status):
-        os.fchmod(directory, DEFAULT_DIRECTORY_MODE | status.st_mode & stat.S_ISGID)
-
-
-class Tree:
-    """A root, open, below which directories are opened and made. Any thread may use it.
-
-    `forbidden` is the (device, inode) of a directory that must not be entered:
-    its name is not enough, for a file system that folds case or ignores
-    characters has more names for it than can be listed.
-    """
-
-    def __init__(
-        self, root: int, forbidden: tuple[int, int] | None = None, *, new_mode: int = _UNTIL_KNOWN
-    ) -> None:
-        """`new_mode` is that of directories that are made on the way to a name."""
-        self.root = root
-        self.new_mode = new_mode
-        self.forbidden = forbidden
-        self._device = os.fstat(root).st_dev
-        self._unflushed = Unflushed()  # replaced by `share` only; has a lock of its own
-
-    def require_own(self, status: os.stat_result) -> None:
-        """Raise for a directory that was opened below the root, and is none of this tree's.
-
-        Refused (bad_name) for the forbidden one, and OSError (EXDEV) for one on another
-        file system: no flush of ours reaches what is stored there.
-        """
-        if (status.st_dev, status.st_ino) == self.forbidden:
-            raise Refused("unsafe name: it is the receiver's own", code=Code.BAD_NAME)
-        if status.st_dev != self._device:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    def share(self, unflushed: SharedUnflushed) -> None:
-        """Count unflushed names together with other workers. Call it before any thread starts."""
-        self._unflushed = unflushed
-
-    def is_unflushed(self, path: bytes) -> bool:
-        """Whether a batch has made the name `path`, and a power cut may still take it.
-
-        A batch that puts something into such a directory flushes the directory
-        above it, too. See `unflushed` for when a name stays unflushed for good.
-        """
-        return path in self._unflushed
-
-    def add_unflushed(self, paths: Iterable[bytes]) -> None:
-        """Call it before a name is made."""
-        self._unflushed.add(paths)
-
-    def remove_unflushed(self, paths: Iterable[bytes]) -> None:
-        """Call it once for each time that a path was added, after a flush has succeeded."""
-        self._unflushed.remove(paths)
 
 
 class Directories:
     """The directories of a tree that one batch needs, each opened once. Closed as a context.
 
+    Those on the way to a very deep one are opened only for a moment, but for the last.
+
     `changed` has the descriptors to be flushed: of directories in which a name
     was made, moved or replaced. `open` adds those of the directories it made;
-    the caller adds the others, and calls `mark_flushed` after the flush.
+    the caller adds the others, and calls `mark_flushed` after the flush. Before
+    that, `flush_passed` flushes the ones that are not open any more.
     The paths of opened directories whose mode is not known yet are added to `awaiting`.
 
     Used by one thread at a time.
@@ -117,6 +50,7 @@ class Directories:
         self._base = base + b"/"
         self._create = create
         self._opened: dict[bytes, int] = {b"": tree.root}
+        self._passed: set[bytes] = set()
         self._missing: set[bytes] = set()
         self._unflushed: set[bytes] = set()
         self.changed: set[int] = set()
@@ -146,17 +80,41 @@ class Directories:
         """
         if path in self._opened:
             return self._opened[path]
-        walked = b""
-        for component in path.split(b"/"):
+        walked, components = path, []
+        while walked not in self._opened:
+            walked, _, component = walked.rpartition(b"/")
+            components.append(component)
+        components.reverse()
+        if passed := components[:-_MOST_PASSED]:
+            walked = self._pass(walked, passed)
+        for component in components[-_MOST_PASSED:]:
             parent = self._opened[walked]
-            walked = walked + b"/" + component if walked else component
-            if walked not in self._opened:
-                self._opened[walked] = self._open_or_make(walked, component, parent)
+            walked = _below(walked, component)
+            self._opened[walked] = self._open_or_make(walked, component, parent)
         return self._opened[path]
+
+    def _pass(self, walked: bytes, components: Sequence[bytes]) -> bytes:
+        """Open one directory after the other, from an open one on; only the last stays open.
+
+        Where one can't be opened, so does the one above it (see `obstacle`).
+        """
+        for number, component in enumerate(components):
+            above, parent = walked, self._opened[walked]
+            walked = _below(above, component)
+            self._opened[walked] = self._open_or_make(walked, component, parent)
+            if number:  # the first one was open before
+                del self._opened[above]
+                if parent in self.changed:
+                    self.changed.remove(parent)
+                    self._passed.add(above)
+                os.close(parent)
+        return walked
 
     def has_open(self, path: bytes) -> bool:
         """Whether this batch has something below the directory `path`."""
-        return path in self._opened
+        return path in self._opened or any(
+            opened.startswith(path + b"/") for opened in self._opened
+        )
 
     def obstacle(self, path: bytes) -> bytes | None:
         """The first component on the way to `path` that could not be opened; None if that may
@@ -174,6 +132,24 @@ class Directories:
         new = set(paths) - self._unflushed
         self._unflushed |= new
         self._tree.add_unflushed(new)
+
+    def flush_passed(self, flush: Callable[[Iterable[int]], None]) -> None:
+        """Open again and flush what was changed and is not open any more, a few at a time.
+
+        OSError when a flush fails, or a directory has gone.
+        """
+        if not self._passed:
+            return
+        with Directories(self._tree, create=False) as again:
+            opened: set[int] = set()
+            for path in sorted(self._passed):  # each below the one before it, mostly
+                if len(opened) == _MOST_PASSED:
+                    flush(opened)
+                    opened.clear()
+                    again.close_beyond(_MOST_PASSED)
+                opened.add(again.open(path))
+            flush(opened)
+        self._passed.clear()
 
     def mark_flushed(self) -> None:
         """The directories in `changed` are on stable storage, with the names in them."""
@@ -205,3 +181,7 @@ class Directories:
         if awaits_mode(status):
             self.awaiting.add(path)
         return descriptor
+
+
+def _below(path: bytes, component: bytes) -> bytes:
+    return path + b"/" + component if path else component
