@@ -18,7 +18,7 @@ import typer
 from tests.benchmarks import options
 from tests.support.processes import Log, end, environment, receiving
 from xfer.auth.keyring import Keyring
-from xfer.cli.commands import keygen, receive, send
+from xfer.cli.commands import get, keygen, receive, send
 from xfer.cli.commands import list as list_command
 from xfer.errors import RETRYABLE, XferError
 
@@ -47,6 +47,7 @@ def masked(text: str) -> str:
     text = re.sub(r"[\d.]+ (B|KiB|MiB|GiB)\b", "SIZE", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z \S+:\d+ ", "TIME PEER ", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z(?= \d)", "TIME", text)
+    text = re.sub(r"\d{8}T\d{6}\.\d{6}Z", "STAMP", text)
     return re.sub(r"\d+ bytes|\d+\.\d+ s", "NUMBER", text)
 
 
@@ -244,14 +245,15 @@ def test_every_command_line_of_the_readme_is_known_here() -> None:
     assert len(blocks("console")) == 2
     run_above = {"xfer keygen backup.secret", "xfer receive --dir /srv/backup --workers 4"}
     only_named = {"xfer send --connections N", "xfer receive --no-fsync", "xfer receive"}
-    placeholders = {"xfer COMMAND --help", "xfer list [NAME…] HOST"}
+    placeholders = {"xfer COMMAND --help", "xfer list [NAME…] HOST", "xfer get NAME… HOST"}
+    placeholders |= {"xfer send --snapshot JOB", "xfer get"}
     assert set(inline("xfer ")) == run_above | only_named | placeholders
 
 
 def test_every_option_that_the_readme_names_is_one() -> None:
     parameters = [
         parameter
-        for command in (keygen, receive, send, list_command)
+        for command in (keygen, receive, send, get, list_command)
         for parameter in typer.main.get_command(command.app).params
     ]
     known = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}

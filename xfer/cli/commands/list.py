@@ -43,9 +43,9 @@ def list_names(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List what a receiver holds: kind, size in bytes, time (UTC), mode and name.
+    """List what a receiver has.
 
-    Of a directory it is what is in it, and its size that of all files below.
+    A line has kind, size in bytes, time (UTC), mode and name. Of a directory it is what is in it, and its size that of all files below.
     """
     report = ListReport(sums_directories=not recursive, as_json=json, quiet=quiet)
     error: XferError | None = None

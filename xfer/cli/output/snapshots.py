@@ -1,10 +1,13 @@
 """Snapshots in words and in JSON."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from xfer.names import printable
-from xfer.storage.reading import SnapshotInfo
 from xfer.wire.messages import ListedSnapshot
+
+if TYPE_CHECKING:
+    from xfer.storage.reading import SnapshotInfo  # a send needs no store
 
 
 def as_of(snapshots: Sequence[ListedSnapshot]) -> Iterator[str]:
@@ -17,7 +20,7 @@ def as_of(snapshots: Sequence[ListedSnapshot]) -> Iterator[str]:
             yield f"the snapshot {one.job} {one.stamp} is damaged, and was passed over"
 
 
-def snapshot_line(snapshot: SnapshotInfo) -> str:
+def snapshot_line(snapshot: "SnapshotInfo") -> str:
     """Stamp, state, what it has and what has changed, job and key."""
     whose = printable(f"{snapshot.job} {snapshot.key_id}")
     counts = ""
@@ -29,7 +32,7 @@ def snapshot_line(snapshot: SnapshotInfo) -> str:
     return f"{snapshot.stamp} {state_of(snapshot):10}{counts} {whose}"
 
 
-def of_snapshot(snapshot: SnapshotInfo) -> dict[str, object]:
+def of_snapshot(snapshot: "SnapshotInfo") -> dict[str, object]:
     """As an object of JSON has it; counts are left out where they are not to be known."""
     about: dict[str, object] = {
         "type": "snapshot",
@@ -44,7 +47,7 @@ def of_snapshot(snapshot: SnapshotInfo) -> dict[str, object]:
     return about
 
 
-def state_of(snapshot: SnapshotInfo) -> str:
+def state_of(snapshot: "SnapshotInfo") -> str:
     if snapshot.is_damaged:
         return "damaged"
     if snapshot.is_held:
