@@ -18,7 +18,7 @@ from xfer.sending.observer import ProgressSink, Results
 from xfer.sending.parts import Options
 from xfer.sending.session import SendSession
 from xfer.source.readers import Source
-from xfer.source.stored import open_past, open_stored, walk_past, walk_stored
+from xfer.source.stored import not_there, open_past, open_stored, walk_past, walk_stored
 from xfer.source.tree import Entry, Found, Kind
 from xfer.storage.reading import SnapshotInfo, StoreReader
 from xfer.wire.channel import Channel, expected
@@ -61,16 +61,17 @@ def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: Store
 
     Refused (not_found) where there is no snapshot of the moment that it asks for.
     """
+    beat = partial(_beat, channel)
+    missing = partial(not_there, reader, request.at, beat)
     if request.at:
         past = reader.past(request.at)
         for snapshot in past.chosen:
             channel.send(Listing(snapshots=(listed_snapshot(snapshot),)))
-        beat = partial(_beat, channel)
         opener: Opener = partial(open_past, past, beat)
-        entries = (entry for name in asked for entry in walk_past(past, name, beat))
+        entries = (entry for name in asked for entry in walk_past(past, name, missing))
     else:
         opener = partial(open_stored, reader)
-        entries = (entry for name in asked for entry in walk_stored(reader, name))
+        entries = (entry for name in asked for entry in walk_stored(reader, name, missing))
     options = Options(request.digest, request.compare_contents, is_asked=True, open_source=opener)
     return Gift(_share(entries, request), options)
 

@@ -1,10 +1,12 @@
 """Which lines are wanted of a store: of what there is now, what was once, or its snapshots."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from xfer.source.directory_sizes import AtWork
 from xfer.source.listing import Found, Lister, Wanted
 from xfer.source.past_listing import PastLister
+from xfer.source.stored import not_there
 from xfer.storage.reading import SnapshotInfo, StoreReader
 
 AnyFound = Found | SnapshotInfo
@@ -29,4 +31,8 @@ def lines_of(
         return Lister(reader, wanted, at_work).lines
     past = reader.past(wanted.at)
     tell_chosen(past.chosen)
-    return PastLister(past, wanted, lambda done, _: at_work("", done)).lines
+
+    def beat(done: int, size: int) -> None:  # noqa: ARG001 (of no use here)
+        at_work("", done)
+
+    return PastLister(past, wanted, beat, partial(not_there, reader, wanted.at, beat)).lines

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 
 from xfer.source.directory_sizes import Unlisted
 from xfer.source.listing import ALL, Found, Listed, Wanted
-from xfer.source.stored import not_then
+from xfer.source.stored import Missing
 from xfer.storage.reading import Beat, Held, HeldKind, PastReader
 
 
 class PastLister:
     """Lists names as they were. `beat` is called while it takes long."""
 
-    def __init__(self, past: PastReader, wanted: Wanted, beat: Beat) -> None:
+    def __init__(self, past: PastReader, wanted: Wanted, beat: Beat, missing: Missing) -> None:
         self._past = past
+        self._missing = missing
         self._wanted = wanted
         self._beat = beat
 
@@ -26,7 +27,7 @@ class PastLister:
         sizes = self._sizes(name)
         if not sizes:
             if name:
-                yield Unlisted(name, not_then(self._past, name, self._beat))
+                yield Unlisted(name, self._missing(name))
             return
         numbers = iter(sizes)
         for held in self._walk(name):

@@ -5,7 +5,7 @@ the reader of the store sees, and no path of this machine is in any sentence.
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Self
 
 from msgspec import Struct
@@ -95,14 +95,18 @@ def open_past(past: PastReader, beat: Beat, entry: Entry) -> "StoredSource":
     return StoredSource(opened, entry.path, held)
 
 
-def walk_stored(reader: StoreReader, name: str) -> Iterator[Found]:
+Missing = Callable[[str], Refused]
+"""Makes the error for a name that is asked for and not there, see `not_there`."""
+
+
+def walk_stored(reader: StoreReader, name: str, missing: Missing) -> Iterator[Found]:
     """What has this name and all below it, sent under its last component; of "" all there is.
 
-    Each directory comes after what it holds. Unsendable (not_found) where there is nothing,
-    and for what has the name and can't be sent.
+    Each directory comes after what it holds. Unsendable where there is nothing, with the error
+    that `missing` makes, and for what has the name and can't be sent.
     """
     try:
-        held = _looked_up(reader, name)
+        held = _looked_up(reader, name, missing)
     except Refused as error:
         yield Unsendable(posixpath.basename(name), name, error)
         return
@@ -119,8 +123,8 @@ def walk_stored(reader: StoreReader, name: str) -> Iterator[Found]:
                 yield _entry(level.held, above)
 
 
-def walk_past(past: PastReader, name: str, beat: Beat) -> Iterator[Found]:
-    """As `walk_stored`, of what snapshots have. Where there was nothing, it says until when."""
+def walk_past(past: PastReader, name: str, missing: Missing) -> Iterator[Found]:
+    """As `walk_stored`, of what snapshots have."""
     above = len(name) - len(posixpath.basename(name))
     directories: list[Held] = []
     is_there = False
@@ -135,24 +139,28 @@ def walk_past(past: PastReader, name: str, beat: Beat) -> Iterator[Found]:
     while directories:
         yield _entry(directories.pop(), above)
     if name and not is_there:
-        yield Unsendable(posixpath.basename(name), name, not_then(past, name, beat))
+        yield Unsendable(posixpath.basename(name), name, missing(name))
 
 
-def not_then(past: PastReader, name: str, beat: Beat) -> Refused:
-    """The error for a name that was not there then: it says when it last was."""
-    before = past.last_there(name, beat)
-    if before is None:
-        return Refused(f"there was no {name} then, nor in any snapshot before", code=Code.NOT_FOUND)
-    stamp = before.stamp
-    day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
-    return Refused(f"{name} was last there on {day}: --at {stamp}", code=Code.NOT_FOUND)
+def not_there(reader: StoreReader, at: str, beat: Beat, name: str) -> Refused:
+    """The error for a name that is not there, or was not at a stamp: it says when it last was."""
+    before = reader.last_there(name, at, beat)
+    if before:
+        stamp = before.stamp
+        day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
+        sentence = f"{name} was last there on {day}: --at {stamp}"
+    elif at:
+        sentence = f"there was no {name} then, nor in any snapshot before"
+    else:
+        sentence = f"there is no {name}"
+    return Refused(sentence, code=Code.NOT_FOUND)
 
 
-def _looked_up(reader: StoreReader, name: str) -> Held:
+def _looked_up(reader: StoreReader, name: str, missing: Missing) -> Held:
     """What was asked for by its own name. Refused where that is nothing that can be sent."""
     held = reader.look(name)
     if held is None:
-        raise Refused(f"there is no {name}", code=Code.NOT_FOUND)
+        raise missing(name)
     if held.kind not in _KINDS:
         raise Refused(f"{name} is no file, directory or link", code=Code.UNSUPPORTED)
     return held

@@ -126,6 +126,12 @@ class StoreReader(Protocol):
     def snapshots(self) -> Iterator[SnapshotInfo]:
         """All of which something is below this reader's directory, the oldest first."""
 
+    def last_there(self, name: str, before: str, beat: Beat) -> SnapshotInfo | None:
+        """The newest complete snapshot before this stamp that has the name, or names below it.
+
+        With the empty stamp, the newest of all.
+        """
+
     def past(self, at: str) -> "PastReader":
         """What there was at this stamp. Refused (not_found) where no snapshot is so old."""
 
@@ -156,6 +162,3 @@ class PastReader(Protocol):
 
     def open(self, held: Held, beat: Beat) -> StoredFileReader | None:
         """The content of a file, all of which was just checked; None if it is not kept any more."""
-
-    def last_there(self, name: str, beat: Beat) -> SnapshotInfo | None:
-        """The newest complete snapshot before that has this name, or names below it."""

@@ -45,7 +45,8 @@ def list_names(
 ) -> None:
     """List what a receiver has.
 
-    A line has kind, size in bytes, time (UTC), mode and name. Of a directory it is what is in it, and its size that of all files below.
+    A line has kind, size in bytes, time (UTC), mode and name. Of a directory it is what
+    is in it, and its size that of all files below.
     """
     report = ListReport(sums_directories=not recursive, as_json=json, quiet=quiet)
     error: XferError | None = None

@@ -83,13 +83,6 @@ class LocalPastReader:
         located = Locator(self._contents, beat).locate(line)
         return located.reader if located else None
 
-    def last_there(self, name: str, beat: Beat) -> SnapshotInfo | None:
-        try:
-            found = self._catalog.last_there(name, self._at, beat)
-        except OSError as error:
-            raise refusal(error) from error
-        return None if found is None else describe(self._catalog, found)
-
     def _too_early(self) -> Refused:
         first = next((one for one in self._catalog.snapshots() if one.is_complete), None)
         if first is None:

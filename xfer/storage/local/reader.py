@@ -19,11 +19,13 @@ from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.links import NameAt
 from xfer.storage.posix.tree import Tree
-from xfer.storage.reading import Held, HeldKind, SnapshotInfo, Version
+from xfer.storage.reading import Beat, Held, HeldKind, SnapshotInfo, Version
 from xfer.storage.snapshots.catalog import Catalog
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAMP: Final = re.compile(rb"\d{8}T\d{6}\.\d{6}Z")
+_NEVER: Final = "99991231T235959.999999Z"
+"""Later than any stamp."""
 _KINDS: Final = {
     stat.S_IFREG: HeldKind.FILE,
     stat.S_IFDIR: HeldKind.DIRECTORY,
@@ -166,6 +168,13 @@ class LocalStoreReader:
                 for snapshot in catalog.snapshots():
                     yield describe(catalog, snapshot)
                 yield from damaged(catalog)
+
+    def last_there(self, name: str, before: str, beat: Beat) -> SnapshotInfo | None:
+        found = None
+        with _found():
+            if catalog := self._catalog():
+                found = catalog.last_there(name, before or _NEVER, beat)
+        return describe(catalog, found) if catalog and found else None
 
     def past(self, at: str) -> LocalPastReader:
         catalog = self._catalog()
