@@ -18,9 +18,8 @@ import pytest
 from tests.support.local_stores import open_descriptors
 from tests.support.mounts import device, mounted_by, overlaid
 from tests.support.tools import working
-from xfer.errors import LocalError
 from xfer.storage.posix.filesystems import FileSystem, file_system_of
-from xfer.storage.posix.flush import Flusher, flush_all, start_writeback
+from xfer.storage.posix.flush import Flusher, start_writeback
 
 FLUSH = """
 import os, sys
@@ -76,13 +75,6 @@ def test_a_flush_that_fails_is_an_error(directory: int) -> None:
         flusher.flush([reading])
     os.close(reading)
     os.close(writing)
-
-
-def test_a_flush_of_everything_that_fails_is_a_local_error(directory: int) -> None:
-    flush_all(directory, KNOWN)
-    flush_all(directory, FileSystem("fuse.unknown"))
-    with pytest.raises(LocalError, match="the disk fails"):
-        flush_all(-1, KNOWN)
 
 
 def test_the_start_of_a_write_back_is_a_hint_that_never_fails(directory: int) -> None:

@@ -2,6 +2,7 @@
 
 DIR/.xfer/lock           held by the one receiver that uses DIR
 DIR/.xfer/installing     held by one of its workers while names are replaced
+DIR/.xfer/doubtful       when files changed that a disk may have failed to write (see `doubtful`)
 DIR/.xfer/modes          held by one of its workers while something has another mode for a moment
 DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
@@ -16,6 +17,7 @@ from typing import Final
 
 from xfer.errors import LocalError
 from xfer.names import STATE_DIRECTORY
+from xfer.storage.local.flushed import Flushed
 from xfer.storage.local.hosts import note_host
 from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
@@ -37,8 +39,9 @@ class Layout:
 
     They stay the same until `close`, so any thread may use them. `files` and
     `versions` are the trees that names and older content are in, `kept` is what
-    interrupted sessions left in `partials`. `installing` is a lock that a session
-    holds from its look at what has a name until it has replaced that.
+    interrupted sessions left in `partials`, and `flushed` says what of it all is on
+    stable storage. `installing` is a lock that a session holds from its look at what
+    has a name until it has replaced that.
     """
 
     def __init__(self, directory: str) -> None:
@@ -52,6 +55,8 @@ class Layout:
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
                 self.timestamps = timestamps_of(self.lock)
+                self.flushed = Flushed(self.root, state, self.file_system, self.lock)
+                opened.callback(self.flushed.close)
                 self.sessions = _opened(opened, _make_private("sessions", state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 self.kept = KeptPartials(self.partials)

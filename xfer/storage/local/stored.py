@@ -10,11 +10,14 @@ from typing import Final
 from xfer.errors import Refused
 from xfer.names import to_bytes
 from xfer.storage.contract import Metadata, StoredFile
+from xfer.storage.local.flushed import Flushed
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import Directories, Tree
 from xfer.storage.posix.files import OpenFile, apply_metadata
 from xfer.storage.posix.links import NameAt
 
+_AT_ONCE: Final = 16
+"""Files held open while they are flushed."""
 MOST_DIRECTORIES: Final = 128
 """Directories held open while many names are looked up; they can be thousands deep."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -26,9 +29,10 @@ class StoredNames:
     Nothing is made, and no link is followed. See `contract.StoreWriter`.
     """
 
-    def __init__(self, tree: Tree, below: str) -> None:
+    def __init__(self, tree: Tree, flushed: Flushed, below: str) -> None:
         """`below` comes in front of every name; empty, or with "/" at its end."""
         self._tree = tree
+        self._flushed = flushed
         self._below = below
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
@@ -36,15 +40,56 @@ class StoredNames:
             return [self._stored(directories, to_bytes(self._below + name)) for name in files]
 
     def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
-        """A name that is not flushed yet is not stored yet: a power cut may still take it."""
+        """A name that a session has not flushed yet is not stored yet, nor is what may be lost."""
         try:
             status = _status(directories, path)
         except (OSError, Refused):
             return None
         if not stat.S_ISREG(status.st_mode) or self._tree.is_unflushed(path):
             return None
-        mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
-        return StoredFile(status.st_size, mode, status.st_mtime_ns, has_other_names=links > 1)
+        if self._flushed.is_doubtful(status.st_ctime_ns):
+            return None
+        changed_ns = max(status.st_ctime_ns, directories.changed_ns(path.rpartition(b"/")[0]))
+        return StoredFile(
+            status.st_size,
+            stat.S_IMODE(status.st_mode),
+            status.st_mtime_ns,
+            has_other_names=status.st_nlink > 1,
+            flushed=self._flushed.is_flushed(changed_ns),
+        )
+
+    def flush(self, files: Sequence[str]) -> set[str]:
+        """Flush what has these names; those that may be lost."""
+        lost: set[str] = set()
+        changed_ns = None
+        if not self._flushed.reports_errors:
+            changed_ns = 0
+            for start in range(0, len(files), _AT_ONCE):
+                some = files[start : start + _AT_ONCE]
+                changed_ns = max(changed_ns, self._flush_each(some, lost))
+        try:
+            self._flushed.flush_all(changed_ns)
+        except OSError:
+            return set(files)
+        return lost
+
+    def _flush_each(self, files: Sequence[str], lost: set[str]) -> int:
+        """Flush the content of each; adds to `lost`. When one of them, or a directory, changed."""
+        opened: dict[int, str] = {}
+        changed_ns = 0
+        with contextlib.ExitStack() as closed, self._directories() as directories:
+            for name in files:
+                try:
+                    descriptor = _open_plain(self._name_at(directories, name))
+                except (OSError, Refused):
+                    lost.add(name)
+                    continue
+                closed.callback(os.close, descriptor)
+                opened[descriptor] = name
+                above = directories.changed_ns(to_bytes(self._below + name).rpartition(b"/")[0])
+                changed_ns = max(changed_ns, above, os.fstat(descriptor).st_ctime_ns)
+            lost.update(opened[one] for one in self._flushed.flush_each(list(opened)))
+        return changed_ns
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         with self._directories() as opened:

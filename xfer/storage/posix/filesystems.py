@@ -20,6 +20,8 @@ _KNOWN: Final = _SYNCFS_REPORTS | {
 }
 """What keeps what it was told to flush. bindfs is `fuse` to some kernels and libraries."""
 _FUSE: Final = ("fuse", "virtiofs")
+_REMOTE: Final = ("nfs", "nfs4")
+_SECOND: Final = 10**9
 
 
 class FileSystem(Struct, frozen=True):
@@ -40,6 +42,17 @@ class FileSystem(Struct, frozen=True):
     def flushes_names_with_directories(self) -> bool:
         """Whether fsync(2) of a directory flushes the names in it: not through FUSE daemons."""
         return not self.kind.startswith(_FUSE)
+
+    @property
+    def stale_ns(self) -> int:
+        """For so long, in nanoseconds, the time of a file's last change may be an older one.
+
+        The kernel asks a FUSE daemon again after a second, by default, and a server after one
+        minute at most.
+        """
+        if self.kind.startswith(_REMOTE):
+            return 60 * _SECOND
+        return 2 * _SECOND if self.kind.startswith(_FUSE) else 0
 
     @property
     def caches_below(self) -> bool:
