@@ -131,6 +131,31 @@ def test_a_file_system_that_was_shut_down_fails_a_flush_of_names(
                 flusher.flush_names([directory], [], has_others=True, has_links=True)
 
 
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_merged_branch_that_was_shut_down_fails_it_although_another_is_alive(
+    tmp_path: Path, kind: str
+) -> None:
+    with device(kind, tmp_path) as disk, ExitStack() as opened:
+        alive = tmp_path / "alive"
+        for branch in (alive, disk.root):
+            (branch / "received").mkdir(parents=True)
+        (alive / "received" / "lock").touch()
+        top = opened.enter_context(
+            mounted_by("mergerfs", f"{alive}:{disk.root}", tmp_path / "top", "-o", "minfreespace=0")
+        )
+        below = os.open(disk.root, os.O_RDONLY)
+        opened.callback(os.close, below)
+        directory = os.open(top / "received", os.O_RDONLY)
+        opened.callback(os.close, directory)
+        witness = os.open(top / "received" / "lock", os.O_RDWR)
+        opened.callback(os.close, witness)
+        with contextlib.closing(Flusher(directory, file_system_of(directory), witness)) as flusher:
+            flusher.flush_names([directory], [], has_others=True)
+            shut_down(below)
+            with pytest.raises(OSError, match=r"Input/output error|Read-only"):
+                flusher.flush_names([directory], [], has_others=True)
+
+
 def shut_down(directory: int) -> None:
     """XFS_IOC_GOINGDOWN, which ext4 has too: at once, without flushing the log."""
     fcntl.ioctl(directory, 0x8004587D, struct.pack("I", 2))

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from xfer.storage.posix.mountinfo import Mount, directories_below, mount_of
+from xfer.storage.posix.mountinfo import MERGERFS, Mount, directories_below, mount_of
 
 _MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _SYNCFS_REPORTS: Final = _MEMORY | {"ext2", "ext3", "ext4", "xfs", "btrfs"}
@@ -65,6 +65,11 @@ class FileSystem(Struct, frozen=True):
         if self.kind.startswith(_REMOTE):
             return 60 * _SECOND
         return 2 * _SECOND if self.kind.startswith(_FUSE) else 0
+
+    @property
+    def merges(self) -> bool:
+        """Whether a directory is in several others below, each on a file system of its own."""
+        return self.kind == MERGERFS
 
     @property
     def caches_below(self) -> bool:

@@ -2,11 +2,13 @@
 
 import ctypes
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from xfer.storage.posix.filesystems import FileSystem
+from xfer.storage.posix.mountinfo import merged_directories
 
 _FEW: Final = 4
 """Up to so many are flushed one by one with fsync(2). More are flushed with one syncfs(2), which
@@ -121,9 +123,28 @@ class Flusher:
         """
         os.utime(self._witness)
         os.utime(self._witness)
+        if self._kind.merges:
+            for path in merged_directories(self._file_system):
+                _require_alive(path)
 
     def close(self) -> None:
         os.close(self._file_system)
+
+
+def _require_alive(path: str) -> None:
+    """OSError if the file system of a directory has given up, as above."""
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return  # not to be seen from here
+    try:
+        mode = stat.S_IMODE(os.fstat(directory).st_mode)
+        os.fchmod(directory, mode)
+        os.fchmod(directory, mode)
+    except PermissionError:
+        pass  # another user's
+    finally:
+        os.close(directory)
 
 
 def syncfs(descriptor: int) -> None:

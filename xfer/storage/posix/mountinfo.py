@@ -9,7 +9,7 @@ from msgspec import Struct
 
 _OVERLAY: Final = "overlay"
 _UPPER: Final = "upperdir="
-_MERGERFS: Final = "fuse.mergerfs"
+MERGERFS: Final = "fuse.mergerfs"
 _CONTROL: Final = "/.mergerfs"
 """A file that is in each mergerfs, and in no directory; its attributes say what is merged."""
 _BRANCHES: Final = b"user.mergerfs.branches"
@@ -45,13 +45,26 @@ def directories_below(mount: Mount) -> list[str]:
     if mount.kind == _OVERLAY:
         uppers = (option for option in mount.options if option.startswith(_UPPER))
         return [_unescaped(option.removeprefix(_UPPER)) for option in uppers]
-    if mount.kind == _MERGERFS:
+    if mount.kind == MERGERFS:
         with contextlib.suppress(OSError):
             branches = os.fsdecode(os.getxattr(mount.point + _CONTROL, _BRANCHES))
             return [branch.rpartition("=")[0] or branch for branch in branches.split(":")]
     if mount.kind in _PASSING_ON and os.path.isabs(mount.source) and os.path.isdir(mount.source):
         return [mount.source]
     return []
+
+
+def merged_directories(directory: int) -> list[str]:
+    """Where an open directory of a mergerfs is: on each branch, though not all need have it.
+
+    None where that is not told, as where a part of it is mounted elsewhere.
+    """
+    mount = mount_of(directory)
+    path = os.readlink(f"/proc/self/fd/{directory}")
+    if mount is None or not path.startswith(mount.point):
+        return []
+    below = path[len(mount.point) :].strip("/")
+    return [os.path.join(branch, below) for branch in directories_below(mount)]
 
 
 def _unescaped(text: str) -> str:
