@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.cut_disks import Disk, enlarge, write_journal_home
+from tests.support.cut_disks import thin_disk as thin_disk_named
 from tests.support.processes import Finished, environment, finish, receiving, start, wait_until
 
 
@@ -85,6 +86,21 @@ def test_what_another_program_stored_in_vain_is_stored_again(
         enlarge(tmp_path)
         site.send(source)  # may be told of it instead of those who wrote in vain
         assert_all_there(site.send("--json", source), source, thin_disk)
+
+
+@pytest.mark.parametrize("name", ["overlayfs", "bindfs"])
+def test_so_it_is_where_the_disk_below_cannot_be_seen(tmp_path: Path, name: str) -> None:
+    """From inside a container, there is no flush of all that reports errors."""
+    source = too_much(tmp_path)
+    hidden = 'mount -t tmpfs none "$0" && exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-c", hidden, str(tmp_path / "volume")]
+    with thin_disk_named(name, tmp_path) as disk:
+        make_room_for_names(tmp_path, disk)
+        with receiving(tmp_path, directory=disk.directory, prefix=prefix) as site:
+            shutil.copytree(source, disk.directory / "tree", dirs_exist_ok=True)
+            os.sync()
+            enlarge(tmp_path)
+            assert_all_there(site.send("--json", source), source, disk)
 
 
 def test_what_another_flush_was_told_of_is_remembered_by_the_next_receiver(

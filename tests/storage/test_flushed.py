@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import device, overlaid
+from tests.support.local_stores import open_descriptors
+from tests.support.mounts import device, mounted_by, overlaid
 from tests.support.processes import wait_until
 from tests.support.stores import put
 from xfer.storage.contract import IfExists, StoreWriter
 from xfer.storage.local.doubtful import Doubtful
+from xfer.storage.local.flushed import Flushed
 from xfer.storage.local.store import LocalStore
+from xfer.storage.local.stored import StoredNames
 from xfer.storage.posix.barrier import Barrier
-from xfer.storage.posix.filesystems import FileSystem
+from xfer.storage.posix.directories import Tree
+from xfer.storage.posix.filesystems import FileSystem, file_system_of
 
 
 @pytest.fixture
@@ -100,16 +104,48 @@ def test_a_clock_that_was_set_back_hides_nothing(
     os.close(descriptor)
 
 
-def test_each_file_is_flushed_by_itself_where_a_flush_of_all_reports_nothing(
-    tmp_path: Path,
-) -> None:
-    with device("ext4", tmp_path) as disk, overlaid(disk.root, tmp_path / "top") as top:
-        names = [f"f{number}" for number in range(40)]
-        with opened(top) as writer:
-            for name in names:
-                (top / name).write_bytes(b"by hand")
-            assert {is_flushed(writer, name) for name in names} == {False}
-            assert writer.flush_stored([*names, "none"]) == {"none"}
+def test_each_file_is_flushed_by_itself_where_no_flush_of_all_reports_errors(root: Path) -> None:
+    """As on an overlay whose upper directory can't be seen from inside a container."""
+    descriptor = os.open(root, os.O_RDONLY)
+    flushed = Flushed(descriptor, descriptor, FileSystem("overlay"), descriptor)
+    flushed.begin(durable=True)
+    stored = StoredNames(Tree(descriptor), flushed, "")
+    names = [f"f{number}" for number in range(40)]
+    for name in names:
+        (root / name).write_bytes(b"by hand")
+    for _ in range(2):  # the flush of all does not count for them
+        found = stored.statuses(names)
+        assert {one.flushed for one in found if one} == {False}
+        assert stored.flush([*names, "none"]) == {"none"}
+    flushed.close()
+    os.close(descriptor)
+
+
+def test_what_is_below_an_overlay_is_flushed_at_once(tmp_path: Path) -> None:
+    with (
+        device("ext4", tmp_path) as disk,
+        overlaid(disk.root, tmp_path / "top") as top,
+        opened(top) as writer,
+    ):
+        (top / "f").write_bytes(b"by hand")
+        assert is_flushed(writer, "f") is False
+        flush(writer, "f")
+
+
+def test_a_branch_that_was_added_is_flushed_too(tmp_path: Path) -> None:
+    branches = [tmp_path / name for name in ("one", "other")]
+    for branch in branches:
+        branch.mkdir()
+    with mounted_by("mergerfs", branches[0], tmp_path / "top", "-o", "minfreespace=0") as top:
+        descriptor = os.open(top, os.O_RDONLY)
+        barrier = Barrier(descriptor, file_system_of(descriptor), descriptor)
+        before = open_descriptors()
+        os.setxattr(top / ".mergerfs", "user.mergerfs.branches", f"+>{branches[1]}".encode())
+        barrier.flush()
+        barrier.flush()
+        assert open_descriptors() == before + 1
+        barrier.close()
+        os.close(descriptor)
 
 
 def test_doubtful_is_what_changed_in_one_of_the_times_also_for_the_next_receiver(

@@ -7,9 +7,9 @@ It was put there by other programs, or by a receiver before this one. It is
 - doubtful, if a flush of what changed at that time failed (see `doubtful`);
 - else to be flushed before a sender is told that it is there.
 
-syncfs(2) flushes it all where it reports errors. Elsewhere nothing reports the
-errors of files that are not opened: there, each file that has changed since the
-machine started is flushed by itself, and sync(2) is for the names.
+syncfs(2) flushes it all where it reports errors, or what is below does. Elsewhere
+nothing reports the errors of files that are not opened: there, each file that has
+changed since the machine started is flushed by itself, and sync(2) is for the names.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Flushed:
     def __init__(self, root: int, state: int, kind: FileSystem, witness: int) -> None:
         """`root` is DIR, `state` its state directory and `witness` a file there, all open and
         the caller's. OSError when something can't be opened or read."""
-        self.reports_errors = kind.syncfs_reports_errors
+        self.tells_errors = kind.tells_errors
         self._stale_ns = kind.stale_ns
         self._flushes = True
         self._doubtful = Doubtful(state)
@@ -59,7 +59,7 @@ class Flushed:
         if not self._flushes:
             return True
         changed_ns += self._stale_ns
-        is_recent = not self.reports_errors and changed_ns >= self._barrier.booted_ns
+        is_recent = not self.tells_errors and changed_ns >= self._barrier.booted_ns
         return not is_recent and self._barrier.covers(changed_ns)
 
     def flush_all(self, changed_ns: int | None = None) -> None:

@@ -62,7 +62,7 @@ class StoredNames:
         """Flush what has these names; those that may be lost."""
         lost: set[str] = set()
         changed_ns = None
-        if not self._flushed.reports_errors:
+        if not self._flushed.tells_errors:
             changed_ns = 0
             for start in range(0, len(files), _AT_ONCE):
                 some = files[start : start + _AT_ONCE]

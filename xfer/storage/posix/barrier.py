@@ -7,6 +7,7 @@ everything has come since. A rename changes that of the file or directory that
 was moved, and not those of the files below: so theirs count, too.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -16,7 +17,11 @@ from msgspec import Struct
 
 from xfer.storage.posix.filesystems import FileSystem
 from xfer.storage.posix.flush import syncfs
+from xfer.storage.posix.mountinfo import stored_in
 
+_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MOST_BELOW: Final = 64
+"""Directories that are asked what they are stored in."""
 _STEP: Final = 1_000_000
 """Nanoseconds. A clock that was set back by less is taken for one that was not."""
 
@@ -32,8 +37,9 @@ class _Moment(Struct, frozen=True):
 class Barrier:
     """That of the process, for one file system. Any thread may call anything.
 
-    It keeps a descriptor of its own, as a `Flusher` does: so it is told of every
-    write that has failed since the barrier before.
+    It keeps descriptors of its own, as a `Flusher` does: so it is told of every write
+    that has failed since the barrier before. There is one for the file system, and
+    where that tells of no errors, for each that it stores on: those do.
     """
 
     def __init__(self, directory: int, kind: FileSystem, witness: int) -> None:
@@ -49,7 +55,9 @@ class Barrier:
         # One reference, replaced whole by the thread that has the lock.
         self._last = _Moment(0, _offset())
         self.booted_ns = self.now() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self._file_system = self._open()
+        self._paths: list[str] = []
+        self._file_systems: list[int] = []
+        self._reopen()
 
     @property
     def last_ns(self) -> int:
@@ -79,25 +87,50 @@ class Barrier:
             if changed_ns is not None and self.covers(changed_ns):
                 return
             began = _Moment(self.now(), _offset())
-            if self._kind.syncfs_reports_errors:
-                syncfs(self._file_system)
+            if self._kind.tells_errors:
+                self._flush_downwards()
             else:
                 os.sync()  # of all file systems: that of a FUSE daemon's own files is one of them
             self._last = began
 
     def after_fork(self) -> None:
         """Be told of failures although another process is, too. OSError as above."""
-        opened = self._open()
-        try:
-            os.dup2(opened, self._file_system, inheritable=False)
-        finally:
-            os.close(opened)
+        self._reopen()
 
     def close(self) -> None:
-        os.close(self._file_system)
+        for descriptor in self._file_systems:
+            os.close(descriptor)
 
-    def _open(self) -> int:
-        return os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+    def _flush_downwards(self) -> None:
+        if not self._kind.syncfs_reports_errors and _all_below(self._directory) != self._paths:
+            self._reopen()  # a branch was added to what merges them
+        for descriptor in self._file_systems:
+            syncfs(descriptor)
+
+    def _reopen(self) -> None:
+        needs_below = self._kind.tells_errors and not self._kind.syncfs_reports_errors
+        paths = _all_below(self._directory) if needs_below else []
+        with contextlib.ExitStack() as opened:
+            descriptors = []
+            for path in (".", *paths):
+                descriptors.append(os.open(path, _FLAGS, dir_fd=self._directory))
+                opened.callback(os.close, descriptors[-1])
+            opened.pop_all()
+        self.close()
+        self._paths, self._file_systems = paths, descriptors
+
+
+def _all_below(directory: int) -> list[str]:
+    """All directories that it is stored in, the lowest last."""
+    found = [*stored_in(directory)]
+    for path in found[:_MOST_BELOW]:
+        with contextlib.suppress(OSError):
+            below = os.open(path, _FLAGS)
+            try:
+                found += stored_in(below)
+            finally:
+                os.close(below)
+    return found
 
 
 def _offset() -> int:

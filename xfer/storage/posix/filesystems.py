@@ -35,12 +35,14 @@ _SECOND: Final = 10**9
 class FileSystem(Struct, frozen=True):
     """Its kind and mount options as in /proc/self/mountinfo; empty where that can't be told.
 
-    `below` are those that it stores on, as far as they can be seen from here.
+    `below` are those that it stores on, as far as they can be seen from here: `all_below`
+    says whether all are.
     """
 
     kind: str = ""
     options: frozenset[str] = frozenset()
     below: tuple["FileSystem", ...] = ()
+    all_below: bool = True
 
     @property
     def syncfs_reports_errors(self) -> bool:
@@ -49,6 +51,13 @@ class FileSystem(Struct, frozen=True):
         It reaches no FUSE daemon, and overlayfs does not pass on what failed below it.
         """
         return self.kind in _SYNCFS_REPORTS and _linux_version() >= _SYNCFS_SINCE
+
+    @property
+    def tells_errors(self) -> bool:
+        """Whether syncfs(2) of it and then of what it stores on, down to the disks, does so."""
+        if self.syncfs_reports_errors:
+            return True
+        return bool(self.below) and self.all_below and all(one.tells_errors for one in self.below)
 
     @property
     def flushes_names_with_directories(self) -> bool:
@@ -107,8 +116,9 @@ def file_system_of(directory: int) -> FileSystem:
 
 
 def _file_system(mount: Mount, levels: int) -> FileSystem:
+    paths = directories_below(mount) if levels else []
     below = []
-    for path in directories_below(mount) if levels else ():
+    for path in paths:
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -116,7 +126,7 @@ def _file_system(mount: Mount, levels: int) -> FileSystem:
             finally:
                 os.close(descriptor)
             below.append(_file_system(lower, levels - 1) if lower else FileSystem())
-    return FileSystem(mount.kind, mount.options, tuple(below))
+    return FileSystem(mount.kind, mount.options, tuple(below), len(below) == len(paths))
 
 
 def _linux_version() -> tuple[int, ...]:

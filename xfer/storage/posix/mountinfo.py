@@ -54,6 +54,12 @@ def directories_below(mount: Mount) -> list[str]:
     return []
 
 
+def stored_in(directory: int) -> list[str]:
+    """The directories that the file system of an open directory stores in, as above."""
+    mount = mount_of(directory)
+    return directories_below(mount) if mount else []
+
+
 def merged_directories(directory: int) -> list[str]:
     """Where an open directory of a mergerfs is: on each branch, though not all need have it.
 
