@@ -18,7 +18,7 @@ from typing import Final
 from xfer.errors import LocalError
 from xfer.names import STATE_DIRECTORY
 from xfer.storage.local.flushed import Flushed
-from xfer.storage.local.hosts import note_host
+from xfer.storage.local.hosts import LoneHost, lone_host, note_host
 from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
 from xfer.storage.posix.access import changing_modes
@@ -47,6 +47,8 @@ class Layout:
     def __init__(self, directory: str) -> None:
         """LocalError when `directory` can't be used, or another receiver uses it."""
         self.installing = Lock("installing")
+        # One reference, replaced whole by any session's thread.
+        self.lone_host = LoneHost()
         with contextlib.ExitStack() as opened:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
@@ -92,7 +94,10 @@ class Layout:
     def note_host(self, host: str) -> bytes:
         """Note that this machine sends; what is to be remembered of it, see `hosts`."""
         name = bounded(host)
-        return name if name and note_host(self._state, name) else b""
+        if not name or not note_host(self._state, name):
+            return b""
+        self.lone_host = lone_host(self._state)
+        return name
 
     def share_locks(self) -> None:
         """Let each lock exclude all processes that call this, not only threads of this one.

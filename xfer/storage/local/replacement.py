@@ -92,7 +92,7 @@ class Replacement:
             return
         status = os.fstat(existing)
         pending.compared, pending.renews = _id_of(status), False
-        pending.previous_host = other_than(partial.host, existing) if partial.host else ""
+        pending.previous_host = self._other_host(partial.host, existing, status)
         has_all = has_metadata(status, self._held(partial.metadata))
         is_shared = status.st_nlink > 1 and not has_all
         if is_shared or not same_content(existing, partial.descriptor):
@@ -107,6 +107,12 @@ class Replacement:
                 apply_metadata(existing, partial.metadata)
         self._unchanged.add(existing)
         pending.outcome = Outcome.UNCHANGED
+
+    def _other_host(self, host: bytes, existing: int, status: os.stat_result) -> str:
+        """The machine that wrote what is there, if that is known and not `host`."""
+        alone = self._layout.lone_host
+        unmarked = alone.host if alone.wrote(status.st_ctime_ns) else b""
+        return other_than(host, existing, unmarked) if host else ""
 
     def _held(self, metadata: Metadata) -> Metadata:
         """What the file system makes of it."""
