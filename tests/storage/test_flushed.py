@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from tests.support.local_stores import open_descriptors
 from tests.support.mounts import device, mounted_by, overlaid
 from tests.support.processes import wait_until
 from tests.support.stores import put
+from xfer.errors import LocalError
 from xfer.storage.contract import IfExists, StoreWriter
 from xfer.storage.local.doubtful import Doubtful
 from xfer.storage.local.flushed import Flushed
@@ -182,6 +183,32 @@ def test_without_flushes_it_is_remembered_since_when_until_all_is_flushed(root: 
         assert state.read_text() == first != ""
     with opened(root):
         assert state.read_text() == ""
+
+
+def test_a_note_that_finds_no_room_refuses_a_start_without_flushes_and_leaves_nothing(
+    root: Path, mount: Callable[[str, str], Path]
+) -> None:
+    small = mount("small", "size=64k")
+    with opened(small):
+        pass
+    with (small / "full").open("wb", buffering=0) as full, contextlib.suppress(OSError):
+        while full.write(bytes(4096)):
+            pass
+    with pytest.raises(LocalError, match="cannot note that nothing will be flushed: No space"):
+        LocalStore(str(small), durable=False)
+    assert not list((small / ".xfer").glob("doubtful*"))
+    with opened(small):
+        pass
+
+
+def test_what_another_process_has_noted_stays_in_the_file(root: Path) -> None:
+    state = os.open(root, os.O_RDONLY)
+    one, other = Doubtful(state), Doubtful(state)
+    one.note(10, 20)
+    other.note(40, 50)
+    assert 10 in Doubtful(state)
+    assert 40 in Doubtful(state)
+    os.close(state)
 
 
 def test_lines_that_are_none_are_passed_over(root: Path) -> None:

@@ -13,10 +13,10 @@ It may be removed by somebody who has looked at the files.
 
 import contextlib
 import os
+import threading
 from typing import Final
 
 _FILE: Final = "doubtful"
-_NEW: Final = "doubtful.new"
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST: Final = 100
 """Times that are told apart; with more, they are one, which takes writing more files again."""
@@ -26,13 +26,15 @@ _STILL: Final = "-"
 class Doubtful:
     """Those times, of the store that `state`, its open state directory, belongs to.
 
-    Any thread may call anything: what two note at once, both times are known here,
-    and one of them may be missing in the file until the next one is noted.
+    Any thread may call anything, in several processes of one receiver. What two of
+    these note in the same moment is known to each, and the file may have one of it.
     """
 
     def __init__(self, state: int) -> None:
         """OSError when the file can't be read."""
         self._state = state
+        self._saving = threading.Lock()
+        """Held while the file is written: a process has one name for the new one."""
         # Replaced whole, so that no reader sees half of a change.
         self._times: list[tuple[int, int]] = []
         self.unflushed_since: int | None = None
@@ -60,8 +62,10 @@ class Doubtful:
 
     def note(self, since: int, until: int) -> None:
         """A flush has failed of what changed in this time. OSError if that can't be stored."""
-        self._add(since, until)
-        self._save()
+        with self._saving:
+            self._add(since, until)
+            self.load()  # what another process has noted
+            self._save()
 
     def note_unflushed(self, since: int) -> None:
         """From now on nothing is flushed. OSError as above."""
@@ -70,10 +74,11 @@ class Doubtful:
             self._save()
 
     def note_flushed(self) -> None:
-        """Everything is. OSError as above."""
+        """Everything is. If that can't be stored, more may be written again than has to be."""
         if self.unflushed_since is not None:
             self.unflushed_since = None
-            self._save()
+            with contextlib.suppress(OSError):
+                self._save()
 
     def _add(self, since: int, until: int) -> None:
         """Times that overlap become one."""
@@ -93,10 +98,16 @@ class Doubtful:
         lines = [f"{since} {until}\n" for since, until in self._times]
         if self.unflushed_since is not None:
             lines.append(f"{self.unflushed_since} {_STILL}\n")
-        descriptor = os.open(_NEW, _FLAGS, 0o600, dir_fd=self._state)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(_NEW, _FILE, src_dir_fd=self._state, dst_dir_fd=self._state)
+        new = f"{_FILE}.{os.getpid()}"
+        try:
+            descriptor = os.open(new, _FLAGS, 0o600, dir_fd=self._state)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(new, _FILE, src_dir_fd=self._state, dst_dir_fd=self._state)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(new, dir_fd=self._state)
+            raise
         os.fsync(self._state)

@@ -39,17 +39,21 @@ class Flushed:
     def begin(self, *, durable: bool) -> None:
         """Flush what an earlier receiver may not have; or note that this one flushes nothing.
 
-        LocalError when the disk fails.
+        LocalError when the disk fails, or is too full for the note.
         """
         self._flushes = durable
-        try:
-            if durable:
-                self.flush_all()
-                self._doubtful.note_flushed()
-            else:
+        if not durable:
+            try:
                 self._doubtful.note_unflushed(self._barrier.now())
+            except OSError as error:
+                reason = f"cannot note that nothing will be flushed: {error.strerror}"
+                raise LocalError(reason) from error
+            return
+        try:
+            self.flush_all()
         except OSError as error:
             raise LocalError(f"the disk fails: {error.strerror}") from error
+        self._doubtful.note_flushed()
 
     def is_doubtful(self, changed_ns: int) -> bool:
         return changed_ns in self._doubtful
