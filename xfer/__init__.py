@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         UsageError,
         XferError,
     )
-    from xfer.receiving.receipts import Received
+    from xfer.receiving.observer import Received
     from xfer.sending.observer import Observer, Result
     from xfer.server.receiver import Receiver
     from xfer.storage.contract import Limits
@@ -65,7 +65,7 @@ _HOMES = {
     "CancelToken": "wire.cancel",
     "Limits": "storage.contract",
     "Observer": "sending.observer",
-    "Received": "receiving.receipts",
+    "Received": "receiving.observer",
     "Receiver": "server.receiver",
     "Result": "sending.observer",
     "SendProgress": "client.progress",

@@ -13,6 +13,7 @@ peer is told, and whether the same command run again can help.
     │   └── ProtocolError     5  what arrived is not this protocol        (retry)
     ├── Refused               6  the receiver will not take this          (depends)
     ├── Incomplete            7  some files went, some did not            (depends)
+    ├── Held                  8  a snapshot of which somebody should look at what is gone
     └── Cancelled           130  the user interrupted it                  (retry)
 """
 
@@ -24,6 +25,7 @@ from typing import Any, ClassVar, Final
 class Code(StrEnum):
     """The words that a refusal or an error carries on the wire."""
 
+    ACCESS = "access"
     AUTH_FAILED = "auth_failed"
     BAD_FRAME = "bad_frame"
     BAD_NAME = "bad_name"
@@ -32,9 +34,12 @@ class Code(StrEnum):
     CANCELLED = "cancelled"
     DIGEST_MISMATCH = "digest_mismatch"
     EXISTS = "exists"
+    HELD = "held"
     INTERNAL = "internal"
+    LINES_LOST = "lines_lost"
     LOCAL = "local"
     LOST = "lost"
+    NOT_FOUND = "not_found"
     NO_SPACE = "no_space"
     QUOTA = "quota"
     SHUTTING_DOWN = "shutting_down"
@@ -52,6 +57,7 @@ RETRYABLE = frozenset(
         Code.BUSY,
         Code.CANCELLED,
         Code.DIGEST_MISMATCH,
+        Code.LINES_LOST,
         Code.LOST,
         Code.SHUTTING_DOWN,
         Code.TIMEOUT,
@@ -136,6 +142,11 @@ class Incomplete(XferError):
         super().__init__(message, retryable=retryable)
         self.receipts = receipts
         self.failures = failures
+
+
+class Held(XferError):
+    exit_code = 8
+    default_code = Code.HELD
 
 
 class Cancelled(XferError):

@@ -35,7 +35,7 @@ from xfer.errors import PeerTimeout
 from xfer.outcomes import Outcome
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import ProgressSink, Results
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.sending.session import SendSession
 from xfer.source import tree
 from xfer.wire import keepalive, messages

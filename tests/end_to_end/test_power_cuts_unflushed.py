@@ -125,7 +125,7 @@ def test_what_another_flush_was_told_of_is_remembered_by_the_next_receiver(
 def test_what_was_stored_in_vain_is_stored_again_by_the_next_receiver(
     thin_disk: Disk, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    """Even by one that takes no other content under a name; and in the end nothing is doubtful."""
+    """And in the end nothing is doubtful."""
     source = too_much(tmp_path)
     make_room_for_names(tmp_path, thin_disk)
     with receiving(tmp_path, "--no-fsync", directory=thin_disk.directory) as site:
@@ -133,7 +133,7 @@ def test_what_was_stored_in_vain_is_stored_again_by_the_next_receiver(
     start_and_stop(tmp_path, thin_disk.directory)
     enlarge(tmp_path)
     start_and_stop(tmp_path, thin_disk.directory)  # what failed since then is told, too
-    with receiving(tmp_path, "--if-exists", "refuse", directory=thin_disk.directory) as site:
+    with receiving(tmp_path, directory=thin_disk.directory) as site:
         assert_all_there(site.send("--json", *options, source), source, thin_disk)
         wait_until(lambda: len(called_unchanged(site.send("--json", source).records)) == 60)
 

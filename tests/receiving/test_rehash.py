@@ -10,7 +10,8 @@ from tests.support.stores import leave_partial, put
 from xfer import digests
 from xfer.errors import Code, Refused
 from xfer.receiving.rehash import Rehasher
-from xfer.storage.contract import StoredFileReader, StoreWriter
+from xfer.storage.contract import StoreWriter
+from xfer.storage.reading import StoredFileReader
 from xfer.wire.keepalive import Progress
 
 CONTENT = random.Random(1).randbytes(3 * 1024 * 1024 + 17)

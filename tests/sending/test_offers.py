@@ -9,9 +9,9 @@ import pytest
 
 from xfer.errors import ConnectionLost, CorruptData
 from xfer.sending.observer import Results
-from xfer.sending.offers import Offers, Options
+from xfer.sending.offers import Offers
 from xfer.sending.outstanding import Outstanding
-from xfer.sending.parts import PART_BYTES, PartReader
+from xfer.sending.parts import PART_BYTES, Options, PartReader
 from xfer.source.tree import Entry, Kind
 from xfer.system.background import BackgroundThread
 from xfer.wire.keepalive import Heartbeat, StallLimit
@@ -22,7 +22,7 @@ EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"  # RFC 1321, A.5
 
 def offers_with(options: Options) -> Offers:
     background = BackgroundThread()
-    reader = PartReader(options.algorithm, background, Heartbeat(background, lambda _: None))
+    reader = PartReader(options, background, Heartbeat(background, lambda _: None))
     return Offers(options, reader, Outstanding(Results(), StallLimit()))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xfer.errors import LocalError
-from xfer.sending.parts import PART_BYTES, PartReader
+from xfer.sending.parts import PART_BYTES, Options, PartReader
 from xfer.source.readers import StreamSource, open_source
 from xfer.source.tree import Entry, Kind
 from xfer.system.background import BackgroundThread
@@ -24,7 +24,7 @@ CONTENT = random.Random(1).randbytes(3 * PART_BYTES + 100)
 @pytest.fixture
 def reader() -> Iterator[PartReader]:
     with BackgroundThread() as background:
-        yield PartReader("md5", background, Heartbeat(background, lambda _: None))
+        yield PartReader(Options(), background, Heartbeat(background, lambda _: None))
 
 
 def entry_of(tmp_path: Path, content: bytes) -> Entry:

@@ -10,9 +10,9 @@ from tests.support.channels import joined
 from xfer.errors import CorruptData, PeerTimeout, ProtocolError, Refused, XferError
 from xfer.outcomes import Outcome
 from xfer.sending.observer import ProgressSink, Result, Results
-from xfer.sending.offers import Offers, Options
+from xfer.sending.offers import Offers
 from xfer.sending.outstanding import Outstanding
-from xfer.sending.parts import PartReader
+from xfer.sending.parts import Options, PartReader
 from xfer.sending.replies import Replies
 from xfer.source.tree import Entry, Kind
 from xfer.system.background import BackgroundThread
@@ -41,7 +41,7 @@ class Session(Results):
     def __init__(self, channel: Channel, stall_limit: StallLimit) -> None:
         self.results: list[Result] = []
         background = BackgroundThread()
-        reader = PartReader("md5", background, Heartbeat(background, lambda _: None))
+        reader = PartReader(Options(), background, Heartbeat(background, lambda _: None))
         self.outstanding = Outstanding(self, stall_limit)
         offers = Offers(Options(), reader, self.outstanding)
         self.replies = Replies(channel, offers, self.outstanding, stall_limit, ProgressSink())

@@ -17,8 +17,7 @@ from xfer.errors import ConnectionLost, CorruptData, Refused, XferError
 from xfer.outcomes import Outcome
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import ProgressSink, Result, Results
-from xfer.sending.offers import Options
-from xfer.sending.parts import PART_BYTES
+from xfer.sending.parts import PART_BYTES, Options
 from xfer.sending.session import SendSession
 from xfer.source import tree
 from xfer.source.tree import Entry

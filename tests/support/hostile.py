@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,9 +22,11 @@ from xfer.auth.identity import load_identity
 from xfer.auth.opening import transcribe
 from xfer.outcomes import Outcome
 from xfer.wire import messages
-from xfer.wire.messages import Challenge, Message, Offer, Proof, Receipt, Welcome
+from xfer.wire.messages import Challenge, Get, Message, Offer, Proof, Receipt, Welcome
 
 NAME: Final = "victim.txt"
+BACK: Final = "back"
+"""Where a get puts what it gets."""
 SIBLING: Final = "sibling.txt"
 SIBLINGS: Final = b"what nobody asked to be sent"
 RECEIPT: Final = Receipt(NAME, Outcome.STORED, len(BODY), MD5)
@@ -68,13 +70,20 @@ class Peer:
         """All of the opening, as who holds the secret does it."""
         transcript, proof = self.challenge()
         mac = KEY.server_proof(transcript, bytes.fromhex(proof))
-        self.say(Welcome(mac.hex(), ["md5"]))
+        self.say(Welcome(mac.hex(), ["md5"], features=("get", "list")))
 
     def offered(self) -> None:
         """Hear up to the offer of the file."""
         self.open()
         while not isinstance(message := messages.parse(self.hear()), Offer) or not message.files:
             pass
+
+    def asked(self) -> Get:
+        """Hear what a getter asks for."""
+        self.open()
+        asked = messages.parse(self.hear())
+        assert isinstance(asked, Get)
+        return asked
 
     def sent(self) -> None:
         """Ask for the file, and hear all of it."""
@@ -104,17 +113,28 @@ def send_to(script: Script, home: Path, *options: str) -> Ending:
     """Send a file of `home` to a receiver that does `script`, in plaintext unless said."""
     (home / NAME).write_bytes(BODY)
     (home / SIBLING).write_bytes(SIBLINGS)
+    rest = [word for word in options if word != "--tls"]
+    plaintext = [] if "--tls" in options else ["--insecure-plaintext"]
+    return _meet(script, home, lambda host: ["send", *plaintext, *rest, NAME, host])
+
+
+def get_from(script: Script, home: Path, *options: str, names: Sequence[str] = (NAME,)) -> Ending:
+    """Get a file into `home`/back from a receiver that does `script`, in plaintext."""
+    (home / BACK).mkdir(exist_ok=True)
+    fixed = ["get", "--retry-for", "0", "--insecure-plaintext", "--to", BACK]
+    return _meet(script, home, lambda host: [*fixed, *options, *names, host])
+
+
+def _meet(script: Script, home: Path, words: Callable[[str], list[str]]) -> Ending:
+    """One command of `words`, for HOST, at a receiver that does `script`."""
     seen = bytearray()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         thread = threading.Thread(target=_serve, args=(listening, script, seen))
         thread.start()
-        host = f"127.0.0.1:{listening.getsockname()[1]}"
-        option = [] if "--tls" in options else ["--insecure-plaintext"]
-        rest = [word for word in options if word != "--tls"]
-        words = ["send", "--timeout", "1", *option, *rest, NAME, host]
+        command, *rest = words(f"127.0.0.1:{listening.getsockname()[1]}")
         began = time.monotonic()
-        done, peak = _run(words, home)
+        done, peak = _run([command, "--timeout", "1", *rest], home)
         seconds = time.monotonic() - began
         thread.join()
     return Ending(done, seconds, peak, bytes(seen))

@@ -20,7 +20,7 @@ import pytest
 
 from xfer import digests
 from xfer.auth.identity import certificate_binding, client_context
-from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
+from xfer.auth.keys import DEFAULT_KEY_ID, Key, derive_key
 from xfer.auth.opening import admit_sender, prove_to_receiver
 from xfer.errors import XferError
 from xfer.wire import frames, messages
@@ -265,7 +265,7 @@ class Reachable(Protocol):
 class HandSender:
     """A sender whose every frame is made by hand. A context manager."""
 
-    def __init__(self, site: Reachable) -> None:
+    def __init__(self, site: Reachable, key: Key = KEY, key_id: str = DEFAULT_KEY_ID) -> None:
         connected = socket.create_connection(("127.0.0.1", site.port), PATIENCE)
         self.port = connected.getsockname()[1]
         self.channel = Channel(connected, PATIENCE / 2)
@@ -273,7 +273,7 @@ class HandSender:
         if not site.plaintext:
             self.channel.start_tls(client_context(), server_side=False)
             certificate = self.channel.peer_certificate()
-        prove_to_receiver(self.channel, KEY, certificate_binding(certificate))
+        prove_to_receiver(self.channel, key, certificate_binding(certificate), key_id)
 
     def __enter__(self) -> "HandSender":
         return self

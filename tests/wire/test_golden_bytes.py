@@ -16,11 +16,17 @@ from xfer.outcomes import Outcome
 from xfer.wire import messages
 from xfer.wire.messages import (
     Challenge,
+    Commit,
     DirectoryHeader,
     Done,
     Error,
     FileHeader,
+    Get,
     Hello,
+    List,
+    ListedName,
+    ListedSnapshot,
+    Listing,
     Message,
     Offer,
     OfferedFile,
@@ -29,6 +35,8 @@ from xfer.wire.messages import (
     Proof,
     Receipt,
     Refusal,
+    Run,
+    SnapshotMade,
     SymlinkHeader,
     Welcome,
     Working,
@@ -71,6 +79,22 @@ GOLDEN: dict[str, Message] = {
     ),
     "error": Error("busy", "too many senders", retryable=True),
     "done": Done(),
+    "run": Run("c3" * 16, "nightly", ("docs",)),
+    "commit": Commit("c3" * 16, "nightly", 3, complete=True, digest="blake3"),
+    "snapshot": SnapshotMade(
+        "20261123T030002.123456Z", False, 3, 2, 24, 1, 1, 200, True, ("docs/a.txt",)
+    ),
+    "get": Get(("docs", "b.log"), digest="blake3", share=1, shares=4),
+    "list": List(("docs/a.txt",), "versions"),
+    "listing": Listing(
+        (
+            ListedName("docs", "directory", 12, 1_700_000_000_000_000_000, 0o755),
+            ListedName("docs/l", "symlink", target="a.txt"),
+        )
+    ),
+    "listing_snapshots": Listing(
+        (), (ListedSnapshot("laptop", "nightly", "20261123T030002.123456Z", True, names=3),)
+    ),
 }
 
 

@@ -6,6 +6,8 @@
     directory = "alice"       all names of hers are below DIR/alice
     quota = "20G"
     if_exists = "version"
+    gone = "version"          what a snapshot has no more becomes a version; or "stay"
+    access = "write"          or "read", "read-write", "drop"
     expires = 2027-01-01
 
 Reads the file into grants, and adds tables to it. Which grants are in force is
@@ -17,10 +19,11 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 from xfer import names
-from xfer.auth.grants import Grant
+from xfer.auth.grants import Grant, Rights
 from xfer.auth.keys import Key, derive_key, generate_secret
 from xfer.auth.secret_files import read_secret
 from xfer.config.sizes import MAX_SIZE, parse_size
@@ -31,12 +34,20 @@ from xfer.system import private_files
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KNOWN: Final = (
     "secret", "secret_file", "previous", "previous_file", "directory", "quota", "if_exists",
-    "expires",
+    "access", "gone", "expires",
 )  # fmt: skip
 _MAX_CHARACTERS: Final = 16 * 1024 * 1024
 
+Word = TypeVar("Word", bound=StrEnum)
 Signature = tuple[int, int, int, int]
 """Inode, size, mtime and ctime (nanoseconds) of a file: they differ once it has changed."""
+
+
+class Gone(StrEnum):
+    """What happens to a file whose name is in no snapshot of its job any more."""
+
+    STAY = "stay"
+    VERSION = "version"
 
 
 class KeysFileReader:
@@ -88,11 +99,15 @@ class KeysFileReader:
         if secret is None:
             raise self._fault(key_id, "has no secret")
         try:
-            access = Access(_directory(table), _if_exists(table), _quota(table))
+            rights = _one_of(Rights, table, "access") or Rights.WRITE
+            if_exists = _one_of(IfExists, table, "if_exists")
+            gone = _one_of(Gone, table, "gone") is Gone.VERSION
+            adds = rights is Rights.DROP
+            access = Access(_directory(table), if_exists, _quota(table), adds, gone)
             expires = _expires(table)
         except (ValueError, XferError) as error:
             raise self._fault(key_id, str(error)) from None
-        return Grant((secret, previous) if previous else (secret,), access, expires)
+        return Grant((secret, previous) if previous else (secret,), access, expires, rights)
 
     def _key(self, key_id: str, table: Mapping[str, Any], name: str) -> Key | None:
         text, file = table.get(name), table.get(f"{name}_file")
@@ -168,11 +183,12 @@ def _directory(table: Mapping[str, Any]) -> str:
     return directory
 
 
-def _if_exists(table: Mapping[str, Any]) -> IfExists | None:
-    wanted = table.get("if_exists")
-    if wanted is not None and wanted not in list(IfExists):
-        raise ValueError(f"has an if_exists other than {', '.join(IfExists)}")
-    return None if wanted is None else IfExists(wanted)
+def _one_of(words: type[Word], table: Mapping[str, Any], name: str) -> Word | None:
+    """The word that a table has under `name`, None if it has none."""
+    wanted = table.get(name)
+    if wanted is not None and wanted not in list(words):
+        raise ValueError(f"has an {name} other than {', '.join(words)}")
+    return None if wanted is None else words(wanted)
 
 
 def _quota(table: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from xfer import __version__
 from xfer.system.process import collect_seldom, keep_out_of_core_files
 
-_COMMANDS: Final = ("keygen", "receive", "send", "demo")
+_COMMANDS: Final = ("keygen", "receive", "send", "get", "demo")
 """Each is an `app` with one command, in a module of `commands` that has its name."""
 
 

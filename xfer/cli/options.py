@@ -83,6 +83,15 @@ Paths = Annotated[
 ]
 Host = Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="Where `xfer receive` runs.")]
 StreamName = Annotated[str | None, typer.Option(help="What standard input (-) is to be stored as.")]
+SnapshotJob = Annotated[
+    str | None,
+    typer.Option(
+        "--snapshot",
+        metavar="JOB",
+        help="Have the receiver remember all of it as a snapshot of this job: `get --at` gives "
+        "it back as it was.",
+    ),
+]
 KeyId = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +120,39 @@ Connections = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line for each file, then a summary.")
+]
+
+# get, list
+
+NamesAndHost = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME... HOST[:PORT]",
+        help="What you want, or . for everything, and where `xfer receive` runs.",
+    ),
+]
+FromDirectory = Annotated[
+    str | None,
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        help="In place of HOST: the directory of a receiver on this machine, running or not.",
+    ),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="WHEN",
+        help="As it was then, by the newest complete snapshots: a date (the end of that day), a "
+        "time, yesterday, 3d, or a snapshot's stamp.",
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to", metavar="DIR|-", help="Where to: a directory that is there, or standard output."
+    ),
 ]
 
 # demo

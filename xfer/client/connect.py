@@ -24,6 +24,7 @@ from xfer.errors import (
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.cancel import CancelToken
 from xfer.wire.channel import Channel
+from xfer.wire.messages import Welcome
 
 _MAX_HOST: Final = 64
 """Characters of this machine's name that a receiver is told."""
@@ -50,19 +51,21 @@ class Target(Struct, frozen=True):
         return format_address(self.host, self.port)
 
 
-def connect(target: Target, algorithm: str) -> Channel:
+def connect(target: Target, algorithm: str, feature: str = "") -> Channel:
     """Connect, authenticate both sides, and agree on `algorithm` for digests.
 
+    `feature` is what the receiver must be able to do beside receiving, if anything.
     Raises ConnectionLost where nothing answers (PeerTimeout: in time),
     AuthenticationError where a side cannot prove itself, and Refused where the
-    receiver does not know the algorithm. Whatever is raised, no file name has
-    been sent. Cancelled, at any point, by the target's token.
+    receiver does not know the algorithm or the feature. Whatever is raised, no
+    file name has been sent. Cancelled, at any point, by the target's token.
     """
     began = time.monotonic()
     channel = Channel(_connected_socket(target), target.timeout, target.cancel)
     try:
         channel.set_deadline(OPENING_SECONDS - (time.monotonic() - began))
-        _open(channel, target, algorithm)
+        welcome = _open(channel, target)
+        _require(welcome, algorithm, feature)
     except XferError:
         channel.close()
         raise
@@ -82,8 +85,8 @@ def _connected_socket(target: Target) -> socket.socket:
         raise _not_connected(target, error) from error
 
 
-def _open(channel: Channel, target: Target, algorithm: str) -> None:
-    """The TLS handshake, both proofs, and the agreement on a digest."""
+def _open(channel: Channel, target: Target) -> Welcome:
+    """The TLS handshake, and both proofs."""
     certificate = b""
     try:
         if not target.plaintext:
@@ -98,10 +101,22 @@ def _open(channel: Channel, target: Target, algorithm: str) -> None:
         raise AuthenticationError(
             f"what answers at {target} does not open like a receiver: {error.message}{hint}"
         ) from error
+    channel.set_deadline(None)
+    channel.mark_authenticated(
+        outgoing=target.bandwidth, incoming=target.bandwidth, peer_flushes=welcome.durable
+    )
+    return welcome
+
+
+def _require(welcome: Welcome, algorithm: str, feature: str) -> None:
+    """Refused for a receiver that cannot do what is wanted of it."""
     if algorithm not in welcome.digests:
         raise Refused(f"the receiver cannot check {algorithm} digests", code=Code.UNSUPPORTED)
-    channel.set_deadline(None)
-    channel.mark_authenticated(outgoing=target.bandwidth, peer_flushes=welcome.durable)
+    if feature and feature not in welcome.features:
+        raise Refused(
+            f"the receiver is of an earlier version, which knows no {feature}: update it first",
+            code=Code.UNSUPPORTED,
+        )
 
 
 def _not_connected(target: Target, error: OSError) -> ConnectionLost:

@@ -5,22 +5,23 @@ tried again is, after growing pauses, as long as `retries` allows. Other failure
 are told at once.
 """
 
-import time
-from collections.abc import Callable
+import contextlib
 from typing import Final
 
 from msgspec import Struct, field
 
 from xfer.client.connect import Target, connect
 from xfer.client.remaining import RemainingWork
-from xfer.client.retries import Retries, RetryFor
-from xfer.errors import Cancelled, XferError
+from xfer.client.retries import Attempts, RetryFor
+from xfer.client.run import FEATURE, Run, require_good
+from xfer.errors import Cancelled, Code, XferError
 from xfer.sending.batches import InOrder
 from xfer.sending.observer import Observer
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.sending.session import SendSession
 from xfer.source import roots
 from xfer.wire.channel import Channel
+from xfer.wire.messages import SnapshotMade
 
 MAX_JOB_CONNECTIONS: Final = 64
 """For one job: by default, a receiver takes 256 in all."""
@@ -29,7 +30,8 @@ MAX_JOB_CONNECTIONS: Final = 64
 class Job(Struct, frozen=True):
     """What to send, and how. `-` among `paths` is standard input, stored as `stream_name`.
 
-    Up to `connections` share the work.
+    Up to `connections` share the work. With `snapshot`, the name of a job, it becomes a
+    snapshot of that.
     """
 
     paths: list[str]
@@ -37,6 +39,7 @@ class Job(Struct, frozen=True):
     options: Options = field(default_factory=Options)
     retry_for: RetryFor = field(default_factory=RetryFor)
     connections: int = 1
+    snapshot: str | None = None
 
 
 def send_job(target: Target, job: Job, observer: Observer) -> None:
@@ -46,50 +49,107 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
     else the error that ended the last attempt early: Cancelled by the target's token.
     """
     roots.check(job.paths, job.stream_name)
-    work = RemainingWork(job.paths, job.stream_name, observer, target.cancel)
-    sleep = target.cancel.wait if target.cancel else time.sleep
-    retries = Retries(job.retry_for)
+    run = Run(job.snapshot, job.paths) if job.snapshot else None
+    sending = _Sending(target, job, observer, run)
+    sending.send()
+    while run and not sending.commit(run):
+        sending.send_again()
 
-    def open_channel() -> Channel:
-        channel = connect(target, job.options.algorithm)
-        retries.reached()
+
+class _Sending:
+    """The attempts at one job. Used by the thread of the job."""
+
+    def __init__(self, target: Target, job: Job, observer: Observer, run: Run | None) -> None:
+        self._target = target
+        self._job = job
+        self._observer = observer
+        self._run = run
+        self._work = RemainingWork(job.paths, job.stream_name, observer, target.cancel)
+        self._attempts = Attempts(job.retry_for, observer, target.cancel)
+        self._ended_by: XferError | None = None
+        self._has_lost_lines = False
+
+    def send(self) -> None:
+        """Send all that is left. Raises what ended the last attempt early."""
+        work = self._work
+        self._attempts.run(
+            self._attempt, lambda: work.made_progress, lambda: not work.stream_was_read
+        )
+        work.tell_failures()
+        if error := self._ended_by:
+            if work.stream_was_read and error.retryable and not isinstance(error, Cancelled):
+                error.add("standard input cannot be read twice, so it was not tried again")
+            raise error
+
+    def send_again(self) -> None:
+        """Offer everything once more: the receiver has lost what it knew of the run."""
+        self._work.send_again()
+        self.send()
+
+    def commit(self, run: Run) -> bool:
+        """Make the run a snapshot; False if everything has to be sent once more for that, once.
+
+        Raises what stands against it, Held or Refused for a snapshot that is no good one.
+        """
+        made: list[SnapshotMade] = []
+        is_complete = not self._work.has_failed
+
+        def attempt() -> XferError | None:
+            try:
+                with contextlib.closing(self._open_channel(announce=False)) as channel:
+                    made.append(
+                        run.commit(
+                            channel, self._work.confirmed, self._job.options.algorithm,
+                            self._observer, complete=is_complete,
+                        )
+                    )  # fmt: skip
+            except XferError as error:
+                self._ended_by = error
+                return error
+            return None
+
+        error = self._attempts.run(attempt, may_repeat=lambda: not self._must_send_again)
+        if error:
+            if not self._must_send_again or self._has_lost_lines or self._work.stream_was_read:
+                raise error
+            self._has_lost_lines = True
+            return False
+        self._observer.snapshot_made(run.job, made[0])
+        if is_complete:
+            require_good(made[0], run.job)
+        return True
+
+    @property
+    def _must_send_again(self) -> bool:
+        return self._ended_by is not None and self._ended_by.code == Code.LINES_LOST
+
+    def _open_channel(self, *, announce: bool = True) -> Channel:
+        channel = connect(self._target, self._job.options.algorithm, FEATURE if self._run else "")
+        self._attempts.reached()
+        if self._run and announce:
+            self._run.announce(channel)
         return channel
 
-    while True:
-        ended_by = _attempt(open_channel, job, work, observer)
-        error = ended_by or work.first_failure
-        if error is None:
-            return
-        if isinstance(error, Cancelled):
-            break
-        pause = retries.next_pause(made_progress=work.made_progress)
-        if work.stream_was_read or not error.retryable or pause is None:
-            break
-        observer.pausing(error, pause, retries.seconds_left)
-        sleep(pause)
-    work.tell_failures()
-    if ended_by:
-        if work.stream_was_read and ended_by.retryable and not isinstance(ended_by, Cancelled):
-            ended_by.add("standard input cannot be read twice, so it was not tried again")
-        raise ended_by
+    def _attempt(self) -> XferError | None:
+        """Try once to send what is left. Returns why that has to be tried again, if it has."""
+        self._work.start_attempt()
+        self._ended_by = None
+        try:
+            if self._job.connections == 1:
+                session = SendSession(
+                    self._open_channel(), self._job.options, self._observer, self._work
+                )
+                session.run(InOrder(self._work.entries()))
+            else:
+                self._send_in_parallel()
+        except XferError as error:
+            self._ended_by = error
+        return self._ended_by or self._work.first_failure
 
+    def _send_in_parallel(self) -> None:
+        # Most jobs have one connection, and should not load the modules for several.
+        from xfer.client.parallel.sessions import ParallelSessions  # noqa: PLC0415
+        from xfer.client.parallel.work_queue import WorkQueue  # noqa: PLC0415
 
-def _attempt(
-    open_channel: Callable[[], Channel], job: Job, work: RemainingWork, observer: Observer
-) -> XferError | None:
-    """Try once to send what is left. Returns what ended the attempt early, if anything did."""
-    work.start_attempt()
-    try:
-        if job.connections == 1:
-            session = SendSession(open_channel(), job.options, observer, work)
-            session.run(InOrder(work.entries()))
-        else:
-            # Most jobs have one connection, and should not load the modules for several.
-            from xfer.client.parallel.sessions import ParallelSessions  # noqa: PLC0415
-            from xfer.client.parallel.work_queue import WorkQueue  # noqa: PLC0415
-
-            queue = WorkQueue(work.entries(), job.connections, work)
-            ParallelSessions(open_channel, job.options, observer, queue).run()
-    except XferError as error:
-        return error
-    return None
+        queue = WorkQueue(self._work.entries(), self._job.connections, self._work)
+        ParallelSessions(self._open_channel, self._job.options, self._observer, queue).run()

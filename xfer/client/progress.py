@@ -6,7 +6,7 @@ job, sessions ──▶ Collector ──▶ the caller's Observer, or
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from xfer.errors import Cancelled, UsageError, XferError
 from xfer.sending.observer import SKIPPED, Observer, Result
 from xfer.wire.keepalive import Progress
+from xfer.wire.messages import ListedSnapshot, SnapshotMade
 
 
 class SendProgress(Struct, frozen=True):
@@ -125,6 +126,14 @@ class Collector(Observer):
     def pausing(self, error: XferError, seconds: float, until: float) -> None:
         if self._observer:
             self._tell(self._observer.pausing, error, seconds, until)
+
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        if self._observer:
+            self._tell(self._observer.chosen, snapshots)
+
+    def snapshot_made(self, job: str, made: SnapshotMade) -> None:
+        if self._observer:
+            self._tell(self._observer.snapshot_made, job, made)
 
     def finished(self, result: Result) -> None:
         if result.outcome != SKIPPED:

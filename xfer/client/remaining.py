@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from xfer.client.completed import CompletedNames
 from xfer.errors import LocalError, XferError
-from xfer.sending.observer import Observer, Result, Results
+from xfer.sending.observer import SKIPPED, Observer, Result, Results
 from xfer.source import tree
 from xfer.source.tree import Entry, Found, Kind
 from xfer.wire.cancel import CancelToken
@@ -34,6 +34,12 @@ class RemainingWork(Results):
         """Guards what follows: results come from both threads of each session, and a sending
         thread walks. It is held while the observer is told, so that this is one at a time."""
         self._completed = CompletedNames()
+        self._told = CompletedNames()
+        """Names whose result was told already, where all are sent once more."""
+        self.confirmed = 0
+        """How many different names the receiver has confirmed."""
+        self.has_failed = False
+        """Whether something has failed for good."""
         self._to_retry: dict[str, Result] = {}
         self._kept_bytes: dict[str, int] = {}
         """By name: how much of it the receiver was known to have, at most."""
@@ -49,8 +55,14 @@ class RemainingWork(Results):
         self.made_progress = False
         self.first_failure = None
 
+    def send_again(self) -> None:
+        """Let everything be left once more, but tell no result twice."""
+        self._told, self._completed = self._completed, CompletedNames()
+        self.confirmed = 0
+
     def tell_failures(self) -> None:
         """There is no other attempt: tell the observer what was kept back."""
+        self.has_failed |= bool(self._to_retry)
         for result in self._to_retry.values():
             self._observer.finished(result)
 
@@ -116,4 +128,7 @@ class RemainingWork(Results):
             else:
                 self._completed.add_whole(result.name)
             self.made_progress |= not result.error
-            self._observer.finished(result)
+            self.has_failed |= result.error is not None
+            self.confirmed += not (result.error or result.outcome == SKIPPED)
+            if result.name not in self._told:
+                self._observer.finished(result)

@@ -7,7 +7,7 @@ quarter of an hour. A host that never answered may just as well be a typing erro
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +17,9 @@ from xfer.config.defaults import (
     RETRY_SECONDS,
     RETRY_TERMINAL_SECONDS,
 )
+from xfer.errors import Cancelled, XferError
+from xfer.sending.observer import Observer
+from xfer.wire.cancel import CancelToken
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
@@ -68,6 +71,36 @@ class Retries:
     def seconds_left(self) -> float:
         """Until the last attempt, if none gets any further."""
         return 0.0 if self._gives_up_at is None else self._gives_up_at - time.monotonic()
+
+
+class Attempts:
+    """Tries something until it goes well, or is not worth trying again."""
+
+    def __init__(self, retry_for: RetryFor, observer: Observer, cancel: CancelToken | None) -> None:
+        self._retries = Retries(retry_for)
+        self._observer = observer
+        self._sleep: Callable[[float], object] = cancel.wait if cancel else time.sleep
+
+    def reached(self) -> None:
+        """As `Retries.reached`."""
+        self._retries.reached()
+
+    def run(
+        self,
+        attempt: Callable[[], XferError | None],
+        made_progress: Callable[[], bool] = lambda: False,
+        may_repeat: Callable[[], bool] = lambda: True,
+    ) -> XferError | None:
+        """Call `attempt`, which returns why it is to be tried again; what the last one returned."""
+        while error := attempt():
+            if isinstance(error, Cancelled):
+                break
+            pause = self._retries.next_pause(made_progress=made_progress())
+            if not error.retryable or pause is None or not may_repeat():
+                break
+            self._observer.pausing(error, pause, self._retries.seconds_left)
+            self._sleep(pause)
+        return error
 
 
 def _pauses() -> Iterator[float]:

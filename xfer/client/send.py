@@ -13,7 +13,7 @@ from xfer.client.retries import retry_times
 from xfer.config.addresses import Address, parse_address
 from xfer.errors import Incomplete, UsageError, XferError
 from xfer.sending.observer import Observer, Result, only_error
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.source.roots import STDIN
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.cancel import CancelToken
@@ -35,6 +35,7 @@ def send(
     bwlimit: int = 0,
     insecure_plaintext: bool = False,
     connections: int = 1,
+    snapshot: str | None = None,
     progress: Observer | Callable[[SendProgress], object] | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Result]:
@@ -50,7 +51,8 @@ def send(
     are needed. A session in which nothing moves for `timeout` seconds ends. What can
     be tried again is, until no attempt has got further for `retry_for` seconds. At
     most `bwlimit` bytes a second are sent, 0 for no limit. Up to `connections`
-    (1 to 64) share the files.
+    (1 to 64) share the files. With `snapshot`, the name of a job, the receiver remembers all
+    of it as a snapshot of that job.
 
     `progress` is a function, called with a `SendProgress`, or an `Observer`; what it
     raises ends the send, and is raised here. It is called in any thread, one call at
@@ -63,7 +65,7 @@ def send(
     """
     if not 1 <= connections <= MAX_JOB_CONNECTIONS:
         raise UsageError(f"a job takes 1 to {MAX_JOB_CONNECTIONS} connections")
-    secret, key_id = _credentials(secret, key_id)
+    secret, key_id = credentials(secret, key_id)
     target = target_at(
         parse_address(host),
         derive_key(secret),
@@ -75,14 +77,14 @@ def send(
     )
     options = Options(checksum, checksum_all)
     collector = Collector(observer_of(progress))
-    job = Job(_texts(paths), name, options, retry_times(retry_for), connections)
+    job = Job(_texts(paths), name, options, retry_times(retry_for), connections, snapshot)
     try:
         send_job(target, job, collector)
     except XferError:
         if collector.raised:
             raise collector.raised from None
         raise
-    return _receipts(collector)
+    return receipts_of(collector, "sent")
 
 
 def target_at(
@@ -103,7 +105,7 @@ def target_at(
     return Target(address.host, address.port, key, timeout, plaintext, key_id, bandwidth, cancel)
 
 
-def _credentials(secret: str | None, key_id: str | None) -> tuple[str, str]:
+def credentials(secret: str | None, key_id: str | None) -> tuple[str, str]:
     if secret is not None:
         return secret, key_id or DEFAULT_KEY_ID
     found = find_secret()
@@ -124,11 +126,11 @@ def _text(path: Path) -> str:
     return os.path.join(os.curdir, text) if is_file else text
 
 
-def _receipts(collector: Collector) -> list[Result]:
-    """The receipts, if nothing has failed."""
+def receipts_of(collector: Collector, done: str) -> list[Result]:
+    """The receipts, if nothing has failed; else raise what stands for the failures."""
     receipts, failures = collector.receipts, collector.failures
     if not failures:
         return receipts
     errors = [failure.error for failure in failures if failure.error]
-    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not sent"
+    summary = f"{len(failures)} of {len(failures) + len(receipts)} were not {done}"
     raise only_error(bool(receipts), errors) or Incomplete(summary, receipts, failures)

@@ -15,12 +15,15 @@ the beginning of the sender's file, the sender finds out: the plan has a digest 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from xfer import digests, names
 from xfer.errors import Refused
+from xfer.receiving.observer import ReceivingObserver
 from xfer.receiving.receipts import ECHOED_NAME, ReceiptSender
+from xfer.receiving.recorder import RunRecorder
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import MIN_RESUME_BYTES, Upload, Uploads
 from xfer.storage.contract import Metadata, StoredFile, StoreWriter
@@ -33,7 +36,7 @@ class Planner:
     """Answers the offers of one session. Used by its thread only.
 
     `receipts` is told of files that are refused: a refusal goes out before the
-    plan that says "refuse".
+    plan that says "refuse". `observer` is told of those that are not sent, or not whole.
     """
 
     def __init__(
@@ -42,11 +45,18 @@ class Planner:
         uploads: Uploads,
         rehasher: Rehasher,
         receipts: ReceiptSender,
+        observer: ReceivingObserver | None = None,
     ) -> None:
+        self._observer = observer
+        self._recorder: RunRecorder | None = None
         self._writer = writer
         self._uploads = uploads
         self._rehasher = rehasher
         self._receipts = receipts
+
+    def record_in(self, recorder: RunRecorder) -> None:
+        """Record what is skipped, from now on."""
+        self._recorder = recorder
 
     def plans(self, offer: Offer) -> Iterator[Plan]:
         """The answer, in as many messages as it takes; each is to be sent before the next.
@@ -60,8 +70,13 @@ class Planner:
         stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
         self._require_flushed(offer.files, stored)
         kept = self._writer.kept(safe)
+        planned: Iterator[PlannedFile]
         planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
+        if self._observer:
+            planned = map(partial(self._tell, self._observer, offer.digest), offer.files, planned)
         for files in in_frames(planned, lambda file: file.file_name):
+            if self._recorder:
+                self._recorder.record_skipped()
             yield Plan(tuple(files))
 
     def _require_flushed(
@@ -83,6 +98,17 @@ class Planner:
         absent = self._writer.absent([name for name in directories if names.is_safe(name)])
         for some in in_frames(absent, str):
             yield Plan((), tuple(some))
+
+    @staticmethod
+    def _tell(
+        observer: ReceivingObserver, algorithm: str, offered: OfferedFile, planned: PlannedFile
+    ) -> PlannedFile:
+        name, digest = offered.file_name, offered.digest
+        if planned.action == "skip":
+            observer.unchanged(name, offered.file_size, algorithm if digest else "", digest or "")
+        elif planned.action == "resume":
+            observer.resumed(name, planned.offset)
+        return planned
 
     def _plan(
         self,
@@ -108,6 +134,9 @@ class Planner:
         """Plan a file with a safe name, of which a partial may be kept if `is_kept`."""
         is_same = stored is not None and self._is_same(offered, stored, algorithm)
         if stored and is_same and self._update(offered, stored):
+            if self._recorder:
+                held = self._writer.held_time(offered.mtime_ns)
+                self._recorder.add_skipped(offered, stored, held)
             return PlannedFile(offered.file_name, "skip")
         differs = stored is not None and not is_same and self._looks_same(offered, stored)
         if differs:

@@ -2,10 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, Literal
 
 from xfer import logs, names
 from xfer.errors import Refused
@@ -14,7 +11,8 @@ from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.receiving.commit_queue import ArrivedItem
 from xfer.receiving.committer import CommittedBatch
-from xfer.storage.contract import NewFile
+from xfer.receiving.observer import Received, ReceivingObserver
+from xfer.storage.contract import Item, NewDirectory, NewFile, NewSymlink
 from xfer.wire.channel import Channel
 from xfer.wire.messages import FileHeader, Receipt, Refusal
 
@@ -23,28 +21,14 @@ log = logging.getLogger("xfer.receiver")
 _MAX_REMEMBERED: Final = 1024
 """Refused names. Beyond that all are forgotten, to bound the memory: a later part of such a
 file is refused once more, as one that continues nothing."""
+_KINDS: Final[dict[type[Item], Literal["file", "directory", "symlink"]]] = {
+    NewFile: "file",
+    NewDirectory: "directory",
+    NewSymlink: "symlink",
+}
 ECHOED_NAME: Final = names.MAX_NAME
 """Characters of a name that an answer repeats. What is longer is refused anyway, and might not
 fit into a frame."""
-
-
-class Received(Struct, frozen=True):
-    """One file, directory or link that a receiver has stored, or had already, after its receipt.
-
-    `size` in bytes, and `digest` as hex by its algorithm, for files. `outcome` is
-    that of the receipt, `peer` the sender's HOST:PORT, and `key_id` its key.
-    """
-
-    name: str
-    outcome: Outcome
-    size: int
-    algorithm: str
-    digest: str
-    peer: str
-    key_id: str
-
-
-OnReceipt = Callable[[Received], object]
 
 
 class ReceiptSender:
@@ -52,14 +36,19 @@ class ReceiptSender:
 
     `peer` is whom the log names. Receipts say whether the store is `durable`.
     Every method that sends raises ConnectionLost when the sender is gone.
-    `on_receipt` is called after each receipt, and for what is stored when the
-    sender is gone, too; what it raises is logged.
+    `observer` is told of each receipt, and of what is stored when the sender is
+    gone, too, and of each refusal.
     """
 
     def __init__(
-        self, channel: Channel, peer: Peer, *, durable: bool, on_receipt: OnReceipt | None = None
+        self,
+        channel: Channel,
+        peer: Peer,
+        *,
+        durable: bool,
+        observer: ReceivingObserver | None = None,
     ) -> None:
-        self._on_receipt = on_receipt
+        self._observer = observer
         self._channel = channel
         self._peer = peer
         self._peer_words = str(peer)
@@ -98,20 +87,23 @@ class ReceiptSender:
                 self._channel.send(receipt)
             self._channel.flush()
         finally:
-            if self._on_receipt:
+            if self._observer:
                 for arrived, outcome in stored:
-                    self._tell(self._on_receipt, arrived, outcome)
+                    self._observer.received(self._described(arrived, outcome))
 
-    def _tell(self, on_receipt: OnReceipt, arrived: ArrivedItem, outcome: Outcome) -> None:
-        name, size, peer = arrived.item.name, arrived.size, self._peer
+    def _described(self, arrived: ArrivedItem, outcome: Outcome) -> Received:
+        item, peer = arrived.item, self._peer
         algorithm, digest = next(iter(arrived.digest.items()), ("", ""))
-        try:
-            on_receipt(Received(name, outcome, size, algorithm, digest, peer.address, peer.key_id))
-        except Exception:
-            log.exception(
-                "%s %s: on_receipt failed", peer, printable(name),
-                extra=logs.about("callback_failed", peer, file_name=name),
-            )  # fmt: skip
+        return Received(
+            item.name,
+            outcome,
+            arrived.size,
+            algorithm,
+            digest,
+            peer.address,
+            peer.key_id,
+            _KINDS[type(item)],
+        )
 
     def refuse(self, name: str, error: Refused) -> None:
         """Refuse an item before it is committed; more parts of it may be on their way."""
@@ -173,6 +165,8 @@ class ReceiptSender:
             extra=logs.about("refusal", self._peer, file_name=name, code=error.code),
         )  # fmt: skip
         self._channel.send(Refusal(name[:ECHOED_NAME], error.code, error.message, error.retryable))
+        if self._observer:
+            self._observer.refused(name, error)
 
 
 def _previous_host(arrived: ArrivedItem) -> str:

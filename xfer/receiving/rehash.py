@@ -16,7 +16,8 @@ from typing import Final
 
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.storage.contract import Partial, Readable, StoreWriter
+from xfer.storage.contract import Partial, StoreWriter
+from xfer.storage.reading import Readable
 from xfer.wire.keepalive import Heartbeat, Progress
 
 _BLOCK_BYTES: Final = 1024 * 1024

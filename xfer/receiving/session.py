@@ -37,10 +37,13 @@ from xfer.receiving.bodies import INLINE_BYTES, BodyReceiver
 from xfer.receiving.commit_queue import BATCH_ITEMS, FULL_WEIGHT, ArrivedItem, CommitQueue
 from xfer.receiving.committer import Committer
 from xfer.receiving.heartbeats import HeartbeatSender
+from xfer.receiving.observer import ReceivingObserver
 from xfer.receiving.planner import Planner
-from xfer.receiving.receipts import OnReceipt, ReceiptSender
+from xfer.receiving.receipts import ReceiptSender
+from xfer.receiving.recorder import RunRecorder
 from xfer.receiving.rehash import Rehasher
 from xfer.receiving.uploads import Uploads
+from xfer.storage import recording
 from xfer.storage.contract import Metadata, NewDirectory, NewFile, NewSymlink, Partial, StoreWriter
 from xfer.system.background import BackgroundThread
 from xfer.system.stop import Interrupted, StopSignal
@@ -52,8 +55,11 @@ from xfer.wire.messages import (
     Done,
     Error,
     FileHeader,
+    Listing,
     Message,
     Offer,
+    Refusal,
+    Run,
     SymlinkHeader,
     Working,
 )
@@ -66,8 +72,8 @@ class Session:
     """Receives from one authenticated sender. Use `run` once.
 
     Items go into the store through `writer`, which the caller closes. `stop` is
-    set when the receiver stops, `peer` is whom the log names, and `on_receipt` as in
-    `ReceiptSender`. Raises Refused (busy) when too many files are open.
+    set when the receiver stops, `peer` is whom the log names, and `observer` is
+    told what happens. Raises Refused (busy) when too many files are open.
     """
 
     def __init__(
@@ -76,33 +82,33 @@ class Session:
         writer: StoreWriter,
         stop: StopSignal,
         peer: Peer,
-        on_receipt: OnReceipt | None = None,
+        observer: ReceivingObserver | None = None,
     ) -> None:
         self._channel = channel
+        self._observer = observer
         self._writer = writer
         self._stop = stop
         self._peer = peer
-        self._receipts = ReceiptSender(channel, peer, durable=writer.durable, on_receipt=on_receipt)
+        self._receipts = ReceiptSender(channel, peer, durable=writer.durable, observer=observer)
         self._heartbeats = HeartbeatSender(channel)
         self._background = BackgroundThread()
         self._bodies = BodyReceiver(self._background)
         rehasher = Rehasher(Heartbeat(self._background, self._heartbeats.send))
         self._uploads = Uploads(writer, rehasher)
-        self._planner = Planner(writer, self._uploads, rehasher, self._receipts)
+        self._planner = Planner(writer, self._uploads, rehasher, self._receipts, observer)
+        self._recorder: RunRecorder | None = None
         self._queue = CommitQueue()
         self._committer = Committer(writer, self._queue, self._heartbeats.send)
 
-    def run(self) -> None:
-        """Receive until the sender is done.
+    def run(self, message: Message | None = None) -> None:
+        """Receive until the sender is done; `message` is the first one, if it has come already.
 
         Raises what ends the session early: any XferError. Then, too, what arrived
         whole is committed, and what can be resumed is kept.
         """
         self._channel.set_idle_task(IdleTask(self._committer.descriptor, self._on_idle))
         try:
-            message = self._next_message()
-            # The opening has a deadline, which includes the first message after it.
-            self._channel.set_deadline(None)
+            message = message or self._next_message()
             while not isinstance(message, Done):
                 self._handle(message)
                 message = self._next_message()
@@ -152,6 +158,8 @@ class Session:
     def _commit(self) -> None:
         """Commit as much as possible without waiting, and send the receipts."""
         for committed in self._committer.run():
+            if self._recorder:
+                self._recorder.record_committed(committed)
             with contextlib.suppress(ConnectionLost):  # all is stored; the next try finds it
                 self._receipts.answer(committed)
 
@@ -175,6 +183,8 @@ class Session:
             self._committer.close()
 
     def _handle(self, message: Message) -> None:
+        if self._observer:
+            self._tell_names(self._observer, message)
         match message:
             case FileHeader():
                 self._receive_file(message, self._channel.body(message.body))
@@ -185,12 +195,40 @@ class Session:
                 self._receive_bodiless(NewSymlink(message.file_name, message.target))
             case Offer():
                 self._answer(message)
+            case Run():
+                self._begin_run(message)
             case Working():
                 pass  # the sender is alive: its arrival has ended the wait
+            case Refusal() | Listing() if self._observer:  # of the one that was asked to send
+                self._tell_answer(self._observer, message)
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
                 raise ProtocolError(f"a {message.type} message where a file was expected")
+
+    def _begin_run(self, run: Run) -> None:
+        """From here on, what is confirmed is recorded for the run before its sender is told."""
+        host = self._peer.host
+        self._writer.begin_run(recording.Run(run.run, run.job, host, run.roots, run.excludes))
+        self._recorder = RunRecorder(self._writer)
+        self._planner.record_in(self._recorder)
+
+    @staticmethod
+    def _tell_answer(observer: ReceivingObserver, message: Refusal | Listing) -> None:
+        if isinstance(message, Listing):
+            observer.chosen(message.snapshots)
+        else:
+            error = from_peer(message.code, message.message, retryable=message.retryable)
+            observer.not_sent(message.file_name, error)
+
+    @staticmethod
+    def _tell_names(observer: ReceivingObserver, message: Message) -> None:
+        match message:
+            case Offer():
+                for file in message.files:
+                    observer.require(file.file_name)
+            case FileHeader() | DirectoryHeader() | SymlinkHeader() | Refusal():
+                observer.require(message.file_name)
 
     def _answer(self, offer: Offer) -> None:
         self._heartbeats.enable()  # a sender that makes offers knows them; others need not
@@ -216,6 +254,8 @@ class Session:
             self._bodies.drain(body)
             return
         try:
+            if self._observer:
+                self._observer.arrived(body.remaining)
             if header.is_whole and body.remaining <= INLINE_BYTES:
                 began = time.monotonic()
                 partial = self._uploads.receive_whole(header, body.view())

@@ -20,7 +20,8 @@ from xfer import digests, names
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
 from xfer.receiving.rehash import Rehasher
-from xfer.storage.contract import Metadata, Partial, Readable, StoreWriter
+from xfer.storage.contract import Metadata, Partial, StoreWriter
+from xfer.storage.reading import Readable
 from xfer.wire.keepalive import Progress
 from xfer.wire.messages import FileHeader
 

@@ -7,7 +7,7 @@ Progress goes straight to the display. Results pass the job, which keeps back
 what it tries again, and with several connections the work queue before it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from msgspec import Struct
 from xfer.errors import XferError
 from xfer.source.tree import Entry, Kind
 from xfer.wire.keepalive import Progress
+from xfer.wire.messages import ListedSnapshot, SnapshotMade
 
 SKIPPED: Final = "skipped"
 """The outcome of what is not sent and is no failure: a FIFO, a socket, a device below a path."""
@@ -102,6 +103,12 @@ class Observer(ProgressSink):
 
         If nothing gets any further, the last one is before `until`, in seconds from now.
         """
+
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        """What is got is as these snapshots have it."""
+
+    def snapshot_made(self, job: str, made: SnapshotMade) -> None:
+        """All that went has become a snapshot, see `wire.messages.snapshots`."""
 
     def finished(self, result: Result) -> None:
         """Called once for each name of the job, however often it was tried."""

@@ -20,26 +20,12 @@ from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from typing import TypeGuard
 
-from msgspec import Struct
-
-from xfer import digests
 from xfer.errors import CorruptData, XferError
 from xfer.sending.batches import Batch
 from xfer.sending.outstanding import Outstanding
-from xfer.sending.parts import PART_BYTES, PartReader
+from xfer.sending.parts import PART_BYTES, Options, PartReader
 from xfer.source.tree import Entry, Found, Kind
 from xfer.wire.messages import Offer, OfferedFile, Plan, PlannedFile
-
-
-class Options(Struct, frozen=True):
-    """How to send: the `algorithm` of digests, and what counts as the same file.
-
-    With `compare_contents`, equal size and time are not enough to skip a file:
-    each is read and offered with its digest.
-    """
-
-    algorithm: str = digests.DEFAULT
-    compare_contents: bool = False
 
 
 class Offers:

@@ -5,7 +5,7 @@ thread reads and hashes the next part while this thread sends the one before.
 """
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final
 
 from msgspec import Struct
@@ -22,6 +22,20 @@ from xfer.wire.messages import PlannedFile
 PART_BYTES: Final = 1024 * 1024
 _BUFFERS: Final = 3
 """One for the part that is sent, one for the next, one for the part that is being read."""
+
+
+class Options(Struct, frozen=True):
+    """How to send: the `algorithm` of digests, and what counts as the same file.
+
+    With `compare_contents`, equal size and time are not enough to skip a file:
+    each is read and offered with its digest. `is_asked` says that the other side has
+    asked for what is sent: it is told what cannot be. `open_source` opens what is found.
+    """
+
+    algorithm: str = digests.DEFAULT
+    compare_contents: bool = False
+    is_asked: bool = False
+    open_source: Callable[[Entry], Source] = open_source
 
 
 class Beginning(Struct, frozen=True):
@@ -50,8 +64,11 @@ class PartReader:
     thread at a time.
     """
 
-    def __init__(self, algorithm: str, background: BackgroundThread, heartbeat: Heartbeat) -> None:
-        self._algorithm = algorithm
+    def __init__(
+        self, options: Options, background: BackgroundThread, heartbeat: Heartbeat
+    ) -> None:
+        self._algorithm = options.algorithm
+        self._open_source = options.open_source
         self._background = background
         self._heartbeat = heartbeat
         self._buffers = [_buffer()]
@@ -111,7 +128,7 @@ class PartReader:
         """
         digest = digests.new(self._algorithm)
         try:
-            with open_source(entry) as source:
+            with self._open_source(entry) as source:
                 self._read_prefix(source, Progress(entry.name, source.size or 0), digest)
         except LocalError:
             return None

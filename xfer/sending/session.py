@@ -20,11 +20,11 @@ from msgspec import Struct
 from xfer.errors import ConnectionLost, LocalError, XferError
 from xfer.sending.batches import Batch, Batches
 from xfer.sending.observer import SKIPPED, ProgressSink, Result, Results
-from xfer.sending.offers import Offers, Options
+from xfer.sending.offers import Offers
 from xfer.sending.outstanding import Outstanding
-from xfer.sending.parts import Beginning, Part, PartReader
+from xfer.sending.parts import Beginning, Options, Part, PartReader
 from xfer.sending.replies import Replies
-from xfer.source.readers import Source, open_source
+from xfer.source.readers import Source
 from xfer.source.tree import Entry, Kind, Special, Unsendable
 from xfer.system.background import BackgroundThread
 from xfer.wire.channel import Channel
@@ -36,6 +36,7 @@ from xfer.wire.messages import (
     Message,
     Offer,
     PlannedFile,
+    Refusal,
     SymlinkHeader,
     Working,
 )
@@ -53,6 +54,7 @@ class SendSession:
     ) -> None:
         self._channel = channel
         self._algorithm = options.algorithm
+        self._is_asked = options.is_asked
         self._progress = progress
         self._results = results
         self._stall_limit = StallLimit()
@@ -60,7 +62,8 @@ class SendSession:
         self._beat = _Beat(channel, self._stall_limit, progress)
         self._background = BackgroundThread()
         heartbeat = Heartbeat(self._background, self._beat.while_checking)
-        self._reader = PartReader(options.algorithm, self._background, heartbeat)
+        self._open_source = options.open_source
+        self._reader = PartReader(options, self._background, heartbeat)
         self._outstanding = Outstanding(results, self._stall_limit)
         self._offers = Offers(options, self._reader, self._outstanding)
         self._replies = Replies(
@@ -129,6 +132,8 @@ class SendSession:
                 return
             if not isinstance(entry, Entry):
                 self._results.finished(_not_sent(entry))
+                if isinstance(entry, Unsendable):
+                    self._tell_failure(entry.name, entry.error)
                 continue
             plan = self._offers.plan_for(entry.name)
             self._progress.sending(entry.name)
@@ -138,6 +143,12 @@ class SendSession:
                 self._send(entry, plan)
             except LocalError as error:
                 self._outstanding.fail(entry.name, error)
+                self._tell_failure(entry.name, error)
+
+    def _tell_failure(self, name: str, error: XferError) -> None:
+        """Whoever has asked for `name` would wait for it in vain."""
+        if self._is_asked:
+            self._channel.send(Refusal(name, error.code, error.message, error.retryable))
 
     def _send(self, entry: Entry, plan: PlannedFile | None) -> None:
         match entry.kind:
@@ -154,7 +165,7 @@ class SendSession:
             case Kind.FILE if plan and plan.action == "refuse":
                 self._progress.skipped(entry.size)  # the refusal came before the plan
             case _:
-                with open_source(entry) as source:
+                with self._open_source(entry) as source:
                     self._send_content(entry, source, self._reader.begin(source, plan))
 
     def _send_content(self, entry: Entry, source: Source, beginning: Beginning) -> None:

@@ -3,10 +3,13 @@
     channel ──► TLS ──► opening (both sides prove their key) ──► admission (a sender's slot)
                                                                     │
             drained, closed ◄── error or `done` ◄── receiving session ◄── store writer
+                                                 or an answer (see `requests`) ◄── store reader
 
-All of it runs in the connection's own thread, and TLS, the opening and the first
-message have one deadline together. What goes wrong is told to the peer in one
-`error`, and logged; nothing that a peer sends ends any other connection.
+The first message after the opening says which it is; whether the key allows it is
+checked before anything is looked up. All of it runs in the connection's own thread,
+and TLS, the opening and the first message have one deadline together. What goes
+wrong is told to the peer in one `error`, and logged; nothing that a peer sends
+ends any other connection.
 """
 
 import contextlib
@@ -23,15 +26,17 @@ from xfer.auth.opening import admit_sender
 from xfer.errors import AuthenticationError, Code, ProtocolError, Refused, XferError
 from xfer.logs import Peer
 from xfer.names import printable
-from xfer.receiving.receipts import OnReceipt
+from xfer.receiving.observer import Callback, OnReceipt
 from xfer.receiving.session import Session
+from xfer.server import requests, snapshots
 from xfer.server.admission import Admission, Connection, ConnectionLimits
 from xfer.server.sessions import OpenSessions
 from xfer.storage.contract import Store
-from xfer.system.stop import StopSignal
+from xfer.system.stop import Interrupted, StopSignal
 from xfer.wire.bandwidth import Bandwidth
 from xfer.wire.channel import Channel
-from xfer.wire.messages import Hello, Welcome
+from xfer.wire.keepalive import HEARTBEAT_SECONDS
+from xfer.wire.messages import Commit, Hello, Message, Welcome
 
 log = logging.getLogger("xfer.receiver")
 
@@ -86,8 +91,15 @@ class ConnectionHandler:
         try:
             hello, grant = self._open(channel, connection)
             peer = Peer(address, hello.key_id, hello.host)
-            self._receive(channel, peer, grant)
-            channel.drain()
+            first = self._first_message(channel)
+            if isinstance(first, requests.Request):
+                self._answer(first, channel, peer, grant)
+            elif isinstance(first, Commit):
+                grant.rights.require_writing()
+                snapshots.commit(first, channel, self._store, peer, grant.access)
+            else:
+                self._receive(first, channel, peer, grant)
+                channel.drain()
         except XferError as error:
             ended = logs.about("ended", peer, code=error.code)
             log.warning("%s: %s", peer, printable(error.message), extra=ended)
@@ -99,14 +111,35 @@ class ConnectionHandler:
             channel.end_with(Refused("an internal error; the receiver's log has it"))
             raise
 
-    def _receive(self, channel: Channel, peer: Peer, grant: Grant) -> None:
+    def _first_message(self, channel: Channel) -> Message:
+        """The one after the opening, whose deadline includes it."""
+        try:
+            while not channel.wait_for_message(self._stop, HEARTBEAT_SECONDS):
+                pass
+        except Interrupted:
+            raise Refused("the receiver is stopping", code=Code.SHUTTING_DOWN) from None
+        first = channel.receive()
+        channel.set_deadline(None)
+        return first
+
+    def _answer(
+        self, request: requests.Request, channel: Channel, peer: Peer, grant: Grant
+    ) -> None:
+        grant.rights.require_reading()
+        with contextlib.closing(self._store.open_reader(grant.access)) as reader:
+            requests.answer(request, channel, reader, peer)
+
+    def _receive(self, first: Message, channel: Channel, peer: Peer, grant: Grant) -> None:
+        grant.rights.require_writing()
         with contextlib.ExitStack() as opened:
             entry = opened.enter_context(self._sessions.opened(peer, channel))
             writer = self._store.open_writer(peer.key_id, grant.access, entry.take_over, peer.host)
             opened.callback(writer.close)
-            session = Session(channel, writer, self._stop, peer, self._config.on_receipt)
+            on_receipt = self._config.on_receipt
+            observer = Callback(on_receipt, peer) if on_receipt else None
+            session = Session(channel, writer, self._stop, peer, observer)
             entry.attach(session.holds)
-            session.run()
+            session.run(first)
 
     def _open(self, channel: Channel, connection: Connection) -> tuple[Hello, Grant]:
         """What the sender said of itself, and what the key opens that it proved.
@@ -133,14 +166,19 @@ class ConnectionHandler:
             self._admission.failed_proof(connection)
             raise
         self._admission.proved(connection)
-        channel.mark_authenticated(min_rate=self._config.limits.min_rate, incoming=self._bandwidth)
+        channel.mark_authenticated(
+            min_rate=self._config.limits.min_rate,
+            incoming=self._bandwidth,
+            outgoing=self._bandwidth,
+        )
         return hello, grants[hello.key_id]
 
     def _welcome(self, grants: Mapping[str, Grant], key_id: str, mac: str) -> Welcome:
         """Expired for a key that has; only the holder of the key is told."""
         grants[key_id].require_valid()
         largest = self._store.limits.max_file_size
-        return Welcome(mac, list(digests.available()), self._store.durable, largest)
+        kinds, features = list(digests.available()), requests.FEATURES
+        return Welcome(mac, kinds, self._store.durable, largest, features)
 
     @staticmethod
     def _require_kind(channel: Channel, identity: Identity | None) -> None:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Self
 
 from msgspec import structs
 
-from xfer.auth.grants import Grant, Grants
+from xfer.auth.grants import Grant, Grants, Rights
 from xfer.auth.identity import load_identity
 from xfer.auth.keyring import Keyring
 from xfer.auth.keys import DEFAULT_KEY_ID, derive_key
 from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.config.locations import default_state_directory
 from xfer.errors import UsageError
-from xfer.receiving.receipts import OnReceipt
+from xfer.receiving.observer import OnReceipt
 from xfer.server.admission import ConnectionLimits
 from xfer.server.connection import ServerConfig
 from xfer.server.listen import listen
 from xfer.server.server import Server
 from xfer.server.settings import ReceiverSettings
-from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
+from xfer.storage.contract import PARTIAL_DAYS, Access, IfExists, Limits
 from xfer.storage.local.store import LocalStore
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Receiver:
     Senders prove `secret`; or `keys` is a file with a key for each client, read again
     when it changes and by `reload_keys`. UsageError unless there is one of the two.
 
+    access            what `secret` allows: "write", "read", "read-write", "drop"
     bind, port        where to listen; port 0 takes a free one, see `address`
     listening         a socket that listens already, in their place; the receiver closes it
     if_exists         what happens to other content of a name: "version", "refuse", "replace"
@@ -63,6 +64,7 @@ class Receiver:
         *,
         secret: str | None = None,
         keys: str | os.PathLike[str] | None = None,
+        access: str = Rights.WRITE,
         bind: str = "",
         port: int = DEFAULT_PORT,
         if_exists: str = IfExists.VERSION,
@@ -80,7 +82,7 @@ class Receiver:
         on_receipt: OnReceipt | None = None,
     ) -> None:
         self._keyring = None if keys is None else Keyring(os.fspath(keys))
-        grants = _grants(secret, self._keyring)
+        grants = _grants(secret, Rights(access), self._keyring)
         identity = None
         if not insecure_plaintext:
             identity = load_identity(os.fspath(state_directory or default_state_directory()))
@@ -179,10 +181,13 @@ class Receiver:
         self._server.after_fork(self._shared_admission.admission(number))
 
 
-def _grants(secret: str | None, keyring: Keyring | None) -> Grants:
+def _grants(secret: str | None, rights: Rights, keyring: Keyring | None) -> Grants:
     if keyring and secret is None:
+        if rights is not Rights.WRITE:
+            raise UsageError("with keys, access is said for each key in their file")
         return keyring.current
     if keyring or secret is None:
         raise UsageError("a receiver takes one secret, or a file of keys")
-    grants = {DEFAULT_KEY_ID: Grant((derive_key(secret),))}
+    access = Access(adds=rights is Rights.DROP)
+    grants = {DEFAULT_KEY_ID: Grant((derive_key(secret),), access, rights=rights)}
     return lambda: grants

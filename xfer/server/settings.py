@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from xfer.auth.grants import Rights
 from xfer.config.defaults import DEFAULT_PORT, MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from xfer.server.admission import ConnectionLimits
 from xfer.storage.contract import PARTIAL_DAYS, IfExists, Limits
@@ -16,6 +17,7 @@ class ReceiverSettings(Struct, frozen=True, kw_only=True):
 
     directory: str
     keys: str | None = None
+    access: Rights = Rights.WRITE
     bind: str = ""
     port: int = DEFAULT_PORT
     if_exists: IfExists = IfExists.VERSION

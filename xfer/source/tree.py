@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -54,18 +54,31 @@ class OpenDirectory:
         os.close(self.descriptor)
 
 
+class Status(Protocol):
+    """What is known of a file before it is opened, as `os.stat_result` has it."""
+
+    @property
+    def st_mode(self) -> int: ...
+
+    @property
+    def st_size(self) -> int: ...
+
+    @property
+    def st_mtime_ns(self) -> int: ...
+
+
 class Entry(Struct, frozen=True):
     """One thing to send: `name` on the receiver, `path` for the user.
 
     `status` is as of the walk, None for a stream. `parent` is the open directory
-    that it was found in, None for a path that the user gave. `target` is the text
-    of a symbolic link.
+    that it was found in, None for a path that the user gave, and for what a store
+    holds. `target` is the text of a symbolic link.
     """
 
     kind: Kind
     name: str
     path: str
-    status: os.stat_result | None = None
+    status: Status | None = None
     parent: OpenDirectory | None = None
     target: str = ""
 
@@ -217,7 +230,7 @@ def _special(name: str, path: str, mode: int, *, is_named: bool) -> Special | Un
     return Special(name, path, f"{path} is {kind}: skipped")
 
 
-def time_of(status: os.stat_result) -> int | None:
+def time_of(status: Status) -> int | None:
     """When it was last changed, in nanoseconds since 1970; None if the wire can't carry that."""
     return status.st_mtime_ns if abs(status.st_mtime_ns) <= _LATEST_TIME else None
 

@@ -7,6 +7,7 @@ tests, tests/storage/test_store_contract.py.
     StoreWriter       one for a session, from `Store.open_writer`
     Partial           one for a file that is arriving; nobody sees it yet
     StoredFileReader  one for a stored file while it is read
+    StoreReader       for those who may read what is stored, see `reading`
 
 How a file gets into a store:
 
@@ -43,6 +44,8 @@ from msgspec import Struct
 
 from xfer.errors import Refused
 from xfer.outcomes import Outcome
+from xfer.storage.reading import Beat, Readable, StoredFileReader, StoreReader
+from xfer.storage.recording import EndedRun, RunWriter, Snapshot
 
 PARTIAL_DAYS: Final = 7.0
 """For so long after its last change a partial is kept for a later session, by default."""
@@ -69,11 +72,18 @@ class Limits(Struct, frozen=True):
 
 
 class Access(Struct, frozen=True):
-    """What one sender has of a store: all below `directory`; None is what all senders have."""
+    """What one sender has of a store: all below `directory`; None is what all senders have.
+
+    One that only `adds` learns nothing of what is stored, and changes nothing of it: a name
+    that is taken stays as it is, even where the content is the same. What is `gone` from a
+    complete snapshot becomes a version.
+    """
 
     directory: str = ""
     if_exists: IfExists | None = None
     quota: int | None = None
+    adds: bool = False
+    gone: bool = False
 
 
 class Metadata(Struct, frozen=True):
@@ -93,34 +103,20 @@ class StoredFile(Struct, frozen=True):
     mode: int
     mtime_ns: int
     has_other_names: bool = False
+    inode: int | None = None
     flushed: bool = True
-
-
-class Readable(Protocol):
-    """Bytes in the store that can be read."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read_at(self, offset: int, view: memoryview) -> int:
-        """Fill the front of `view` from `offset` on; how many bytes. Refused if that fails."""
-
-
-class StoredFileReader(Readable, Protocol):
-    """A stored file, open for reading. It reads the same file even if that is replaced."""
-
-    def close(self) -> None: ...
 
 
 class Partial(Readable, Protocol):
     """A file that is arriving, of which `size` bytes are here.
 
-    In the end it is committed, kept for a later session, or discarded. `previous_host`
-    is set by the commit: the machine that wrote what it replaced, if it is known and
-    not the sender's.
+    In the end it is committed, kept for a later session, or discarded. The commit sets
+    `previous_host`, the machine that wrote what it replaced, if it is known and not the
+    sender's, and in a run `stored`: what has its name then.
     """
 
     previous_host: str
+    stored: StoredFile | None
 
     def reserve(self, size: int) -> None:
         """Have room for `size` bytes in all, before they come. Refused when there is none."""
@@ -189,7 +185,7 @@ def take_nothing_over(_: str) -> bool:
     return False
 
 
-class StoreWriter(Protocol):
+class StoreWriter(RunWriter, Protocol):
     """One session's way into a store. `durable` as in `Store`."""
 
     durable: bool
@@ -281,6 +277,16 @@ class Store(Protocol):
         `take_over` is called for a partial that another session has, before the new
         one is Refused (busy). The store remembers, if it can, which machine (`host`)
         wrote a file.
+        """
+
+    def open_reader(self, access: Access) -> StoreReader:
+        """What is below the directory of `access`, for a session that may read it."""
+
+    def commit_run(self, owner: str, access: Access, ended: EndedRun, beat: Beat) -> Snapshot:
+        """Make a run of the key id `owner` a snapshot, or say what it became before.
+
+        Refused, (lines_lost) when it has recorded fewer names than it must have.
+        What `beat` raises ends it, too, and the run stays as it was.
         """
 
     def tidy(self) -> None:

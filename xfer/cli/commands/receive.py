@@ -9,6 +9,7 @@ from msgspec import Struct
 from typer import Option
 
 from xfer import logs
+from xfer.auth.grants import Rights
 from xfer.auth.secret_files import find_secret
 from xfer.cli import options
 from xfer.cli.commands.keygen import first_secret
@@ -53,6 +54,14 @@ class ReceiveOptions(Struct, frozen=True, kw_only=True):
             "Read again when it changes, and on SIGHUP.",
         ),
     ] = None
+
+    access: Annotated[
+        Rights,
+        Option(
+            help="What the secret allows: to store, to list and get back, both, or to add new "
+            "names only. With --keys, each key's table says it.",
+        ),
+    ] = Rights.WRITE
 
     # How files are kept
     if_exists: Annotated[
@@ -125,9 +134,12 @@ class ReceiveOptions(Struct, frozen=True, kw_only=True):
         """What these options amount to. UsageError for sizes that are none, and what excludes."""
         if self.keys is not None and self.secret_file is not None:
             raise UsageError("a receiver takes --secret-file or --keys, not both")
+        if self.keys is not None and self.access is not Rights.WRITE:
+            raise UsageError("with --keys, access is said for each key, in the keys file")
         return ReceiverSettings(
             directory=self.directory,
             keys=self.keys,
+            access=self.access,
             bind=self.bind,
             port=self.port,
             if_exists=self.if_exists,

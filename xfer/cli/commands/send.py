@@ -21,7 +21,7 @@ from xfer.client.retries import retry_times
 from xfer.client.send import target_at
 from xfer.config.addresses import Address, parse_address
 from xfer.errors import Cancelled, UsageError, XferError
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.source import roots, tree
 from xfer.system.process import allow_many_descriptors
 
@@ -44,6 +44,7 @@ def send(
     timeout: options.Timeout = 60.0,
     bwlimit: options.BandwidthLimit = None,
     connections: options.Connections = 1,
+    snapshot: options.SnapshotJob = None,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -66,7 +67,7 @@ def send(
             insecure_plaintext=insecure_plaintext,
         )
         patience = retry_times(retry_for, on_terminal=is_terminal())
-        job = Job(paths, name, Options(checksum, checksum_all), patience, connections)
+        job = Job(paths, name, Options(checksum, checksum_all), patience, connections, snapshot)
         bar = None if quiet or not is_terminal() else _bar_for(paths)
         about = {} if target.key_id == DEFAULT_KEY_ID else {"key_id": target.key_id}
         report = Report(bar=bar, as_json=json, quiet=quiet, about=about)

@@ -7,12 +7,12 @@ standard error   a bar if it is a terminal, errors, the summary in words
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from xfer.cli.output.console import discard_output, say, write, write_out
-from xfer.cli.output.summary import Tally
+from xfer.cli.output.summary import GOT, RESTORED, SENT, Tally, Words
 from xfer.config.sizes import in_units
 from xfer.errors import XferError
 from xfer.names import printable
@@ -20,6 +20,7 @@ from xfer.outcomes import Outcome
 from xfer.sending.observer import Observer, Result, only_error
 from xfer.source.tree import Kind
 from xfer.wire.keepalive import Progress
+from xfer.wire.messages import ListedSnapshot, SnapshotMade
 
 if TYPE_CHECKING:
     from xfer.cli.output.progress import Bar  # where there is a terminal, `send` loads it
@@ -42,7 +43,7 @@ class Report(Observer):
 
     `bar` is drawn while files are sent, if there is one. With `as_json`,
     results are printed as JSON, each with what is in `about`. `quiet` leaves
-    out everything but errors (and JSON).
+    out everything but errors (and JSON). `words` are those for a send, or a get.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Report(Observer):
         as_json: bool,
         quiet: bool,
         about: Mapping[str, object] = MappingProxyType({}),
+        words: Words = SENT,
     ) -> None:
         self._bar = bar
         self._about = about
@@ -66,7 +68,8 @@ class Report(Observer):
         self._results_lock = threading.Lock()
         """Guards what follows. Another lock, because a reader of standard output that is slow must
         not hold up a session that tells progress."""
-        self._tally = Tally()
+        self._words = words
+        self._tally = Tally(words)
         self._stdout_error = ""
         self._retryable = False
         """Whether one of the failures may go well the next time."""
@@ -124,10 +127,20 @@ class Report(Observer):
                 self._errors.setdefault(result.error.exit_code, result.error)
                 if not result.with_session:  # why the session ended is said once, at the end
                     self._say(f"{result.name}: {result.error.message}")
-            elif not self._quiet and (note := result.message or _about_link(result)):
+            elif not self._quiet and (note := result.message or self._about_link(result)):
                 self._say(note)
             if self._as_json:
-                self._print(_described(result))
+                self._print(_described(result, self._words))
+
+    def chosen(self, snapshots: Sequence[ListedSnapshot]) -> None:
+        with self._results_lock:
+            self._tally.chosen = [f"{one.job} {one.stamp}" for one in snapshots]
+            if not self._quiet:
+                self._say(f"as of {', '.join(self._tally.chosen)}")
+
+    def snapshot_made(self, job: str, made: SnapshotMade) -> None:
+        with self._results_lock:
+            self._tally.set_snapshot(job, made)
 
     # How it ended
 
@@ -183,6 +196,12 @@ class Report(Observer):
             self._stdout_error = f"standard output cannot be written: {error}"
             discard_output()
 
+    def _about_link(self, result: Result) -> str:
+        """What to say of a symbolic link that the user named: it may be taken for its target."""
+        if self._words is GOT or result.kind is not Kind.SYMLINK or "/" in result.name:
+            return ""
+        return f"{result.name} is a symbolic link, and was sent as one: it was not followed"
+
     def _note(self, doing: str, name: str = "") -> None:
         if self._bar:
             self._bar.note(doing, name)
@@ -198,13 +217,6 @@ class Report(Observer):
             self._bar.say(line)
         else:
             write(line)
-
-
-def _about_link(result: Result) -> str:
-    """What to say of a symbolic link that the user named: it may be taken for what it leads to."""
-    if result.kind is not Kind.SYMLINK or "/" in result.name:
-        return ""
-    return f"{result.name} is a symbolic link, and was sent as one: it was not followed"
 
 
 def _until(seconds: float) -> str:
@@ -224,12 +236,16 @@ def _difference(result: Result) -> str:
     )
 
 
-def _described(result: Result) -> dict[str, object]:
+def _described(result: Result, words: Words) -> dict[str, object]:
     described: dict[str, object] = {
         "type": (Kind.FILE if result.kind is Kind.STREAM else result.kind).value,
         "file_name": result.name,
         "outcome": result.outcome or "failed",
     }
+    if words is GOT and result.outcome in (Outcome.STORED, Outcome.VERSIONED):
+        described["outcome"] = RESTORED
+        if result.outcome == Outcome.VERSIONED:
+            described["versioned"] = True
     if result.digest:
         described |= {"file_size": result.size, result.algorithm: result.digest}
     if not result.durable:

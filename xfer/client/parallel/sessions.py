@@ -15,7 +15,7 @@ from xfer.client.parallel.consumer import Consumer
 from xfer.client.parallel.work_queue import WorkQueue
 from xfer.errors import XferError
 from xfer.sending.observer import ProgressSink
-from xfer.sending.offers import Options
+from xfer.sending.parts import Options
 from xfer.sending.session import SendSession
 from xfer.wire.channel import Channel
 

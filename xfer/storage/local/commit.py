@@ -26,7 +26,7 @@ from xfer.storage.local.obstacles import Obstacles
 from xfer.storage.local.partials import LocalPartial
 from xfer.storage.local.pending import PendingItem, each, flush_for, undecided
 from xfer.storage.local.replacement import Replacement
-from xfer.storage.posix.directories import Directories, give_default_mode
+from xfer.storage.posix.directories import Directories, awaits_mode, give_default_mode
 from xfer.storage.posix.files import apply_metadata
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NOWHERE, NameAt, is_link_impossible, link, symlink
@@ -45,12 +45,15 @@ class Commit:
     def __init__(
         self,
         layout: Layout,
-        if_exists: IfExists,
+        if_exists: IfExists | None,
         flusher: Flusher,
         directories: Directories,
         items: Sequence[Item],
     ) -> None:
-        """`directories` are those of `layout.files`, and are closed in the end."""
+        """`directories` are those of `layout.files`, and are closed in the end.
+
+        Without `if_exists`, whatever has a name stays as it is, directories too.
+        """
         self._layout = layout
         self._if_exists = if_exists
         self._flusher = flusher
@@ -83,6 +86,7 @@ class Commit:
                     yield self._make_way
                 if self._directories.changed:
                     yield self._flush_names
+                each(self._batch, _note_stored)
         finally:
             for pending in self._batch:
                 if isinstance(pending.item, NewFile):
@@ -168,6 +172,9 @@ class Commit:
             self._obstructed.append(pending)
             return
         before = os.fstat(descriptor)
+        if self._if_exists is None and existed and not awaits_mode(before):
+            pending.outcome = Outcome.STORED  # as if it had not been there
+            return
         apply_metadata(descriptor, pending.item.metadata)
         give_default_mode(descriptor)  # if its own is unknown still
         self._directories.awaiting.discard(pending.path)
@@ -188,3 +195,8 @@ class Commit:
         )
         if flush_for(self._batch, flush):
             self._directories.mark_flushed()
+
+
+def _note_stored(pending: PendingItem) -> None:
+    if pending.partial and pending.is_stored:
+        pending.partial.note_stored()

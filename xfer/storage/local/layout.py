@@ -7,6 +7,7 @@ DIR/.xfer/modes          held by one of its workers while something has another 
 DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
 DIR/.xfer/versions/      <name>/<UTC time>: what a name held before
+DIR/.xfer/runs/, snapshots/      what runs have confirmed, and which names were there (see there)
 """
 
 import contextlib
@@ -37,11 +38,11 @@ _VERSIONS: Final = "versions"
 class Layout:
     """Descriptors of DIR and of its state directories, for all sessions of a store.
 
-    They stay the same until `close`, so any thread may use them. `files` and
-    `versions` are the trees that names and older content are in, `kept` is what
-    interrupted sessions left in `partials`, and `flushed` says what of it all is on
-    stable storage. `installing` is a lock that a session holds from its look at what
-    has a name until it has replaced that.
+    They stay the same until `close`, so any thread may use them. `state` is DIR/.xfer,
+    `files` and `versions` are the trees that names and older content are in, `kept` is
+    what interrupted sessions left in `partials`, and `flushed` says what of it all is on
+    stable storage. `installing` is a lock that a session holds from its look at what has
+    a name until it has replaced that.
     """
 
     def __init__(self, directory: str) -> None:
@@ -53,7 +54,7 @@ class Layout:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
                 state = _opened(opened, _make_private(STATE_DIRECTORY, self.root))
-                self._state = state
+                self.state = state
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
                 self.timestamps = timestamps_of(self.lock)
@@ -80,12 +81,12 @@ class Layout:
         OSError when that fails.
         """
         try:
-            there = os.stat(_VERSIONS, dir_fd=self._state, follow_symlinks=False)
+            there = os.stat(_VERSIONS, dir_fd=self.state, follow_symlinks=False)
             if os.path.samestat(there, os.fstat(self.versions.root)):
                 return
         except FileNotFoundError:
             pass
-        made = _make_private(_VERSIONS, self._state)
+        made = _make_private(_VERSIONS, self.state)
         try:
             os.dup2(made, self.versions.root, inheritable=False)
         finally:
@@ -94,9 +95,9 @@ class Layout:
     def note_host(self, host: str) -> bytes:
         """Note that this machine sends; what is to be remembered of it, see `hosts`."""
         name = bounded(host)
-        if not name or not note_host(self._state, name):
+        if not name or not note_host(self.state, name):
             return b""
-        self.lone_host = lone_host(self._state)
+        self.lone_host = lone_host(self.state)
         return name
 
     def share_locks(self) -> None:
@@ -105,8 +106,8 @@ class Layout:
         Call it after a fork, before any thread starts. OSError when that fails.
         """
         self.kept.share()
-        self.installing.share(self._state, self._opened)
-        changing_modes.share(self._state, self._opened)
+        self.installing.share(self.state, self._opened)
+        changing_modes.share(self.state, self._opened)
 
     def remove_temporary(self, process: int) -> None:
         """Remove what a process of this receiver that was killed left under temporary names."""

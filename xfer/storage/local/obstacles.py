@@ -11,7 +11,7 @@ from typing import Self
 from xfer.storage.contract import IfExists
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import temporary_name
-from xfer.storage.local.pending import PendingItem
+from xfer.storage.local.pending import PendingItem, taken
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.posix.links import NameAt, replace_by_directory
@@ -22,7 +22,7 @@ class Obstacles:
     """Puts directories in their place, for one batch; everything it opens it closes."""
 
     def __init__(
-        self, layout: Layout, if_exists: IfExists, flusher: Flusher, directories: Directories
+        self, layout: Layout, if_exists: IfExists | None, flusher: Flusher, directories: Directories
     ) -> None:
         """`directories` are those of the batch, where the obstacles are."""
         self._layout = layout
@@ -41,8 +41,8 @@ class Obstacles:
     def clear(self, pending: PendingItem, path: bytes) -> None:
         """Make all components of `path` directories, for the sake of an item.
 
-        Waits for other sessions and for the disk. OSError (ENOTDIR) when what is there
-        must stay, and as of `Directories.open`.
+        Waits for other sessions and for the disk. OSError (ENOTDIR), or `taken`, when what
+        is there must stay, and OSError as of `Directories.open`.
         """
         with self._layout.installing:
             while True:
@@ -50,6 +50,8 @@ class Obstacles:
                     self._directories.open(path)
                 except NotADirectoryError:
                     obstacle = self._directories.obstacle(path)
+                    if self._if_exists is None:
+                        raise taken() from None
                     if self._if_exists is IfExists.REFUSE or obstacle is None:
                         raise
                     self._replace(pending, obstacle)

@@ -18,13 +18,14 @@ from typing import Final, Protocol
 
 from xfer.errors import Code, Refused
 from xfer.names import to_bytes
-from xfer.storage.contract import Metadata
+from xfer.storage.contract import Metadata, StoredFile
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.files import (
     DEFAULT_FILE_MODE,
     apply_metadata,
     read_at,
     replace_with_copy,
+    stored_file,
 )
 from xfer.storage.posix.filesystems import file_system_of
 from xfer.storage.posix.flush import start_writeback
@@ -66,6 +67,9 @@ class LocalPartial:
         self.host = b""
         """The machine that it comes from, if that is to be remembered with it."""
         self.previous_host = ""
+        self.is_recorded = False
+        """Whether a run wants to know what it becomes: `stored`, set by the commit."""
+        self.stored: StoredFile | None = None
         self.size = size
         self.index: Index | None = None
         """Told when it is kept, and when it is gone."""
@@ -73,6 +77,11 @@ class LocalPartial:
         self._reservation: Reservation | None = None
         self._written_back = size
         self._is_open = self._has_name = True
+
+    def note_stored(self, descriptor: int | None = None) -> None:
+        """What has its name now: the open file, or (None) this one. OSError."""
+        if self.is_recorded:
+            self.stored = stored_file(os.fstat(descriptor or self.descriptor))
 
     def charge_to(self, account: Account) -> None:
         """Reserve room for what it holds and is going to hold, if the account has any limit."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from xfer.errors import Refused
+from xfer.errors import Code, Refused
 from xfer.outcomes import Outcome
 from xfer.storage.contract import Item
 from xfer.storage.local.partials import LocalPartial
@@ -95,6 +95,11 @@ def flush_for(batch: Iterable[PendingItem], flush: Callable[[], None]) -> bool:
                 pending.outcome = _refused(error)
         return False
     return True
+
+
+def taken() -> Refused:
+    """All that a sender is told that only adds, whatever has the name or one above it."""
+    return Refused("this name is taken", code=Code.EXISTS)
 
 
 def _refused(error: OSError) -> Refused:

@@ -20,7 +20,7 @@ from xfer.outcomes import Outcome
 from xfer.storage.contract import IfExists, Metadata, NewSymlink
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, temporary_name
-from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, undecided
+from xfer.storage.local.pending import FileId, PendingItem, each, flush_for, taken, undecided
 from xfer.storage.posix.access import open_for_reading
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import apply_metadata, has_metadata, same_content
@@ -36,7 +36,7 @@ class Replacement:
     """Decides the items of one batch whose names are taken; everything it opens it closes."""
 
     def __init__(
-        self, layout: Layout, if_exists: IfExists, flusher: Flusher, directories: Directories
+        self, layout: Layout, if_exists: IfExists | None, flusher: Flusher, directories: Directories
     ) -> None:
         """`directories` are those of the batch."""
         self._files = layout.files
@@ -59,7 +59,10 @@ class Replacement:
 
     def run(self, batch: Sequence[PendingItem]) -> None:
         """Give each item of `batch` its outcome. Waits for other sessions and for the disk."""
-        each(batch, self._compare)
+        if self._if_exists is None:
+            each(batch, self._prepare_to_add)
+        else:
+            each(batch, self._compare)
         flush_for(batch, self._flush_unchanged)
         with self._installing:
             if self._if_exists is IfExists.VERSION:
@@ -74,12 +77,28 @@ class Replacement:
 
     # 3. compare
 
+    def _prepare_to_add(self, pending: PendingItem) -> None:
+        """Refuse what has a name already, uncompared. What is left could not be linked."""
+        if pending.at.status() is not None:
+            raise taken()
+        self._make_ready(pending)
+
     def _compare(self, pending: PendingItem) -> None:
         if pending.partial:
-            pending.ready = pending.partial.name
             self._compare_file(pending, pending.partial)
+        elif isinstance(pending.item, NewSymlink) and self._is_same_link(pending, pending.item):
+            pending.outcome = Outcome.UNCHANGED
+        if pending.outcome is None:
+            self._make_ready(pending)
+
+    def _make_ready(self, pending: PendingItem) -> None:
+        """Have what is to take the name under a name in partials/."""
+        if pending.partial:
+            pending.ready = pending.partial.name
         elif isinstance(pending.item, NewSymlink):
-            self._compare_link(pending, names.to_bytes(pending.item.target))
+            pending.ready = temporary_name()
+            os.symlink(names.to_bytes(pending.item.target), pending.ready, dir_fd=self._partials)
+            self._opened.callback(remove, pending.ready, self._partials)
 
     def _compare_file(self, pending: PendingItem, partial: LocalPartial) -> None:
         """Unchanged if the file there has the same bytes; then it gets the new mode and time.
@@ -105,6 +124,7 @@ class Replacement:
                 return
             with contextlib.suppress(PermissionError):  # the content is what was asked for
                 apply_metadata(existing, partial.metadata)
+        partial.note_stored(existing)
         self._unchanged.add(existing)
         pending.outcome = Outcome.UNCHANGED
 
@@ -131,15 +151,11 @@ class Replacement:
         is_plain = stat.S_ISREG(os.fstat(descriptor).st_mode)  # it can have been swapped
         return descriptor if is_plain else None
 
-    def _compare_link(self, pending: PendingItem, target: bytes) -> None:
+    @staticmethod
+    def _is_same_link(pending: PendingItem, link: NewSymlink) -> bool:
         status = pending.at.status()
         is_link = status is not None and stat.S_ISLNK(status.st_mode)
-        if is_link and pending.at.link_target() == target:
-            pending.outcome = Outcome.UNCHANGED
-            return
-        pending.ready = temporary_name()
-        os.symlink(target, pending.ready, dir_fd=self._partials)
-        self._opened.callback(remove, pending.ready, self._partials)
+        return is_link and pending.at.link_target() == names.to_bytes(link.target)
 
     # 4. version
 
@@ -152,6 +168,8 @@ class Replacement:
         status = pending.at.status()
         if status is None:
             return
+        if self._if_exists is None:
+            raise taken()
         if stat.S_ISDIR(status.st_mode):
             self._prepare_move(pending, status)
             return

@@ -1,5 +1,7 @@
 """A directory on this machine as a store."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final, Self
 
 from msgspec.structs import replace
@@ -15,13 +17,20 @@ from xfer.storage.contract import (
     TakeOver,
     take_nothing_over,
 )
+from xfer.storage.local.contents import LocalContents
 from xfer.storage.local.layout import Layout
+from xfer.storage.local.reader import LocalStoreReader, StoreParts
+from xfer.storage.local.recording import commit_run
 from xfer.storage.local.usage import LocalDisk
 from xfer.storage.local.workers import WorkerState
 from xfer.storage.local.writer import LocalStoreWriter, Sender
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Ledger
+from xfer.storage.reading import Beat
+from xfer.storage.recording import EndedRun, Snapshot
+from xfer.storage.snapshots.given_up import tidy as tidy_runs
+from xfer.storage.snapshots.making import Backing
 
 _DAY_SECONDS: Final = 86_400.0
 
@@ -78,22 +87,43 @@ class LocalStore:
         take_over: TakeOver = take_nothing_over,
         host: str = "",
     ) -> StoreWriter:
-        try:
-            flusher = Flusher(
-                self._layout.root,
-                self._layout.file_system,
-                self._layout.lock,
-                durable=self._flushes,
-                on_failure=self._layout.flushed.note_failure,
-            )
-        except OSError as error:
-            raise refusal(error) from error
-        if_exists = access.if_exists or self._if_exists
+        flusher = self._flusher()
+        if_exists = None if access.adds else access.if_exists or self._if_exists
         sender = Sender(owner, self._account(access), take_over, self._layout.note_host(host))
         try:
             return LocalStoreWriter(sender, self._layout, flusher, if_exists)
         except OSError as error:
             flusher.close()
+            raise refusal(error) from error
+
+    def open_reader(self, access: Access) -> LocalStoreReader:
+        layout = self._layout
+        parts = StoreParts(layout.files, layout.versions, layout.state)
+        return LocalStoreReader(parts, access.directory)
+
+    def commit_run(self, owner: str, access: Access, ended: EndedRun, beat: Beat) -> Snapshot:
+        with self._backing() as backing:
+            return commit_run(backing, owner, ended, beat, gone_to_versions=access.gone)
+
+    @contextlib.contextmanager
+    def _backing(self) -> Iterator[Backing]:
+        flusher = self._flusher()
+        try:
+            yield Backing(self._layout.state, LocalContents(self._layout, flusher), flusher)
+        finally:
+            flusher.close()
+
+    def _flusher(self) -> Flusher:
+        layout = self._layout
+        try:
+            return Flusher(
+                layout.root,
+                layout.file_system,
+                layout.lock,
+                durable=self._flushes,
+                on_failure=layout.flushed.note_failure,
+            )
+        except OSError as error:
             raise refusal(error) from error
 
     def prepare(self, access: Access) -> None:
@@ -131,6 +161,8 @@ class LocalStore:
 
     def tidy(self) -> None:
         self._layout.kept.tidy(self._partial_seconds)
+        with self._backing() as backing:
+            tidy_runs(backing)
 
     def close(self) -> None:
         """Close the directory, and wait for walks under way. Every writer must be closed before."""

@@ -13,7 +13,7 @@ from xfer.storage.contract import Metadata, StoredFile
 from xfer.storage.local.flushed import Flushed
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import Directories, Tree
-from xfer.storage.posix.files import OpenFile, apply_metadata
+from xfer.storage.posix.files import OpenFile, apply_metadata, stored_file
 from xfer.storage.posix.links import NameAt
 
 _AT_ONCE: Final = 16
@@ -42,7 +42,7 @@ class StoredNames:
     def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
         """A name that a session has not flushed yet is not stored yet, nor is what may be lost."""
         try:
-            status = _status(directories, path)
+            status = status_at(directories, path)
         except (OSError, Refused):
             return None
         if not stat.S_ISREG(status.st_mode) or self._tree.is_unflushed(path):
@@ -50,13 +50,7 @@ class StoredNames:
         if self._flushed.is_doubtful(status.st_ctime_ns):
             return None
         changed_ns = max(status.st_ctime_ns, directories.changed_ns(path.rpartition(b"/")[0]))
-        return StoredFile(
-            status.st_size,
-            stat.S_IMODE(status.st_mode),
-            status.st_mtime_ns,
-            has_other_names=status.st_nlink > 1,
-            flushed=self._flushed.is_flushed(changed_ns),
-        )
+        return stored_file(status, flushed=self._flushed.is_flushed(changed_ns))
 
     def flush(self, files: Sequence[str]) -> set[str]:
         """Flush what has these names; those that may be lost."""
@@ -80,7 +74,7 @@ class StoredNames:
         with contextlib.ExitStack() as closed, self._directories() as directories:
             for name in files:
                 try:
-                    descriptor = _open_plain(self._name_at(directories, name))
+                    descriptor = open_plain(self._name_at(directories, name))
                 except (OSError, Refused):
                     lost.add(name)
                     continue
@@ -100,7 +94,7 @@ class StoredNames:
     def open(self, name: str) -> OpenFile | None:
         with self._directories() as directories:
             try:
-                return OpenFile(_open_plain(self._name_at(directories, name)))
+                return OpenFile(open_plain(self._name_at(directories, name)))
             except (OSError, Refused):
                 return None  # nothing there that could spare a transfer
 
@@ -109,7 +103,7 @@ class StoredNames:
         with contextlib.ExitStack() as opened:
             try:
                 at = self._name_at(opened.enter_context(self._directories()), name)
-                descriptor = _open_plain(at)
+                descriptor = open_plain(at)
             except (OSError, Refused):
                 return True
             opened.callback(os.close, descriptor)
@@ -127,7 +121,7 @@ class StoredNames:
         return NameAt(directories.open(parent), own)
 
 
-def _open_plain(at: NameAt) -> int:
+def open_plain(at: NameAt) -> int:
     """Open the plain file that has this name, for reading. OSError if that can't be done."""
     descriptor = open_for_reading(at.name, _READ, at.directory)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -136,7 +130,7 @@ def _open_plain(at: NameAt) -> int:
     return descriptor
 
 
-def _status(directories: Directories, path: bytes) -> os.stat_result:
+def status_at(directories: Directories, path: bytes) -> os.stat_result:
     """Of what has the name, not followed if it is a link. OSError or Refused as of `open`."""
     parent, _, name = path.rpartition(b"/")
     directories.close_beyond(MOST_DIRECTORIES)
@@ -146,7 +140,7 @@ def _status(directories: Directories, path: bytes) -> os.stat_result:
 
 def _is_absent(directories: Directories, path: bytes) -> bool:
     try:
-        _status(directories, path)
+        status_at(directories, path)
     except FileNotFoundError:
         return True
     except (OSError, Refused):

@@ -26,6 +26,7 @@ from xfer.storage.local.commit import Commit
 from xfer.storage.local.layout import Layout
 from xfer.storage.local.partials import LocalPartial, create_unkeyed, key_for, open_keyed
 from xfer.storage.local.presence import Presence
+from xfer.storage.local.recording import LocalRecorder
 from xfer.storage.local.stored import MOST_DIRECTORIES, StoredNames
 from xfer.storage.name_limit import NameCount
 from xfer.storage.os_errors import refusal
@@ -33,6 +34,7 @@ from xfer.storage.posix.directories import Directories, give_default_mode
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Reservation
+from xfer.storage.recording import Confirmed, Run
 
 _LARGE: Final = 1024 * 1024
 """Bytes of a file for which free space is looked up first; a smaller one is written as fast."""
@@ -62,9 +64,9 @@ class LocalStoreWriter:
         sender: Sender,
         layout: Layout,
         flusher: Flusher,
-        if_exists: IfExists,
+        if_exists: IfExists | None,
     ) -> None:
-        """OSError when no descriptor is free."""
+        """`if_exists` is None for a sender that only adds. OSError when no descriptor is free."""
         self.durable = flusher.durable and not layout.file_system.doubt
         self._sender = sender
         self._layout = layout
@@ -75,6 +77,7 @@ class LocalStoreWriter:
         self._awaiting: set[bytes] = set()
         self._below = from_bytes(account.directory) + "/" if account.directory else ""
         self._stored = StoredNames(layout.files, layout.flushed, self._below)
+        self._recorder: LocalRecorder | None = None
         self._names = NameCount(account.limits.max_files)
 
     def require(self, name: str, size: int, have: int = 0) -> None:  # noqa: ARG002
@@ -120,6 +123,7 @@ class LocalStoreWriter:
             partial.index = self._layout.kept
             partial.index.add(partial.name)
         partial.host = self._sender.host
+        partial.is_recorded = self._recorder is not None
         partial.charge_to(self._account)
         return partial
 
@@ -142,16 +146,16 @@ class LocalStoreWriter:
         return {name for name in files if kept.has(self._key_for(name))}
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
-        return self._stored.statuses(files)
+        return self._stored.statuses(files) if self._if_exists else [None] * len(files)
 
     def flush_stored(self, files: Sequence[str]) -> set[str]:
         return self._stored.flush(files)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
-        return self._stored.absent(directories)
+        return self._stored.absent(directories) if self._if_exists else []
 
     def open_stored(self, name: str) -> OpenFile | None:
-        return self._stored.open(name)
+        return self._stored.open(name) if self._if_exists else None
 
     def held_time(self, mtime_ns: int | None) -> int | None:
         return self._layout.timestamps.held(mtime_ns)
@@ -186,6 +190,17 @@ class LocalStoreWriter:
                 self._account.note_stored(reservation, to_bytes(item.name), size)
         return outcomes
 
+    def begin_run(self, run: Run) -> None:
+        recorder = LocalRecorder(self._layout.state, self._sender.owner, self._below)
+        recorder.begin(run, self._if_exists)
+        if self._recorder:
+            self._recorder.close()
+        self._recorder = recorder
+
+    def record(self, confirmed: Sequence[Confirmed]) -> None:
+        if self._recorder:
+            self._recorder.record(confirmed)
+
     def finish(self) -> None:
         with (
             contextlib.suppress(OSError),
@@ -201,6 +216,8 @@ class LocalStoreWriter:
                     give_default_mode(directories.open(path))
 
     def close(self) -> None:
+        if self._recorder:
+            self._recorder.close()
         self._flusher.close()
         self._presence.close()
 

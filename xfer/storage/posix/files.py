@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Final
 
-from xfer.storage.contract import Metadata
+from xfer.storage.contract import Metadata, StoredFile
 from xfer.storage.os_errors import refusal
 
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -37,13 +37,22 @@ class OpenFile:
     def __init__(self, descriptor: int) -> None:
         """The descriptor is this object's to close."""
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.mode = stat.S_IMODE(status.st_mode)
+        self.mtime_ns = status.st_mtime_ns
 
     def read_at(self, offset: int, view: memoryview) -> int:
         return read_at(self._descriptor, offset, view)
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def stored_file(status: os.stat_result, *, flushed: bool = True) -> StoredFile:
+    """What a session is told of a plain file."""
+    mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
+    return StoredFile(status.st_size, mode, status.st_mtime_ns, links > 1, status.st_ino, flushed)
 
 
 def same_content(one: int, other: int) -> bool:

@@ -13,9 +13,12 @@ from xfer.wire.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
 from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.wire.messages.opening import VERSION, Challenge, Hello, Proof, Welcome
 from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
+from xfer.wire.messages.requests import Get, List, ListedName, ListedSnapshot, Listing
+from xfer.wire.messages.snapshots import Commit, Run, SnapshotMade
 
 __all__ = [
-    "MAX_INTEGER", "VERSION", "Challenge", "DirectoryHeader", "Done", "Error", "FileHeader",
-    "Hello", "Message", "Offer", "OfferedFile", "Plan", "PlannedFile", "Proof", "Receipt",
-    "Refusal", "SymlinkHeader", "Welcome", "Working", "encode", "parse", "type_of",
+    "MAX_INTEGER", "VERSION", "Challenge", "Commit", "DirectoryHeader", "Done", "Error",
+    "FileHeader", "Get", "Hello", "List", "ListedName", "ListedSnapshot", "Listing", "Message",
+    "Offer", "OfferedFile", "Plan", "PlannedFile", "Proof", "Receipt", "Refusal", "Run",
+    "SnapshotMade", "SymlinkHeader", "Welcome", "Working", "encode", "parse", "type_of",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ version: it is parsed strictly, which takes longer and gives the same message.
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -25,15 +26,22 @@ from xfer.wire.messages.files import DirectoryHeader, FileHeader, SymlinkHeader
 from xfer.wire.messages.offers import Offer, OfferedFile, Plan, PlannedFile
 from xfer.wire.messages.opening import Challenge, Hello, Proof, Welcome
 from xfer.wire.messages.replies import Done, Error, Receipt, Refusal, Working
+from xfer.wire.messages.requests import Get, List, ListedName, ListedSnapshot, Listing
+from xfer.wire.messages.snapshots import Commit, Run, SnapshotMade
 
 AnyMessage = (
     Hello | Challenge | Proof | Welcome | FileHeader | DirectoryHeader | SymlinkHeader
-    | Offer | Plan | Receipt | Refusal | Working | Error | Done
+    | Offer | Plan | Receipt | Refusal | Working | Error | Done | Get | List | Listing
+    | Run | Commit | SnapshotMade
 )  # fmt: skip
 _CLASSES: Final[dict[str, type[Message]]] = {type_of(kind): kind for kind in AnyMessage.__args__}
 """By the value of the key `type`."""
-_LISTED: Final[dict[type[Message], type[Object]]] = {Offer: OfferedFile, Plan: PlannedFile}
-"""What the objects in the key `files` are."""
+_LISTED: Final[dict[type[Message], Mapping[str, type[Object]]]] = {
+    Offer: {"files": OfferedFile},
+    Plan: {"files": PlannedFile},
+    Listing: {"files": ListedName, "snapshots": ListedSnapshot},
+}
+"""What the objects in the lists of a message are, by the list's key."""
 _DECODER: Final = msgspec.json.Decoder(AnyMessage)
 _ENCODER: Final = msgspec.json.Encoder()
 _WHERE: Final = re.compile(r"- at `\$\.([^`]+)`$")
@@ -69,8 +77,9 @@ def _parse_strictly(payload: bytes) -> Message:
     if message is None:
         raise ProtocolError("a message of unknown type")
     known = _known(message, content)
-    if message in _LISTED and isinstance(files := known.get("files"), list):
-        known["files"] = [_known(_LISTED[message], file) for file in files]
+    for key, kind_of_item in _LISTED.get(message, {}).items():
+        if isinstance(items := known.get(key), list):
+            known[key] = [_known(kind_of_item, item) for item in items]
     try:
         return msgspec.convert(known, message)
     except UnicodeError as error:  # a lone surrogate, where only certain words are known

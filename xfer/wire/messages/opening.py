@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from xfer.wire.messages.base import Message
-from xfer.wire.messages.fields import Host, Sha256, Size
+from xfer.wire.messages.fields import Host, Sha256, Size, Word
 
 VERSION: Final = 1
 
@@ -39,10 +39,12 @@ class Welcome(Message, frozen=True, tag="welcome"):
     """Receiver: its own proof, and what a sender has to know of it.
 
     The `digests` that it can compute, whether what it stores is flushed
-    (`durable`), and the largest file that it takes, in bytes.
+    (`durable`), the largest file that it takes, in bytes, and which requests
+    it answers beside sending (`features`).
     """
 
     mac: Sha256
     digests: list[str]
     durable: bool = True
     max_file_size: Size | None = None
+    features: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()

@@ -1,0 +1,103 @@
+"""`xfer get`: what was sent comes back."""
+
+import contextlib
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from xfer.auth.keys import derive_key
+from xfer.auth.secret_files import find_key_id, find_secret, no_secret
+from xfer.cli import options
+from xfer.cli.exits import end_process
+from xfer.cli.options import Checksum
+from xfer.cli.output.console import is_terminal
+from xfer.cli.output.report import Report
+from xfer.cli.output.summary import GOT, STREAMED
+from xfer.client.get import STDOUT, from_directory, from_receiver, get_job
+from xfer.client.get_job import GetJob, OpenChannel
+from xfer.client.retries import retry_times
+from xfer.client.send import target_at
+from xfer.config.addresses import parse_address
+from xfer.config.when import parse_when
+from xfer.errors import Cancelled, UsageError, XferError
+from xfer.storage.contract import IfExists
+from xfer.system.process import allow_many_descriptors
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog="Example: xfer get docs/report.pdf nas --to ~/restored")
+def get(
+    names: options.NamesAndHost,
+    directory: options.FromDirectory = None,
+    at: options.At = None,
+    to: options.To = ".",
+    if_exists: Annotated[
+        IfExists,
+        typer.Option(
+            help="What to do with other content that is there: leave it, keep it as a version in "
+            ".xfer/versions, or replace it for good."
+        ),
+    ] = IfExists.REFUSE,
+    secret_file: options.SecretFile = None,
+    key_id: options.KeyId = None,
+    checksum: options.Digest = Checksum.MD5,
+    checksum_all: options.ChecksumAll = False,
+    retry_for: options.RetryFor = None,
+    timeout: options.Timeout = 60.0,
+    bwlimit: options.BandwidthLimit = None,
+    connections: options.Connections = 1,
+    insecure_plaintext: options.Plaintext = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Get back what a receiver holds. Exit code 0 means: verified, and on this machine's disk."""
+    bar = None
+    if not quiet and is_terminal():
+        from xfer.cli.output.progress import Bar  # noqa: PLC0415 (scripts have none)
+
+        bar = Bar(None, sys.stderr)
+    words = STREAMED if to == STDOUT else GOT
+    report = Report(bar=bar, as_json=json, quiet=quiet, words=words)
+    error: XferError | None = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.ExitStack() as opened:
+            if json and to == STDOUT:
+                raise UsageError("standard output is either the file or --json")
+            allow_many_descriptors()
+            patience = retry_times(retry_for, on_terminal=is_terminal())
+            if directory is not None:
+                open_channel: OpenChannel = opened.enter_context(from_directory(directory))
+            else:
+                names, host = _split(names)
+                secret = find_secret(secret_file)
+                if secret is None:
+                    raise no_secret()
+                target = target_at(
+                    parse_address(host),
+                    derive_key(secret),
+                    key_id=find_key_id(key_id),
+                    timeout=timeout,
+                    bwlimit=options.rate("--bwlimit", bwlimit),
+                    insecure_plaintext=insecure_plaintext,
+                )
+                open_channel = from_receiver(target, checksum)
+            stamp = "" if at is None else parse_when(at, datetime.now(UTC))
+            job = GetJob(names, stamp, if_exists, checksum, checksum_all, patience, connections)
+            get_job(job, to, open_channel, report)
+    except XferError as ended_by:
+        error = ended_by
+    except KeyboardInterrupt:
+        error = Cancelled("interrupted; the same command continues")
+    end_process(report.finish(error, "standard output" if to == STDOUT else to))
+
+
+def _split(arguments: list[str]) -> tuple[list[str], str]:
+    """The names and the host, which is last. UsageError where one of them is missing."""
+    if len(arguments) < 2:
+        raise UsageError("the last argument is the host: xfer get NAME... HOST, or --dir DIR")
+    return arguments[:-1], arguments[-1]

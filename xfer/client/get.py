@@ -1,0 +1,170 @@
+"""`xfer.get`: what the package offers to programs that take back what they have sent.
+
+Where what is got comes from is one function, that opens a channel to a sending session: a
+receiver's process (`from_receiver`), or a thread of this one over a directory (`from_directory`).
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+
+from xfer import digests
+from xfer.auth.keys import derive_key
+from xfer.client.connect import Target, connect
+from xfer.client.get_job import Destination, GetJob, OpenChannel, get_with
+from xfer.client.progress import Collector, SendProgress, observer_of
+from xfer.client.restored import Asked
+from xfer.client.retries import retry_times
+from xfer.client.send import Path, credentials, receipts_of, target_at
+from xfer.config.addresses import parse_address
+from xfer.config.when import parse_when
+from xfer.errors import UsageError, XferError
+from xfer.sending.giving import asked_names, gift_for, give
+from xfer.sending.observer import Observer, Result, Results
+from xfer.storage.contract import IfExists
+from xfer.storage.local.passing import passing_store
+from xfer.storage.local.reader import reading
+from xfer.storage.stream import StreamWriter
+from xfer.wire.cancel import CancelToken
+from xfer.wire.channel import Channel
+from xfer.wire.messages import Get
+
+STDOUT = "-"
+_OWNER = "get"
+"""Whose partials they are: those of any get into this directory."""
+
+
+def get_job(job: GetJob, to: str, open_channel: OpenChannel, observer: Observer) -> None:
+    """Get what `job` asks for into the directory `to`, or `-` for standard output.
+
+    Raises UsageError or LocalError for what can be known before connecting, else the
+    error that ended the last attempt early.
+    """
+    asked = Asked(job.names)
+    if to == STDOUT:
+        _get_to_standard_output(asked.only, job, open_channel, observer)
+        return
+    with passing_store(to, job.if_exists) as store:
+        get_with(open_channel, job, Destination(lambda: store.open_writer(_OWNER)), observer)
+
+
+def _get_to_standard_output(
+    only: str, job: GetJob, open_channel: OpenChannel, observer: Observer
+) -> None:
+    sys.stdout.flush()
+    writer = StreamWriter(sys.stdout.fileno())
+    destination = Destination(lambda: writer, lambda: writer.has_begun, only)
+    try:
+        get_with(open_channel, job, destination, observer)
+    except XferError as error:
+        if writer.has_begun and not writer.is_complete:
+            error.add("do not use what went to standard output")
+        raise
+
+
+def from_receiver(target: Target, algorithm: str) -> OpenChannel:
+    """Connects to a receiver that can give back what it holds."""
+    return lambda: connect(target, algorithm, "get")
+
+
+@contextlib.contextmanager
+def from_directory(directory: str) -> Iterator[OpenChannel]:
+    """Gives what the store in a directory of this machine holds, whether a receiver uses it or not.
+
+    LocalError when the directory cannot be opened.
+    """
+    with reading(directory) as reader:
+
+        def serve(end: socket.socket) -> None:
+            channel = Channel(end, _FOREVER)
+            try:
+                request = channel.expect(Get)
+                asked = asked_names(request, channel)
+                give(gift_for(request, asked, channel, reader), channel, Results())
+            except XferError as error:  # the other end has been told, or is gone
+                channel.end_with(error)
+            finally:
+                channel.close()
+
+        def open_channel() -> Channel:
+            own, others = socket.socketpair()
+            threading.Thread(target=serve, args=(others,), daemon=True).start()
+            channel = Channel(own, _FOREVER)
+            channel.mark_authenticated()
+            return channel
+
+        yield open_channel
+
+
+_FOREVER = 24 * 3600.0
+"""Seconds: nothing on this machine goes away without a word."""
+
+
+def get(
+    names: str | Iterable[str],
+    host: str | None = None,
+    *,
+    directory: Path | None = None,
+    at: str | None = None,
+    to: Path = ".",
+    if_exists: str = IfExists.REFUSE,
+    secret: str | None = None,
+    key_id: str | None = None,
+    checksum: str = digests.DEFAULT,
+    checksum_all: bool = False,
+    timeout: float = 60.0,
+    retry_for: float | None = None,
+    bwlimit: int = 0,
+    insecure_plaintext: bool = False,
+    connections: int = 1,
+    progress: Observer | Callable[[SendProgress], object] | None = None,
+    cancel: CancelToken | None = None,
+) -> list[Result]:
+    """Get what the receiver at `host` holds under these names, and all below them, into `to`.
+
+    With `at` (a date, a time, "yesterday", "3d", or a stamp), all is as it was then, by the
+    newest complete snapshots at or before that moment.
+
+    `directory`, in place of `host`, is one that a receiver on this machine uses or has used.
+    Each name arrives under its last component; `"."` is everything. Returns a result for
+    each file, directory and link: verified, and on this machine's stable storage. Other
+    content in the way is refused, unless `if_exists` is "version" (it is kept in
+    `to`/.xfer/versions) or "replace". What is there already is "unchanged", so that
+    the same call again finishes what was interrupted. All other arguments are as of
+    `send`, and so are the errors that are raised.
+    """
+    if (host is None) is (directory is None):
+        raise UsageError("to get from: one host, or one directory")
+    wanted = [names] if isinstance(names, str) else list(names)
+    patience = retry_times(retry_for)
+    stamp = "" if at is None else parse_when(at, datetime.now(UTC))
+    job = GetJob(
+        wanted, stamp, IfExists(if_exists), checksum, checksum_all, patience, connections, cancel
+    )
+    collector = Collector(observer_of(progress))
+    with contextlib.ExitStack() as opened:
+        if host is None:
+            open_channel = opened.enter_context(from_directory(os.fspath(directory or "")))
+        else:
+            secret, key_id = credentials(secret, key_id)
+            target = target_at(
+                parse_address(host),
+                derive_key(secret),
+                key_id=key_id,
+                timeout=timeout,
+                bwlimit=bwlimit,
+                insecure_plaintext=insecure_plaintext,
+                cancel=cancel,
+            )
+            open_channel = from_receiver(target, checksum)
+        try:
+            get_job(job, os.fspath(to), open_channel, collector)
+        except XferError:
+            if collector.raised:
+                raise collector.raised from None
+            raise
+    return receipts_of(collector, "restored")

@@ -1,0 +1,122 @@
+"""Giving back: a sending session over what a store holds, because the other side asked for it.
+
+The roles of `send` the other way round: whoever has connected is the receiver now, and is
+told in a `refusal` what of the things that it asked for cannot be sent.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from xfer import digests, names
+from xfer.errors import Code, Refused
+from xfer.sending.batches import InOrder
+from xfer.sending.observer import ProgressSink, Results
+from xfer.sending.parts import Options
+from xfer.sending.session import SendSession
+from xfer.source.readers import Source
+from xfer.source.stored import open_past, open_stored, walk_past, walk_stored
+from xfer.source.tree import Entry, Found, Kind
+from xfer.storage.reading import SnapshotInfo, StoreReader
+from xfer.wire.channel import Channel, expected
+from xfer.wire.messages import Get, List, ListedSnapshot, Listing, Working
+from xfer.wire.messages.requests import EVERYTHING
+
+Opener = Callable[[Entry], Source]
+Request = TypeVar("Request", Get, List)
+
+
+def asked_names(request: Request, channel: Channel) -> list[str]:
+    """All names that are asked for, which may take several messages; "" for everything.
+
+    Refused (bad_name) for one that no store can have.
+    """
+    asked: list[str] = []
+    while True:
+        for name in request.names:
+            asked.append("" if name == EVERYTHING else names.check(name))
+        if not request.more:
+            return asked
+        request = expected(channel.receive(), type(request))
+
+
+def require_digest(request: Get) -> None:
+    """Refused (unsupported) for a kind of digest that this side cannot make."""
+    if request.digest not in digests.available():
+        raise Refused(f"there are no {request.digest} digests here", code=Code.UNSUPPORTED)
+
+
+class Gift(Struct, frozen=True):
+    """What is to be given, and how."""
+
+    entries: Iterable[Found]
+    options: Options
+
+
+def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: StoreReader) -> Gift:
+    """What `request` asks for. It says on the channel which snapshots that is of, if it is.
+
+    Refused (not_found) where there is no snapshot of the moment that it asks for.
+    """
+    if request.at:
+        past = reader.past(request.at)
+        channel.send(Listing((), tuple(map(listed_snapshot, past.chosen))))
+        beat = partial(_beat, channel)
+        opener: Opener = partial(open_past, past, beat)
+        entries = (entry for name in asked for entry in walk_past(past, name, beat))
+    else:
+        opener = partial(open_stored, reader)
+        entries = (entry for name in asked for entry in walk_stored(reader, name))
+    options = Options(request.digest, request.compare_contents, is_asked=True, open_source=opener)
+    return Gift(_share(entries, request), options)
+
+
+def give(gift: Gift, channel: Channel, results: Results) -> None:
+    """Send all of it. Closes the channel.
+
+    Raises what ended the session early; the other side has been told then.
+    """
+    SendSession(channel, gift.options, ProgressSink(), results).run(InOrder(gift.entries))
+
+
+def listed_snapshot(info: SnapshotInfo) -> ListedSnapshot:
+    """A snapshot as it travels."""
+    listed = ListedSnapshot(info.key_id, info.job, info.stamp, info.is_complete, info.is_held)
+    if info.counts is None:
+        return listed
+    counts = info.counts
+    return replace(
+        listed,
+        names=counts.names,
+        files=counts.files,
+        bytes=counts.size,
+        new=counts.new,
+        changed=counts.changed,
+        gone=counts.gone,
+    )
+
+
+def _beat(channel: Channel, done: int, size: int) -> None:
+    channel.send(Working("", done, size))
+    channel.flush()
+
+
+def _share(entries: Iterable[Found], request: Get) -> Iterator[Found]:
+    """The part of it that this connection gives, where several share the work.
+
+    No directories then: each has to come after all that is in it, and is got in the end
+    over one connection.
+    """
+    for entry in entries:
+        if request.shares == 1 or _belongs(entry, request):
+            yield entry
+
+
+def _belongs(entry: Found, request: Get) -> bool:
+    if isinstance(entry, Entry) and entry.kind is Kind.DIRECTORY:
+        return False
+    fingerprint = names.fingerprint(names.to_bytes(entry.name))
+    return int.from_bytes(fingerprint[:8], "big") % request.shares == request.share

@@ -1,0 +1,133 @@
+"""What a local store held at a moment, by its snapshots (`reading.PastReader`)."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from xfer.errors import Code, Refused
+from xfer.storage.local.contents import StoredContents
+from xfer.storage.os_errors import refusal
+from xfer.storage.reading import (
+    Beat,
+    Held,
+    HeldKind,
+    SnapshotCounts,
+    SnapshotInfo,
+    StoredFileReader,
+)
+from xfer.storage.snapshots.catalog import Catalog, Snapshot
+from xfer.storage.snapshots.lines import (
+    DirectoryLine,
+    FailedLine,
+    FileLine,
+    Line,
+    NameLine,
+    sort_key,
+)
+from xfer.storage.snapshots.locate import Locator
+
+
+class PastHeld(Held, frozen=True, kw_only=True):
+    """A file of a snapshot, and its line, from which its content is found."""
+
+    line: FileLine
+
+
+class LocalPastReader:
+    """The newest complete snapshot of each key and job at or before a stamp. One thread uses it.
+
+    A name that several of them have is as the newest has it.
+    """
+
+    def __init__(self, catalog: Catalog, contents: StoredContents, at: str, below: str) -> None:
+        """`below` is in front of the names of lines, for those who see only that directory.
+
+        Refused (not_found) where there is no snapshot so old.
+        """
+        self._catalog = catalog
+        self._contents = contents
+        self._at = at
+        self._below = below
+        try:
+            self._chosen = sorted(catalog.newest_at(at), key=lambda one: one.stamp, reverse=True)
+            if not self._chosen:
+                raise self._too_early()
+        except OSError as error:
+            raise refusal(error) from error
+
+    @property
+    def chosen(self) -> list[SnapshotInfo]:
+        """The newest first."""
+        return [describe(self._catalog, one) for one in self._chosen]
+
+    def walk(self, names: Sequence[str]) -> Iterator[Held]:
+        each = (self._keyed(number, names) for number in range(len(self._chosen)))
+        last = b""
+        for key, _, line in heapq.merge(*each, key=lambda one: one[:2]):
+            if key != last and not isinstance(line, FailedLine):
+                yield _held(line)
+            last = key
+
+    def _keyed(self, number: int, names: Sequence[str]) -> Iterator[tuple[bytes, int, Line]]:
+        for line in self._catalog.lines(self._chosen[number], names):
+            yield sort_key(line.name), number, line
+
+    def open(self, held: Held, beat: Beat) -> StoredFileReader | None:
+        if not isinstance(held, PastHeld):
+            return None
+        line = held.line
+        if self._below:
+            line = replace(line, name=f"{self._below}/{line.name}")
+        located = Locator(self._contents, beat).locate(line)
+        return located.reader if located else None
+
+    def last_there(self, name: str, beat: Beat) -> SnapshotInfo | None:
+        try:
+            found = self._catalog.last_there(name, self._at, beat)
+        except OSError as error:
+            raise refusal(error) from error
+        return None if found is None else describe(self._catalog, found)
+
+    def _too_early(self) -> Refused:
+        first = next((one for one in self._catalog.snapshots() if one.is_complete), None)
+        if first is None:
+            return Refused("there is no complete snapshot yet", code=Code.NOT_FOUND)
+        return Refused(
+            f"there is no complete snapshot at or before {self._at}: the first is of {first.stamp}",
+            code=Code.NOT_FOUND,
+        )
+
+
+def _held(line: NameLine) -> Held:
+    if isinstance(line, FileLine):
+        return PastHeld(
+            line.name,
+            HeldKind.FILE,
+            line.size,
+            line.mode,
+            line.mtime_ns,
+            digest=line.digest,
+            line=line,
+        )
+    if isinstance(line, DirectoryLine):
+        return Held(line.name, HeldKind.DIRECTORY, 0, line.mode, line.mtime_ns)
+    return Held(line.name, HeldKind.SYMLINK, target=line.target)
+
+
+def describe(catalog: Catalog, snapshot: Snapshot) -> SnapshotInfo:
+    """A snapshot for those who ask; its counts only for those who see all of it."""
+    header, footer = snapshot.header, snapshot.footer
+    has_counts = catalog.shows_all_of(snapshot)
+    return SnapshotInfo(
+        header.key_id,
+        header.job,
+        snapshot.stamp,
+        snapshot.is_complete,
+        footer.held,
+        SnapshotCounts(
+            footer.names, footer.files, footer.bytes, footer.new, footer.changed, footer.gone
+        )
+        if has_counts
+        else None,
+    )
