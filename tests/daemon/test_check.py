@@ -1,5 +1,6 @@
 """`xfer receive --check`: it finds what is missing, and leaves nothing behind."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -113,28 +114,43 @@ def test_a_check_counts_descriptors(tmp_path: Path) -> None:
     assert failures(check(tmp_path, "--max-connections", "10", prefix=prefix)) == []
 
 
-@pytest.fixture
-def volatile(tmp_path: Path) -> Iterator[Path]:
-    """An overlay that was mounted to flush nothing."""
-    with (
-        mounted(tmp_path / "base", "-t", "tmpfs", "xfer-test") as base,
-        overlaid(base, tmp_path / "received", "volatile") as top,
-    ):
-        yield top
+IN_MEMORY = "tmpfs is in memory, and keeps nothing when the power fails"
+DOUBTS = {
+    "volatile": "the overlay was mounted with volatile, and flushes nothing",
+    "tmpfs": IN_MEMORY,
+    "overlay": f"below overlay, {IN_MEMORY}",
+}
+
+
+@contextlib.contextmanager
+def doubted(name: str, home: Path) -> Iterator[Path]:
+    with mounted(home / "base", "-t", "tmpfs", "xfer-test") as base:
+        if name == "tmpfs":
+            yield base
+            return
+        options = ["volatile"] if name == "volatile" else []
+        with overlaid(base, home / "received", *options) as top:
+            yield top
+
+
+@pytest.fixture(params=DOUBTS)
+def doubtful(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    with doubted(request.param, tmp_path) as directory:
+        yield directory, DOUBTS[request.param]
 
 
 def test_what_a_file_system_does_not_promise_is_said_everywhere(
-    tmp_path: Path, volatile: Path, document: Path
+    tmp_path: Path, doubtful: tuple[Path, str], document: Path
 ) -> None:
-    doubt = "the overlay was mounted with volatile, and flushes nothing"
+    directory, doubt = doubtful
     checked = finish(
         start(
-            ["receive", "--check", "--dir", volatile, "--bind", "127.0.0.1", "--port", "0"],
+            ["receive", "--check", "--dir", directory, "--bind", "127.0.0.1", "--port", "0"],
             environment(tmp_path, "s" * 16),
         )
     )
     assert f"ms, but {doubt}: receipts say so" in checked.out
-    with receiving(tmp_path, directory=volatile) as site:
+    with receiving(tmp_path, directory=directory) as site:
         assert site.log.text.startswith(f"xfer: receipts promise nothing, and say so: {doubt}\n")
         done = site.send("--json", document)
         again = site.send(document)

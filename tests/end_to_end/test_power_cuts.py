@@ -7,83 +7,13 @@ these are real file systems: on some of them a call that flushes elsewhere does 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.mounts import Device, device, mounted, mounted_by, overlaid, tool
+from tests.support.cut_disks import Disk, enlarge
 from tests.support.processes import MIB, HandSender, receiving, wait_until
-
-
-@dataclass(frozen=True)
-class Disk:
-    """`directory` is for a receiver; `cut` shows what of it a power cut leaves."""
-
-    directory: Path
-    cut: Callable[[], contextlib.AbstractContextManager[Path]]
-
-
-Maker = Callable[[Path], contextlib.AbstractContextManager[Disk]]
-
-
-def below(disk: Device, path: str) -> Callable[[], contextlib.AbstractContextManager[Path]]:
-    @contextlib.contextmanager
-    def cut() -> Iterator[Path]:
-        with disk.after_power_cut() as root:
-            yield root / path
-
-    return cut
-
-
-def plain(kind: str) -> Maker:
-    @contextlib.contextmanager
-    def made(home: Path) -> Iterator[Disk]:
-        with device(kind, home) as disk:
-            (disk.root / "received").mkdir()
-            yield Disk(disk.root / "received", below(disk, "received"))
-
-    return made
-
-
-def fuse(daemon: str, *options: str) -> Maker:
-    @contextlib.contextmanager
-    def made(home: Path) -> Iterator[Disk]:
-        with device("ext4", home) as disk:
-            (disk.root / "branch" / "received").mkdir(parents=True)
-            with mounted_by(daemon, disk.root / "branch", home / "top", *options) as top:
-                yield Disk(top / "received", below(disk, "branch/received"))
-
-    return made
-
-
-@contextlib.contextmanager
-def overlay(home: Path) -> Iterator[Disk]:
-    with (
-        device("ext4", home) as disk,
-        overlaid(disk.root, home / "top", lower="lower/received") as top,
-    ):
-        yield Disk(top / "received", below(disk, "upper/received"))
-
-
-MAKERS: dict[str, Maker] = {
-    "ext4": plain("ext4"),
-    "xfs": plain("xfs"),
-    "btrfs": plain("btrfs"),
-    "mergerfs": fuse("mergerfs", "-o", "minfreespace=0"),
-    "bindfs": fuse("bindfs"),
-    "overlayfs": overlay,
-}
-
-
-@pytest.fixture(params=MAKERS)
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    with MAKERS[request.param](tmp_path) as made:
-        os.sync()  # what the test itself has made
-        yield made
 
 
 def tree(root: Path, files: int) -> Path:
@@ -142,59 +72,6 @@ def test_an_older_version_survives_its_replacement(disk: Disk, tmp_path: Path) -
                 assert version.read_bytes() == content
 
 
-# A disk that fails to write: an image that is thin, on a volume that runs full
-
-
-def thin_overlay(root: Path, home: Path) -> contextlib.AbstractContextManager[Path]:
-    return overlaid(root, home / "top", lower="lower/received")
-
-
-def thin_bindfs(root: Path, home: Path) -> contextlib.AbstractContextManager[Path]:
-    (root / "received").mkdir()
-    return mounted_by("bindfs", root, home / "top")
-
-
-@contextlib.contextmanager
-def thin_ext4(root: Path, home: Path) -> Iterator[Path]:
-    (root / "received").mkdir()
-    yield root
-
-
-THIN = {
-    "ext4": (thin_ext4, "received"),
-    "bindfs": (thin_bindfs, "received"),
-    "overlayfs": (thin_overlay, "upper/received"),
-}
-
-
-@pytest.fixture(params=THIN)
-def thin_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    """A disk of 64 MiB of which 8 can be written; then content fails with EIO, and nothing else.
-
-    All of it has room but the free blocks, which are given back to the volume.
-    """
-    on_top, path = THIN[request.param]
-    with (
-        mounted(tmp_path / "volume", "-t", "tmpfs", "-o", "size=96m", "xfer-test") as volume,
-        device("ext4", volume, size=64 * MIB) as disk,
-        on_top(disk.root, tmp_path) as top,
-    ):
-        os.sync()
-        with disk.image.open("r+b") as image:
-            os.posix_fallocate(image.fileno(), 0, 64 * MIB)
-        assert tool("fstrim", disk.root).returncode == 0
-        used = os.statvfs(volume)
-        size = (used.f_blocks - used.f_bfree) * used.f_bsize + 8 * MIB
-        assert tool("mount", "-o", f"remount,size={size}", volume).returncode == 0
-        yield Disk(top / "received", partial(disk_as_it_is, disk, path, tmp_path))
-
-
-@contextlib.contextmanager
-def disk_as_it_is(disk: Device, path: str, home: Path) -> Iterator[Path]:
-    with disk.after_power_cut(home / "copy") as root:
-        yield root / path
-
-
 def test_what_has_a_receipt_is_on_a_disk_that_fails_to_write(
     thin_disk: Disk, tmp_path: Path
 ) -> None:
@@ -224,7 +101,7 @@ def test_what_the_kernel_failed_to_write_is_not_resumed_from_its_memory(
         (partial,) = (thin_disk.directory / ".xfer" / "partials").iterdir()
         with partial.open("rb") as opened, contextlib.suppress(OSError):
             os.fsync(opened.fileno())
-        assert tool("mount", "-o", "remount,size=96m", tmp_path / "volume").returncode == 0
+        enlarge(tmp_path)
         done = site.send("--json", "--retry-for", "10", file)
         assert done.code == 0, done
         with thin_disk.cut() as after:

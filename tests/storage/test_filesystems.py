@@ -47,8 +47,8 @@ def test_a_fuse_daemon_is_told_and_flushes_files_only(tmp_path: Path, daemon: st
     assert not found.flushes_names_with_directories
 
 
-def test_an_overlay_does_not_report_what_fails_below_it(tmp_path: Path, base: Path) -> None:
-    with overlaid(base, tmp_path / "top") as top:
+def test_an_overlay_does_not_report_what_fails_below_it(tmp_path: Path) -> None:
+    with device("ext4", tmp_path) as disk, overlaid(disk.root, tmp_path / "top") as top:
         found = kind_at(top)
     assert (found.kind, found.doubt) == ("overlay", "")
     assert not found.syncfs_reports_errors
@@ -70,6 +70,31 @@ def test_the_innermost_of_several_mounts_counts(tmp_path: Path) -> None:
 def test_of_what_is_not_known_nothing_is_promised() -> None:
     assert "nothing is known of what fuse.sshfs keeps" in FileSystem("fuse.sshfs").doubt
     assert "9p" in FileSystem("9p").doubt
+
+    for kind in ("fuse", "fuseblk"):
+        assert f"nothing is known of what {kind} keeps" in FileSystem(kind).doubt
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
+def test_memory_is_no_stable_storage(tmp_path: Path, kind: str) -> None:
+    with mounted(tmp_path / "memory", "-t", kind, "xfer-test") as memory:
+        assert (
+            kind_at(memory).doubt == f"{kind} is in memory, and keeps nothing when the power fails"
+        )
+
+
+def test_nor_is_what_stores_in_memory(tmp_path: Path, base: Path) -> None:
+    """Not even if only one of its directories is there, or another one is between."""
+    (disk := tmp_path / "disk").mkdir()
+    (merged := base / "a b").mkdir()
+    with (
+        overlaid(base, tmp_path / "overlay") as overlay,
+        mounted_by("bindfs", overlay, tmp_path / "bindfs") as bindfs,
+        mounted_by("mergerfs", f"{disk}:{merged}", tmp_path / "mergerfs") as mergerfs,
+    ):
+        doubts = [kind_at(top).doubt for top in (overlay, bindfs, mergerfs)]
+    assert [doubt.split(", ")[0].split()[0] for doubt in doubts] == 3 * ["below"]
+    assert all("tmpfs is in memory" in doubt for doubt in doubts)
 
 
 def test_where_it_cannot_be_told_files_are_flushed_one_by_one_and_doubted() -> None:

@@ -18,9 +18,8 @@ import pytest
 from tests.support.local_stores import open_descriptors
 from tests.support.mounts import device, mounted_by, overlaid
 from tests.support.tools import working
-from xfer.errors import LocalError
 from xfer.storage.posix.filesystems import FileSystem, file_system_of
-from xfer.storage.posix.flush import Flusher, flush_all, start_writeback
+from xfer.storage.posix.flush import Flusher, start_writeback
 
 FLUSH = """
 import os, sys
@@ -78,13 +77,6 @@ def test_a_flush_that_fails_is_an_error(directory: int) -> None:
     os.close(writing)
 
 
-def test_a_flush_of_everything_that_fails_is_a_local_error(directory: int) -> None:
-    flush_all(directory, KNOWN)
-    flush_all(directory, FileSystem("fuse.unknown"))
-    with pytest.raises(LocalError, match="the disk fails"):
-        flush_all(-1, KNOWN)
-
-
 def test_the_start_of_a_write_back_is_a_hint_that_never_fails(directory: int) -> None:
     start_writeback(-1, 0, 100)
 
@@ -137,6 +129,31 @@ def test_a_file_system_that_was_shut_down_fails_a_flush_of_names(
             shut_down(below)
             with pytest.raises(OSError, match="Input/output error"):
                 flusher.flush_names([directory], [], has_others=True, has_links=True)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_merged_branch_that_was_shut_down_fails_it_although_another_is_alive(
+    tmp_path: Path, kind: str
+) -> None:
+    with device(kind, tmp_path) as disk, ExitStack() as opened:
+        alive = tmp_path / "alive"
+        for branch in (alive, disk.root):
+            (branch / "received").mkdir(parents=True)
+        (alive / "received" / "lock").touch()
+        top = opened.enter_context(
+            mounted_by("mergerfs", f"{alive}:{disk.root}", tmp_path / "top", "-o", "minfreespace=0")
+        )
+        below = os.open(disk.root, os.O_RDONLY)
+        opened.callback(os.close, below)
+        directory = os.open(top / "received", os.O_RDONLY)
+        opened.callback(os.close, directory)
+        witness = os.open(top / "received" / "lock", os.O_RDWR)
+        opened.callback(os.close, witness)
+        with contextlib.closing(Flusher(directory, file_system_of(directory), witness)) as flusher:
+            flusher.flush_names([directory], [], has_others=True)
+            shut_down(below)
+            with pytest.raises(OSError, match=r"Input/output error|Read-only"):
+                flusher.flush_names([directory], [], has_others=True)
 
 
 def shut_down(directory: int) -> None:

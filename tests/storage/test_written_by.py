@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -25,17 +26,24 @@ def _attributes(root: Path) -> None:
 @pytest.fixture(autouse=True)
 def _others_have_sent(root: Path, _attributes: None) -> None:
     previous(root, "zero", b"0")
+    (root / "docs" / "f").unlink()
 
 
-def previous(root: Path, host: str, content: bytes, access: Access = Access()) -> str:  # noqa: B008
-    """Whose content of `docs/f` a machine replaces, as a receiver that was just started says."""
+def previous(
+    root: Path,
+    host: str,
+    content: bytes,
+    access: Access = Access(),  # noqa: B008
+    name: str = "docs/f",
+) -> str:
+    """Whose content of a name a machine replaces, as a receiver that was just started says."""
     with LocalStore(str(root)) as store:
         writer = store.open_writer("default", access, host=host)
         with contextlib.closing(writer):
             partial = writer.create_partial()
             partial.write(content)
             partial.finish(Metadata(0o444, 1))
-            for wait in writer.commit([NewFile("docs/f", partial)]):
+            for wait in writer.commit([NewFile(name, partial)]):
                 wait()
             return partial.previous_host
 
@@ -90,9 +98,37 @@ def test_while_one_machine_sends_nothing_is_written_with_its_files(tmp_path: Pat
     alone = tmp_path / "alone"
     alone.mkdir()
     assert [previous(alone, "one", content) for content in (b"1", b"2")] == ["", ""]
+    time.sleep(0.05)  # until the clock of the file system has moved on
     assert os.listxattr(alone / "docs" / "f") == []
-    assert previous(alone, "two", b"3") == ""  # whoever wrote it is not known
+    assert previous(alone, "two", b"3") == "one"
     assert previous(alone, "one", b"4") == "two"
+
+
+def test_the_first_overwrite_of_what_a_lone_machine_wrote_is_told_whenever_it_comes(
+    tmp_path: Path,
+) -> None:
+    alone = tmp_path / "alone"
+    (alone / "docs").mkdir(parents=True)
+    (alone / "docs" / "by hand").write_bytes(b"before any machine sent")
+    time.sleep(0.05)  # until the clock of the file system has moved on
+    elsewhere = Access("elsewhere")
+    assert previous(alone, "one", b"1") == ""
+    time.sleep(0.05)
+    assert previous(alone, "two", b"2", elsewhere) == ""
+    (alone / "docs" / "by hand, later").write_bytes(b"2")
+    assert previous(alone, "three", b"3", name="docs/by hand") == ""
+    assert previous(alone, "three", b"3", name="docs/by hand, later") == ""
+    assert previous(alone, "three", b"3") == "one"
+    assert previous(alone, "one", b"4", elsewhere) == "two"
+
+
+def test_what_was_there_before_this_was_noted_is_nobody_s(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    previous(alone, "one", b"1")
+    os.removexattr(alone / ".xfer", "user.xfer.alone")  # as an older receiver leaves it
+    assert previous(alone, "two", b"2") == ""
+    assert previous(alone, "one", b"3") == "two"
 
 
 def test_the_list_of_machines_is_bounded_and_may_be_lost(root: Path) -> None:
@@ -102,5 +138,6 @@ def test_the_list_of_machines_is_bounded_and_may_be_lost(root: Path) -> None:
     assert previous(root, "new\nline", b"new") == f"{29:048}"
     os.removexattr(root / ".xfer", HOSTS)
     assert previous(root, "one", b"1") == ""
-    assert previous(root, "two", b"2") == ""
+    time.sleep(0.05)
+    assert previous(root, "two", b"2") == "one"
     assert previous(root, "one", b"3") == "two"

@@ -58,7 +58,7 @@ def mounted(directory: Path, *arguments: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mounted_by(daemon: str, source: Path, directory: Path, *options: str) -> Iterator[Path]:
+def mounted_by(daemon: str, source: Path | str, directory: Path, *options: str) -> Iterator[Path]:
     """A FUSE daemon (mergerfs or bindfs) shows `source` at `directory`."""
     if os.geteuid() or not Path("/dev/fuse").exists():
         pytest.skip("only root may mount, and the kernel has to have FUSE")

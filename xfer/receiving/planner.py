@@ -9,9 +9,9 @@
 
 It is the same content if the digest is, or where the sender offers none, size
 and time: the time that the store can hold, which may be in whole seconds. Where
-these agree and the digest does not, the plan says that it `differs`. Whether what
-is resumed really is the beginning of the sender's file, the sender finds out: the
-plan has a digest of it.
+these agree and the digest does not, the plan says that it `differs`. What another
+program put there is flushed before it is skipped. Whether what is resumed really is
+the beginning of the sender's file, the sender finds out: the plan has a digest of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +68,7 @@ class Planner:
             yield from self._absent(offer.directories)
         safe = [file.file_name for file in offer.files if names.is_safe(file.file_name)]
         stored = dict(zip(safe, self._writer.statuses(safe), strict=True))
+        self._require_flushed(offer.files, stored)
         kept = self._writer.kept(safe)
         planned: Iterator[PlannedFile]
         planned = (self._plan(file, stored, kept, offer.digest) for file in offer.files)
@@ -77,6 +78,21 @@ class Planner:
             if self._recorder:
                 self._recorder.record_skipped()
             yield Plan(tuple(files))
+
+    def _require_flushed(
+        self, files: Sequence[OfferedFile], stored: dict[str, StoredFile | None]
+    ) -> None:
+        """Flush what may be skipped and other programs put there; forget what may be lost."""
+        unflushed = [
+            file.file_name
+            for file in files
+            if (found := stored.get(file.file_name))
+            and not found.flushed
+            and found.size == file.file_size
+        ]
+        if unflushed:
+            for name in self._rehasher.flush(self._writer, unflushed):
+                stored[name] = None
 
     def _absent(self, directories: Sequence[str]) -> Iterator[Plan]:
         absent = self._writer.absent([name for name in directories if names.is_safe(name)])

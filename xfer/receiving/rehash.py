@@ -11,11 +11,12 @@ or compared with the sender's by content, the bytes that are there are read:
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Final
 
 from xfer.digests import Digest
 from xfer.errors import Code, Refused
-from xfer.storage.contract import Partial
+from xfer.storage.contract import Partial, StoreWriter
 from xfer.storage.reading import Readable
 from xfer.wire.keepalive import Heartbeat, Progress
 
@@ -46,6 +47,11 @@ class Rehasher:
         where it looks right. Errors as above.
         """
         self._heartbeat.during(progress, functools.partial(_reload_and_hash, kept, digest))
+
+    def flush(self, writer: StoreWriter, files: Sequence[str]) -> set[str]:
+        """Flush stored files; those that may be lost. ConnectionLost as above."""
+        progress = Progress(files[0])
+        return self._heartbeat.during(progress, lambda _: writer.flush_stored(files))
 
 
 def _reload_and_hash(kept: Partial, digest: Digest, progress: Progress) -> None:

@@ -94,13 +94,17 @@ class Metadata(Struct, frozen=True):
 
 
 class StoredFile(Struct, frozen=True):
-    """A stored file. If it `has_other_names` (hard links), its mode and time must not change."""
+    """A stored file. If it `has_other_names` (hard links), its mode and time must not change.
+
+    One that is not `flushed` was put there by somebody else, and a power cut may take it.
+    """
 
     size: int
     mode: int
     mtime_ns: int
     has_other_names: bool = False
     inode: int | None = None
+    flushed: bool = True
 
 
 class Partial(Readable, Protocol):
@@ -209,7 +213,16 @@ class StoreWriter(RunWriter, Protocol):
         """Those of `files` for which `find_partial` may find something, or more than those."""
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
-        """The stored file under each name, if there is one and it is on stable storage."""
+        """The stored file under each name, if there is one that can be relied on.
+
+        Of a session's own it is on stable storage; else it may have to be `flush_stored`.
+        """
+
+    def flush_stored(self, files: Sequence[str]) -> set[str]:
+        """Flush stored files that are not `flushed`; those of which the content may be lost.
+
+        They are not stored any more then, whatever seems to be there. Called in the background.
+        """
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         """Those of these names under which there is nothing at all, and so nothing below them."""

@@ -105,6 +105,9 @@ class StreamWriter:
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         return [None] * len(files)
 
+    def flush_stored(self, files: Sequence[str]) -> set[str]:
+        return set(files)
+
     def absent(self, directories: Sequence[str]) -> list[str]:
         return []
 

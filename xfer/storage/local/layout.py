@@ -2,6 +2,7 @@
 
 DIR/.xfer/lock           held by the one receiver that uses DIR
 DIR/.xfer/installing     held by one of its workers while names are replaced
+DIR/.xfer/doubtful       when files changed that a disk may have failed to write (see `doubtful`)
 DIR/.xfer/modes          held by one of its workers while something has another mode for a moment
 DIR/.xfer/sessions/      a file for each sender, locked by its sessions (see `presence`)
 DIR/.xfer/partials/      bytes that are not files yet, under random names or keys (see `partials`)
@@ -17,7 +18,8 @@ from typing import Final
 
 from xfer.errors import LocalError
 from xfer.names import STATE_DIRECTORY
-from xfer.storage.local.hosts import note_host
+from xfer.storage.local.flushed import Flushed
+from xfer.storage.local.hosts import LoneHost, lone_host, note_host
 from xfer.storage.local.kept import KeptPartials
 from xfer.storage.local.partials import temporary_prefix
 from xfer.storage.posix.access import changing_modes
@@ -39,13 +41,16 @@ class Layout:
 
     They stay the same until `close`, so any thread may use them. `state` is DIR/.xfer,
     `files` and `versions` are the trees that names and older content are in, `kept` is
-    what interrupted sessions left in `partials`. `installing` is a lock that a session
-    holds from its look at what has a name until it has replaced that.
+    what interrupted sessions left in `partials`, and `flushed` says what of it all is on
+    stable storage. `installing` is a lock that a session holds from its look at what has
+    a name until it has replaced that.
     """
 
     def __init__(self, directory: str) -> None:
         """LocalError when `directory` can't be used, or another receiver uses it."""
         self.installing = Lock("installing")
+        # One reference, replaced whole by any session's thread.
+        self.lone_host = LoneHost()
         with contextlib.ExitStack() as opened:
             try:
                 self.root = _opened(opened, os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
@@ -54,6 +59,8 @@ class Layout:
                 self.lock = _opened(opened, _lock(state))
                 self.file_system = file_system_of(self.root)
                 self.timestamps = timestamps_of(self.lock)
+                self.flushed = Flushed(self.root, state, self.file_system, self.lock)
+                opened.callback(self.flushed.close)
                 self.sessions = _opened(opened, _make_private("sessions", state))
                 self.partials = _opened(opened, _make_private("partials", state))
                 self.kept = KeptPartials(self.partials)
@@ -89,7 +96,10 @@ class Layout:
     def note_host(self, host: str) -> bytes:
         """Note that this machine sends; what is to be remembered of it, see `hosts`."""
         name = bounded(host)
-        return name if name and note_host(self.state, name) else b""
+        if not name or not note_host(self.state, name):
+            return b""
+        self.lone_host = lone_host(self.state)
+        return name
 
     def share_locks(self) -> None:
         """Let each lock exclude all processes that call this, not only threads of this one.

@@ -42,6 +42,8 @@ class PendingItem(Struct):
     previous_host: str = ""
     """The other machine that had written that content, if it is known."""
     replaces: bool = False
+    renews: bool = False
+    """It replaces a file with the same content, which the disk may not have."""
     moves: bool = False
     """Its name shows a directory, which is moved to versions/."""
     keeps_older: bool = False

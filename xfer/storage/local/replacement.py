@@ -110,11 +110,14 @@ class Replacement:
         if existing is None:
             return
         status = os.fstat(existing)
-        pending.compared = _id_of(status)
-        pending.previous_host = other_than(partial.host, existing) if partial.host else ""
+        pending.compared, pending.renews = _id_of(status), False
+        pending.previous_host = self._other_host(partial.host, existing, status)
         has_all = has_metadata(status, self._held(partial.metadata))
         is_shared = status.st_nlink > 1 and not has_all
         if is_shared or not same_content(existing, partial.descriptor):
+            return
+        if self._layout.flushed.is_doubtful(status.st_ctime_ns):
+            pending.renews = True  # what was read may be in memory only
             return
         if not has_all:
             if not pending.at.is_only_name_of(existing):  # no more: another program was here
@@ -124,6 +127,12 @@ class Replacement:
         partial.note_stored(existing)
         self._unchanged.add(existing)
         pending.outcome = Outcome.UNCHANGED
+
+    def _other_host(self, host: bytes, existing: int, status: os.stat_result) -> str:
+        """The machine that wrote what is there, if that is known and not `host`."""
+        alone = self._layout.lone_host
+        unmarked = alone.host if alone.wrote(status.st_ctime_ns) else b""
+        return other_than(host, existing, unmarked) if host else ""
 
     def _held(self, metadata: Metadata) -> Metadata:
         """What the file system makes of it."""
@@ -166,16 +175,19 @@ class Replacement:
             return
         if self._is_unchanged_by_now(pending, status):
             return
-        if self._if_exists is IfExists.REFUSE:
+        if self._if_exists is IfExists.REFUSE and not pending.renews:
             raise Refused("the receiver has other content under this name", code=Code.EXISTS)
         pending.replaces = True
-        if self._if_exists is IfExists.VERSION:
+        if self._makes_version(pending):
             kept_in = self._versions.open(pending.path)
             link_version(pending.at, kept_in)
             self._versions.changed.add(kept_in)
             pending.versioned = _id_of(status)
         elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # else another name has it
             pending.freed = status.st_size
+
+    def _makes_version(self, pending: PendingItem) -> bool:
+        return self._if_exists is IfExists.VERSION and not pending.renews
 
     def _prepare_move(self, pending: PendingItem, status: os.stat_result) -> None:
         """A directory becomes a version with all that it holds, with `IfExists.REPLACE`, too.
@@ -223,11 +235,11 @@ class Replacement:
         if pending.replaces:
             self._keep_other_version(pending)
             replace(pending.ready, self._partials, pending.at)
-            if pending.partial:
+            if pending.partial and not pending.renews:
                 pending.partial.previous_host = pending.previous_host
         if pending.partial and not is_linked:
             pending.partial.forget_name()
-        is_versioned = pending.replaces and self._if_exists is IfExists.VERSION
+        is_versioned = pending.replaces and self._makes_version(pending)
         pending.outcome = Outcome.VERSIONED if is_versioned else Outcome.STORED
 
     def _move(self, pending: PendingItem) -> None:
@@ -250,7 +262,8 @@ class Replacement:
         one name where the batch has two.
         """
         status = pending.at.status()
-        if pending.versioned and status and _id_of(status) != pending.versioned:
+        kept = pending.compared if pending.renews else pending.versioned
+        if kept and status and _id_of(status) != kept:
             self._keep_version_at_last(pending)
 
     def _keep_version_at_last(self, pending: PendingItem) -> None:

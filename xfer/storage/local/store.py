@@ -25,7 +25,7 @@ from xfer.storage.local.usage import LocalDisk
 from xfer.storage.local.workers import WorkerState
 from xfer.storage.local.writer import LocalStoreWriter, Sender
 from xfer.storage.os_errors import refusal
-from xfer.storage.posix.flush import Flusher, flush_all
+from xfer.storage.posix.flush import Flusher
 from xfer.storage.quota import Account, Ledger
 from xfer.storage.reading import Beat
 from xfer.storage.recording import EndedRun, Snapshot
@@ -67,9 +67,8 @@ class LocalStore:
         self._ledger = Ledger(LocalDisk(self._layout), limits.min_free)
         self._worker_state: WorkerState | None = None
         try:
-            if durable:
-                # A receiver that was killed may have made names that it did not flush.
-                flush_all(self._layout.root, self._layout.file_system)
+            # A receiver that was killed may have made names that it did not flush.
+            self._layout.flushed.begin(durable=durable)
             self.leftovers = self._layout.kept.remove_leftovers(self._partial_seconds)
         except LocalError:
             self._layout.close()
@@ -117,7 +116,13 @@ class LocalStore:
     def _flusher(self) -> Flusher:
         layout = self._layout
         try:
-            return Flusher(layout.root, layout.file_system, layout.lock, durable=self._flushes)
+            return Flusher(
+                layout.root,
+                layout.file_system,
+                layout.lock,
+                durable=self._flushes,
+                on_failure=layout.flushed.note_failure,
+            )
         except OSError as error:
             raise refusal(error) from error
 

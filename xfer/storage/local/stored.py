@@ -10,12 +10,15 @@ from typing import Final
 from xfer.errors import Refused
 from xfer.names import to_bytes
 from xfer.storage.contract import Metadata, StoredFile
+from xfer.storage.local.flushed import Flushed
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import Directories
 from xfer.storage.posix.files import OpenFile, apply_metadata, stored_file
 from xfer.storage.posix.links import NameAt
 from xfer.storage.posix.tree import Tree
 
+_AT_ONCE: Final = 16
+"""Files held open while they are flushed."""
 MOST_DIRECTORIES: Final = 128
 """Directories held open while many names are looked up; they can be thousands deep."""
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -27,9 +30,10 @@ class StoredNames:
     Nothing is made, and no link is followed. See `contract.StoreWriter`.
     """
 
-    def __init__(self, tree: Tree, below: str) -> None:
+    def __init__(self, tree: Tree, flushed: Flushed, below: str) -> None:
         """`below` comes in front of every name; empty, or with "/" at its end."""
         self._tree = tree
+        self._flushed = flushed
         self._below = below
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
@@ -37,14 +41,50 @@ class StoredNames:
             return [self._stored(directories, to_bytes(self._below + name)) for name in files]
 
     def _stored(self, directories: Directories, path: bytes) -> StoredFile | None:
-        """A name that is not flushed yet is not stored yet: a power cut may still take it."""
+        """A name that a session has not flushed yet is not stored yet, nor is what may be lost."""
         try:
             status = status_at(directories, path)
         except (OSError, Refused):
             return None
         if not stat.S_ISREG(status.st_mode) or self._tree.is_unflushed(path):
             return None
-        return stored_file(status)
+        if self._flushed.is_doubtful(status.st_ctime_ns):
+            return None
+        changed_ns = max(status.st_ctime_ns, directories.changed_ns(path.rpartition(b"/")[0]))
+        return stored_file(status, flushed=self._flushed.is_flushed(changed_ns))
+
+    def flush(self, files: Sequence[str]) -> set[str]:
+        """Flush what has these names; those that may be lost."""
+        lost: set[str] = set()
+        changed_ns = None
+        if not self._flushed.tells_errors:
+            changed_ns = 0
+            for start in range(0, len(files), _AT_ONCE):
+                some = files[start : start + _AT_ONCE]
+                changed_ns = max(changed_ns, self._flush_each(some, lost))
+        try:
+            self._flushed.flush_all(changed_ns)
+        except OSError:
+            return set(files)
+        return lost
+
+    def _flush_each(self, files: Sequence[str], lost: set[str]) -> int:
+        """Flush the content of each; adds to `lost`. When one of them, or a directory, changed."""
+        opened: dict[int, str] = {}
+        changed_ns = 0
+        with contextlib.ExitStack() as closed, self._directories() as directories:
+            for name in files:
+                try:
+                    descriptor = open_plain(self._name_at(directories, name))
+                except (OSError, Refused):
+                    lost.add(name)
+                    continue
+                closed.callback(os.close, descriptor)
+                opened[descriptor] = name
+                above = directories.changed_ns(to_bytes(self._below + name).rpartition(b"/")[0])
+                changed_ns = max(changed_ns, above, os.fstat(descriptor).st_ctime_ns)
+            lost.update(opened[one] for one in self._flushed.flush_each(list(opened)))
+        return changed_ns
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         with self._directories() as opened:

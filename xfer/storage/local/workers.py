@@ -14,9 +14,7 @@ The ledger of quotas is not shared: a store that needs it has one process.
 
 import mmap
 
-from xfer.errors import LocalError
 from xfer.storage.local.layout import Layout
-from xfer.storage.posix.flush import flush_all
 from xfer.storage.posix.unflushed import SharedUnflushed, Tables
 
 
@@ -36,9 +34,10 @@ class WorkerState:
 
         `predecessor` is the id of the process, killed since, that had the number
         before: its temporary names are removed, and the names that it may not
-        have flushed are flushed. LocalError or OSError when that fails.
+        have flushed are flushed. OSError when that fails.
         """
         layout.share_locks()
+        layout.flushed.after_fork()
         files = SharedUnflushed(self._files, number)
         versions = SharedUnflushed(self._versions, number)
         if predecessor is not None:
@@ -57,7 +56,7 @@ class WorkerState:
         So from the first failure on no worker takes a predecessor's names for flushed.
         """
         try:
-            flush_all(layout.root, layout.file_system)
-        except LocalError:
+            layout.flushed.flush_all()
+        except OSError:
             self._has_failed_flush[0] = 1
             raise

@@ -77,7 +77,7 @@ class LocalStoreWriter:
         self._presence = Presence(layout.sessions, sender.owner)
         self._awaiting: set[bytes] = set()
         self._below = from_bytes(account.directory) + "/" if account.directory else ""
-        self._stored = StoredNames(layout.files, self._below)
+        self._stored = StoredNames(layout.files, layout.flushed, self._below)
         self._recorder: LocalRecorder | None = None
         self._names = NameCount(account.limits.max_files)
 
@@ -148,6 +148,9 @@ class LocalStoreWriter:
 
     def statuses(self, files: Sequence[str]) -> list[StoredFile | None]:
         return self._stored.statuses(files) if self._if_exists else [None] * len(files)
+
+    def flush_stored(self, files: Sequence[str]) -> set[str]:
+        return self._stored.flush(files)
 
     def absent(self, directories: Sequence[str]) -> list[str]:
         return self._stored.absent(directories) if self._if_exists else []

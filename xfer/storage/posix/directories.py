@@ -51,6 +51,8 @@ class Directories:
         self._create = create
         self._opened: dict[bytes, int] = {b"": tree.root}
         self._passed: set[bytes] = set()
+
+        self._changed_ns: dict[bytes, int] = {b"": 0}
         self._missing: set[bytes] = set()
         self._unflushed: set[bytes] = set()
         self.changed: set[int] = set()
@@ -70,6 +72,7 @@ class Directories:
             if path:
                 os.close(descriptor)
         self._opened = {b"": self._tree.root}
+        self._changed_ns = {b"": 0}
 
     def open(self, path: bytes) -> int:
         """The descriptor of the directory `path` below the root, made if missing.
@@ -109,6 +112,13 @@ class Directories:
                     self._passed.add(above)
                 os.close(parent)
         return walked
+
+    def changed_ns(self, path: bytes) -> int:
+        """When `path`, which is open, or a directory above it has changed last (its ctime).
+
+        Of those below the root: the root is not moved.
+        """
+        return self._changed_ns[path]
 
     def has_open(self, path: bytes) -> bool:
         """Whether this batch has something below the directory `path`."""
@@ -180,6 +190,8 @@ class Directories:
             raise
         if awaits_mode(status):
             self.awaiting.add(path)
+        above = self._changed_ns[path.rpartition(b"/")[0]]
+        self._changed_ns[path] = max(above, status.st_ctime_ns)
         return descriptor
 
 

@@ -49,10 +49,10 @@ class OpenFile:
         os.close(self._descriptor)
 
 
-def stored_file(status: os.stat_result) -> StoredFile:
+def stored_file(status: os.stat_result, *, flushed: bool = True) -> StoredFile:
     """What a session is told of a plain file."""
     mode, links = stat.S_IMODE(status.st_mode), status.st_nlink
-    return StoredFile(status.st_size, mode, status.st_mtime_ns, links > 1, status.st_ino)
+    return StoredFile(status.st_size, mode, status.st_mtime_ns, links > 1, status.st_ino, flushed)
 
 
 def same_content(one: int, other: int) -> bool:

@@ -11,22 +11,38 @@ from typing import Final
 
 from msgspec import Struct
 
-_SYNCFS_REPORTS: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "ramfs"})
+from xfer.storage.posix.mountinfo import MERGERFS, Mount, directories_below, mount_of
+
+_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+_SYNCFS_REPORTS: Final = _MEMORY | {"ext2", "ext3", "ext4", "xfs", "btrfs"}
 _SYNCFS_SINCE: Final = (5, 8)
 """Linux: before, syncfs(2) did not report failed writes of file content."""
 _KNOWN: Final = _SYNCFS_REPORTS | {
     *("bcachefs", "exfat", "f2fs", "jfs", "msdos", "nfs", "nfs4", "overlay", "reiserfs", "vfat"),
-    *("zfs", "fuseblk", "fuse", "fuse.bindfs", "fuse.mergerfs"),
+    *("zfs", "fuse.bindfs", "fuse.mergerfs"),
 }
-"""What keeps what it was told to flush. bindfs is `fuse` to some kernels and libraries."""
+"""What keeps what it was told to flush. Tried by cutting the power: ext4, xfs, btrfs, overlay,
+bindfs and mergerfs; the others are trusted to do what they say. No other FUSE daemon is."""
+_BINDFS: Final = "fuse"
+"""To some libraries, bindfs has no other name. It has the directory that it shows for a source."""
 _FUSE: Final = ("fuse", "virtiofs")
+_MOST_BELOW: Final = 8
+"""File systems that store on each other."""
+_REMOTE: Final = ("nfs", "nfs4")
+_SECOND: Final = 10**9
 
 
 class FileSystem(Struct, frozen=True):
-    """Its kind and mount options as in /proc/self/mountinfo; empty where that can't be told."""
+    """Its kind and mount options as in /proc/self/mountinfo; empty where that can't be told.
+
+    `below` are those that it stores on, as far as they can be seen from here: `all_below`
+    says whether all are.
+    """
 
     kind: str = ""
     options: frozenset[str] = frozenset()
+    below: tuple["FileSystem", ...] = ()
+    all_below: bool = True
 
     @property
     def syncfs_reports_errors(self) -> bool:
@@ -37,9 +53,32 @@ class FileSystem(Struct, frozen=True):
         return self.kind in _SYNCFS_REPORTS and _linux_version() >= _SYNCFS_SINCE
 
     @property
+    def tells_errors(self) -> bool:
+        """Whether syncfs(2) of it and then of what it stores on, down to the disks, does so."""
+        if self.syncfs_reports_errors:
+            return True
+        return bool(self.below) and self.all_below and all(one.tells_errors for one in self.below)
+
+    @property
     def flushes_names_with_directories(self) -> bool:
         """Whether fsync(2) of a directory flushes the names in it: not through FUSE daemons."""
         return not self.kind.startswith(_FUSE)
+
+    @property
+    def stale_ns(self) -> int:
+        """For so long, in nanoseconds, the time of a file's last change may be an older one.
+
+        The kernel asks a FUSE daemon again after a second, by default, and a server after one
+        minute at most.
+        """
+        if self.kind.startswith(_REMOTE):
+            return 60 * _SECOND
+        return 2 * _SECOND if self.kind.startswith(_FUSE) else 0
+
+    @property
+    def merges(self) -> bool:
+        """Whether a directory is in several others below, each on a file system of its own."""
+        return self.kind == MERGERFS
 
     @property
     def caches_below(self) -> bool:
@@ -63,23 +102,31 @@ class FileSystem(Struct, frozen=True):
             return "it was mounted without barriers, and does not flush the disk's own memory"
         if not self.kind:
             return "its file system cannot be told"
-        if self.kind not in _KNOWN:
+        if self.kind in _MEMORY:
+            return f"{self.kind} is in memory, and keeps nothing when the power fails"
+        if self.kind not in _KNOWN and not (self.kind == _BINDFS and self.below):
             return f"nothing is known of what {self.kind} keeps when the power fails"
-        return ""
+        return next((f"below {self.kind}, {one.doubt}" for one in self.below if one.doubt), "")
 
 
 def file_system_of(directory: int) -> FileSystem:
     """The file system that an open directory is on."""
-    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):
-        with open(f"/proc/self/fdinfo/{directory}", encoding="ascii") as information:
-            mount = re.search(r"^mnt_id:\s*(\d+)$", information.read(), re.MULTILINE)
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                own, _, filed = line.partition(" - ")
-                if mount and own.split()[0] == mount[1]:
-                    kind, _, options = filed.split(" ", 2)  # the source may be empty
-                    return FileSystem(kind, frozenset(options.strip().split(",")))
-    return FileSystem()
+    mount = mount_of(directory)
+    return _file_system(mount, _MOST_BELOW) if mount else FileSystem()
+
+
+def _file_system(mount: Mount, levels: int) -> FileSystem:
+    paths = directories_below(mount) if levels else []
+    below = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                lower = mount_of(descriptor)
+            finally:
+                os.close(descriptor)
+            below.append(_file_system(lower, levels - 1) if lower else FileSystem())
+    return FileSystem(mount.kind, mount.options, tuple(below), len(below) == len(paths))
 
 
 def _linux_version() -> tuple[int, ...]:

@@ -2,17 +2,21 @@
 
 import ctypes
 import os
-from collections.abc import Iterable
+import stat
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from xfer.errors import LocalError
 from xfer.storage.posix.filesystems import FileSystem
+from xfer.storage.posix.mountinfo import merged_directories
 
 _FEW: Final = 4
 """Up to so many are flushed one by one with fsync(2). More are flushed with one syncfs(2), which
 waits for everything on the file system, a large file of another session included."""
 _AT_ONCE: Final = 16
 """Threads that flush one by one, where there are many: a disk takes them together."""
+_CLOCK_STEP: Final = 100_000_000
+"""Nanoseconds. By less than that are the times of files behind the clock."""
 
 
 class Flusher:
@@ -24,17 +28,28 @@ class Flusher:
     """
 
     def __init__(
-        self, directory: int, kind: FileSystem, witness: int, *, durable: bool = True
+        self,
+        directory: int,
+        kind: FileSystem,
+        witness: int,
+        *,
+        durable: bool = True,
+        on_failure: Callable[[int, int], None] = lambda _, __: None,
     ) -> None:
         """For the file system, of this kind, of an open directory.
 
         `witness` is an open file of ours there, which stays the caller's: to change its
         time fails where the file system has given up, and a flush may not.
-        `durable=False` leaves every flush out. OSError when no descriptor is free.
+        `durable=False` leaves every flush out. `on_failure` is called with two times,
+        in nanoseconds since 1970, when what changed between them may be lost; with 0
+        where the first is not known, or the second is now. OSError when no descriptor
+        is free.
         """
         self.durable = durable
         self._kind = kind
         self._witness = witness
+        self._on_failure = on_failure
+        self._all_since = 0
         self._file_system = os.open(".", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
 
     def flush(self, descriptors: Iterable[int]) -> None:
@@ -48,12 +63,9 @@ class Flusher:
             return
         pending = set(descriptors)
         if len(pending) > _FEW and self._kind.syncfs_reports_errors:
-            _syncfs(self._file_system)
-        elif len(pending) > _FEW:
-            _fsync_at_once(pending)
+            self._flush_all()
         else:
-            for descriptor in pending:
-                os.fsync(descriptor)
+            self._flush_each(list(pending))
 
     def flush_names(
         self,
@@ -73,7 +85,7 @@ class Flusher:
         if not self.durable:
             return
         if has_links and not self._kind.flushes_links_with_directories:
-            _syncfs(self._file_system)
+            self._flush_all()
         else:
             self.flush(directories)
         if not self._kind.flushes_names_with_directories:
@@ -85,6 +97,23 @@ class Flusher:
                 os.sync()
         self._require_alive()
 
+    def _flush_each(self, descriptors: Sequence[int]) -> None:
+        failed = fsync_at_once(descriptors)
+        if failed:
+            changed = [os.fstat(one).st_ctime_ns for one in failed]
+            self._on_failure(min(changed), max(changed))
+        for error in failed.values():
+            raise error
+
+    def _flush_all(self) -> None:
+        began = time.time_ns() - _CLOCK_STEP
+        try:
+            syncfs(self._file_system)
+        except OSError:
+            self._on_failure(self._all_since, 0)
+            raise
+        self._all_since = began
+
     def _require_alive(self) -> None:
         """OSError if the file system has given up: then the flushes before may have done nothing.
 
@@ -94,34 +123,54 @@ class Flusher:
         """
         os.utime(self._witness)
         os.utime(self._witness)
+        if self._kind.merges:
+            for path in merged_directories(self._file_system):
+                _require_alive(path)
 
     def close(self) -> None:
         os.close(self._file_system)
 
 
-def flush_all(directory: int, kind: FileSystem) -> None:
-    """Flush the whole file system, of this kind, that a directory is on. LocalError if it fails."""
-    if not kind.syncfs_reports_errors:
-        os.sync()  # of all file systems: that of a FUSE daemon's own files is one of them
-        return
+def _require_alive(path: str) -> None:
+    """OSError if the file system of a directory has given up, as above."""
     try:
-        _syncfs(directory)
-    except OSError as error:
-        raise LocalError(f"the disk fails: {error.strerror}") from error
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return  # not to be seen from here
+    try:
+        mode = stat.S_IMODE(os.fstat(directory).st_mode)
+        os.fchmod(directory, mode)
+        os.fchmod(directory, mode)
+    except PermissionError:
+        pass  # another user's
+    finally:
+        os.close(directory)
 
 
-def _syncfs(descriptor: int) -> None:
+def syncfs(descriptor: int) -> None:
     """syncfs(2), which Python has no binding for; Linux has it since 2011."""
     if _LIBC.syncfs(descriptor):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-def _fsync_at_once(descriptors: Iterable[int]) -> None:
+def fsync_at_once(descriptors: Sequence[int]) -> dict[int, OSError]:
+    """Flush open files one by one, many as many at once as a disk takes; what failed, and how."""
+    if len(descriptors) <= _FEW:
+        return {one: error for one in descriptors if (error := _fsync(one))}
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (not on most file systems)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(os.fsync, descriptors))
+        ended = zip(descriptors, pool.map(_fsync, descriptors), strict=True)
+        return {descriptor: error for descriptor, error in ended if error}
+
+
+def _fsync(descriptor: int) -> OSError | None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        return error
+    return None
 
 
 def start_writeback(descriptor: int, offset: int, size: int) -> None:

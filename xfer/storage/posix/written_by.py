@@ -29,10 +29,13 @@ def remember(descriptor: int, host: bytes) -> None:
         pass
 
 
-def other_than(host: bytes, descriptor: int) -> str:
-    """The machine that wrote an open file, if that is known and not `host`; else empty."""
+def other_than(host: bytes, descriptor: int, unmarked: bytes) -> str:
+    """The machine that wrote an open file, if that is known and not `host`; else empty.
+
+    `unmarked` wrote it if it is not remembered with the file.
+    """
     try:
         written_by = os.getxattr(descriptor, _ATTRIBUTE)[:_MOST]
     except OSError:
-        return ""
+        written_by = unmarked
     return "" if written_by == host else written_by.decode("utf-8", "replace")
