@@ -118,6 +118,23 @@ def test_there_are_signs_of_life_while_it_is_read(
     assert [one for one in beats if one[1]] == [(n * 2**20, 5 * 2**20) for n in range(1, 6)]
 
 
+@pytest.mark.parametrize("size", [5 * 2**20 + 1, 2 * 2**20])
+def test_what_changes_while_it_is_read_gets_no_digest(
+    nas: Nas, root: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("xfer.storage.snapshots.hashing._BEAT_SECONDS", 0.0)
+    (root / "large").write_bytes(bytes(5 * 2**20))
+    run = nas.record([nas.skip("large")])
+
+    def change(done: int, _: int) -> None:
+        if done:
+            os.truncate(root / "large", size)
+
+    done = commit(nas.backing, Request(key_id="alice", job="nightly", run=run, names=1), change)
+    assert [line.name for line in done.failures] == ["large"]
+    assert not done.footer.complete
+
+
 def test_who_ends_it_while_it_is_read_can_ask_again(
     nas: Nas, monkeypatch: pytest.MonkeyPatch
 ) -> None:

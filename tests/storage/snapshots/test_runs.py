@@ -15,7 +15,7 @@ from tests.storage.snapshots.making import RUN, STAMP, a_directory, a_file, a_li
 from tests.support.forks import elsewhere
 from xfer.errors import Code, Refused
 from xfer.storage.snapshots.lines import NameLine
-from xfer.storage.snapshots.places import opened
+from xfer.storage.snapshots.places import lock_in, opened
 from xfer.storage.snapshots.run_lines import latest, sortable
 from xfer.storage.snapshots.runs import MOST_RUNS, Recorder, RunHeader, open_run, read_header
 
@@ -179,6 +179,16 @@ def test_a_run_of_another_job_or_directory_is_not_gone_on_with(state: int) -> No
         header = RunHeader(job=job, directory=directory, began=STAMP)
         _refused(partial(open_run, state, "alice", RUN, header), Code.USAGE)
     assert known(state) == [a_file("a")]
+
+
+def test_a_run_that_is_being_given_up_is_busy(state: int) -> None:
+    record(state, [a_file("a")])
+    with opened(state, "runs", "alice", RUN) as directory:
+        lock = lock_in(directory)
+        _refused(lambda: recorder(state), Code.BUSY)
+        os.close(lock)
+    record(state, [a_file("b")])
+    assert known(state) == [a_file("a"), a_file("b")]
 
 
 def test_a_key_begins_so_many_runs_and_no_more(state: int, state_path: Path) -> None:
