@@ -158,3 +158,13 @@ def test_a_child_that_takes_too_long_is_ended() -> None:
         with pytest.raises(BenchmarkError, match=re.escape("sleep took longer than 0.1 s")):
             child.succeed(0.1)
         assert child.end().code == -signal.SIGTERM
+
+
+def test_the_cost_of_a_snapshot_is_measured_step_by_step() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.snapshots", "3000"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50)
+    assert (
+        len(re.findall(r"^\| [a-z, ]+ \| \d+\.\d\d \| \d+\.\d\d \| \d+ \|$", done.stdout, re.M))
+        == 8
+    )
+    assert done.stderr == ""

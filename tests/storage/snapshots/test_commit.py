@@ -1,6 +1,7 @@
 """A run becomes a snapshot: once, whole, and with the content of every name known, or named."""
 
 import os
+import resource
 import shutil
 import stat
 from collections.abc import Iterator
@@ -115,6 +116,23 @@ def test_there_are_signs_of_life_while_it_is_read(
     request = Request(key_id="alice", job="nightly", run=nas.record([nas.skip("large")]), names=1)
     commit(nas.backing, request, lambda done, size: beats.append((done, size)))
     assert [one for one in beats if one[1]] == [(n * 2**20, 5 * 2**20) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("size", [5 * 2**20 + 1, 2 * 2**20])
+def test_what_changes_while_it_is_read_gets_no_digest(
+    nas: Nas, root: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("xfer.storage.snapshots.hashing._BEAT_SECONDS", 0.0)
+    (root / "large").write_bytes(bytes(5 * 2**20))
+    run = nas.record([nas.skip("large")])
+
+    def change(done: int, _: int) -> None:
+        if done:
+            os.truncate(root / "large", size)
+
+    done = commit(nas.backing, Request(key_id="alice", job="nightly", run=run, names=1), change)
+    assert [line.name for line in done.failures] == ["large"]
+    assert not done.footer.complete
 
 
 def test_who_ends_it_while_it_is_read_can_ask_again(
@@ -317,28 +335,46 @@ def test_what_somebody_else_has_put_in_their_place_stays(nas: Nas, root: Path) -
     assert (root / "f").is_dir()
 
 
+def test_many_and_deep_names_move_with_few_descriptors(nas: Nas, root: Path) -> None:
+    deep = "/".join("d" * 60)
+    files = [nas.file(f"{n}/{deep}/f", b"%d" % n) for n in range(12)]
+    nas.snapshot(*files)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors() + 200, hard))
+    try:
+        nas.snapshot(gone_to_versions=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [nas.versions(line.name) for line in files] == [[b"%d" % n] for n in range(12)]
+    assert not any((root / line.name).exists() for line in files)
+
+
 def test_nothing_moves_for_an_incomplete_run(nas: Nas, root: Path) -> None:
     nas.snapshot(nas.file("a", b"1"))
     assert not nas.snapshot(gone_to_versions=True, failed=1).footer.complete
     assert (root / "a").exists()
 
 
-@pytest.mark.parametrize(("left", "is_held"), [(100, False), (99, True)])
-def test_when_more_than_half_and_more_than_100_are_gone_the_snapshot_is_held(
-    nas: Nas, root: Path, left: int, is_held: bool
+@pytest.mark.parametrize(
+    ("before", "touched", "is_held"),
+    [(300, 150, False), (300, 151, True), (120, 100, False), (120, 101, True)],
+)
+def test_when_more_than_half_and_more_than_100_are_gone_or_changed_the_snapshot_is_held(
+    nas: Nas, root: Path, before: int, touched: int, is_held: bool
 ) -> None:
-    files = [nas.file(f"{number:03}", b"1") for number in range(200)]
+    files = [nas.file(f"{number:03}", b"1") for number in range(before)]
     nas.snapshot(*files)
     changed = [nas.file(line.name, b"2") for line in files[:10]]
-    done = nas.snapshot(*changed, *files[10 : left + 10], gone_to_versions=True)
-    assert done.footer.gone == 190 - left
+    left = [*changed, *files[10 : before - touched + 10]]
+    done = nas.snapshot(*left, gone_to_versions=True)
+    assert (done.footer.gone, done.footer.changed) == (touched - 10, 10)
     assert (done.footer.held, done.footer.complete) == (is_held, not is_held)
-    assert (root / "199").exists() == is_held
+    assert (root / files[-1].name).exists() == is_held
     assert nas.manifests()[-1].name.endswith(".incomplete.jsonl.gz") == is_held
     if is_held:
-        done = nas.snapshot(*changed, gone_to_versions=True, may_hold=False)
+        done = nas.snapshot(*left, gone_to_versions=True, may_hold=False)
         assert (done.footer.held, done.footer.complete) == (False, True)
-        assert not (root / "199").exists()
+        assert not (root / files[-1].name).exists()
 
 
 # runs that are given up

@@ -197,6 +197,7 @@ def test_everything_is_on_disk_before_anything_that_relies_on_it(tmp_path: Path)
         assert f"<{tmp_path / 'dir/.xfer'}{above}>" in placed or "syncfs" in placed
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("call", ["fsync", "linkat", "write"])
 def test_a_disk_that_fails_is_told_and_nothing_relies_on_it(tmp_path: Path, call: str) -> None:
     prepare(tmp_path / "0")

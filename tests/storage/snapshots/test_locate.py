@@ -286,9 +286,10 @@ def try_history(root: Path, seed: int) -> None:
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
-    max_examples=60,
+    max_examples=40,
 )
 @given(st.integers(0, 2**32))
+@pytest.mark.timeout(300)
 def test_every_line_of_a_random_history_is_found_or_nowhere(tmp_path: Path, seed: int) -> None:
     try_history(tmp_path / "history", seed)
 

@@ -15,7 +15,7 @@ from tests.storage.snapshots.making import RUN, STAMP, a_directory, a_file, a_li
 from tests.support.forks import elsewhere
 from xfer.errors import Code, Refused
 from xfer.storage.snapshots.lines import NameLine
-from xfer.storage.snapshots.places import opened
+from xfer.storage.snapshots.places import lock_in, opened
 from xfer.storage.snapshots.run_lines import latest, sortable
 from xfer.storage.snapshots.runs import MOST_RUNS, Recorder, RunHeader, open_run, read_header
 
@@ -60,15 +60,29 @@ def test_what_was_recorded_is_known_in_the_order_of_a_manifest(
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
+def test_what_it_is_a_run_of_may_be_any_text(state: int) -> None:
+    header = RunHeader(job="j", roots=("a\udcff", "ä\n"), excludes=("*\udc80",), began=STAMP)
+    for _ in range(2):
+        open_run(state, "alice", RUN, header).close()
+        with opened(state, "runs", "alice", RUN) as directory:
+            assert read_header(directory) == header
+
+
+def test_a_run_of_more_roots_than_a_manifest_can_name_is_refused(state: int) -> None:
+    header = RunHeader(job="j", roots=("r" * 1000,) * 1000, began=STAMP)
+    _refused(lambda: open_run(state, "alice", RUN, header), Code.TOO_LARGE)
+
+
 def test_the_last_to_confirm_a_name_is_believed_whatever_its_clock_says(state: int) -> None:
     early, late = "20200101T000000.000000Z", "20300101T000000.000000Z"
     with recorder(state) as one, recorder(state) as other:
+        one.record([a_file(f"x{number}") for number in range(9)])
         one.record([a_file("a", size=1, confirmed=late)])
         other.record([a_file("b", size=1)])
         one.record([a_file("b", size=2)])
         other.record([a_file("a", size=2, confirmed=early), a_file("c", size=1)])
         other.record([a_file("c", size=2, confirmed=early)])
-    assert known(state) == [
+    assert known(state)[:3] == [
         a_file("a", size=2, confirmed=early),
         a_file("b", size=2),
         a_file("c", size=2, confirmed=early),
@@ -165,6 +179,16 @@ def test_a_run_of_another_job_or_directory_is_not_gone_on_with(state: int) -> No
         header = RunHeader(job=job, directory=directory, began=STAMP)
         _refused(partial(open_run, state, "alice", RUN, header), Code.USAGE)
     assert known(state) == [a_file("a")]
+
+
+def test_a_run_that_is_being_given_up_is_busy(state: int) -> None:
+    record(state, [a_file("a")])
+    with opened(state, "runs", "alice", RUN) as directory:
+        lock = lock_in(directory)
+        _refused(lambda: recorder(state), Code.BUSY)
+        os.close(lock)
+    record(state, [a_file("b")])
+    assert known(state) == [a_file("a"), a_file("b")]
 
 
 def test_a_key_begins_so_many_runs_and_no_more(state: int, state_path: Path) -> None:

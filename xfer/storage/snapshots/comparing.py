@@ -19,10 +19,11 @@ def paired(
     older = iter(before)
     waiting = next(older, None)
     for line in now:
-        key = sort_key(line.name)
-        while waiting and sort_key(waiting.name) < key:
-            yield None, waiting
-            waiting = next(older, None)
+        if waiting and waiting.name != line.name:  # else, nearly always, no key is needed
+            key = sort_key(line.name)
+            while waiting and sort_key(waiting.name) < key:
+                yield None, waiting
+                waiting = next(older, None)
         if waiting and waiting.name == line.name:
             yield line, waiting
             waiting = next(older, None)

@@ -39,14 +39,16 @@ def digest_of(reader: Reader, algorithm: str, pulse: Pulse) -> str | None:
     """
     digest = digests.new(algorithm)
     before = status_of(reader)
-    block = memoryview(bytearray(_BLOCK_BYTES))
+    if before is None:
+        return None
+    block = memoryview(bytearray(min(_BLOCK_BYTES, before.size + 1)))
     done = 0
-    while before and (size := _read(reader, done, block)):
+    while size := _read(reader, done, block):
         digest.update(block[:size])
         done += size
         pulse(done, before.size)
     after = status_of(reader)
-    if before is None or after is None or done != before.size:
+    if after is None or done != before.size:
         return None
     is_same = (before.size, before.mtime_ns) == (after.size, after.mtime_ns)
     return digest.hexdigest() if is_same else None

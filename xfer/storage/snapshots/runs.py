@@ -8,8 +8,7 @@ connections record for the same one, whichever thread or process has them. Each 
 has a file of its own, so that none waits for another.
 
 None of it is flushed, which would take as long as the flush before a receipt. So a power
-cut may take lines, at the end of each file or anywhere. What is left is what can be read,
-and the commit compares how much that is with what the client has receipts for.
+cut may take lines; the commit compares what is left with what the client has receipts for.
 """
 
 import contextlib
@@ -62,8 +61,7 @@ class RunHeader(Object, frozen=True, kw_only=True, tag="run"):
 class Batch(Object, frozen=True, kw_only=True, tag="batch"):
     """The lines that follow were confirmed at this time of the machine's steady clock (ns).
 
-    Only so is it known which of two sessions was the later one to confirm a name, whatever
-    was done to the clock that tells the time of day.
+    Only so is it known which of two sessions confirmed a name last: the time of day may jump.
     """
 
     at: int
