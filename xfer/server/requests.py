@@ -17,7 +17,7 @@ from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.sending import listing
-from xfer.sending.giving import asked_names, gift_for, give, require_digest
+from xfer.sending.giving import asked_names, gift_for, give, require_possible
 from xfer.sending.observer import Result, Results
 from xfer.storage.reading import StoreReader
 from xfer.wire.channel import Channel
@@ -36,8 +36,8 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
     if isinstance(request, List):
         _list(request, channel, reader, peer)
         return
-    require_digest(request)
     asked = asked_names(request, channel)
+    require_possible(request, asked)
     gift = gift_for(request, asked, channel, reader)
     given = _Given(peer)
     try:
