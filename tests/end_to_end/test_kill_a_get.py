@@ -67,8 +67,10 @@ def test_a_kill_at_any_step_of_a_get_breaks_no_promise(
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("point", GETTER + GIVER, ids=str)
 def test_a_kill_at_every_step_of_a_get_breaks_no_promise(
-    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str], point: Point
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    require_nothing_broken(chain(job, tmp_path / "chain", point), capsys)
+    """Of calls that are never made, none is hit: which ones are depends on the file system."""
+    chains = [(point,) for point in GETTER + GIVER]
+    tried = in_threads(functools.partial(chain, job), tmp_path, chains)
+    require_nothing_broken([one for each in tried for one in each], capsys)
