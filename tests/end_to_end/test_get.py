@@ -343,6 +343,24 @@ def test_a_full_target_is_a_local_problem_and_keeps_nothing_half(
         assert os.listdir(back / "full") == ["small"]
 
 
+def test_where_this_machine_may_not_write_is_not_said_of_the_receiver(
+    vault: Site, tmp_path: Path, back: Path
+) -> None:
+    prefix = unprivileged()
+    if not prefix:
+        pytest.skip("only root gives directories away")
+    held(vault, "guarded/below/file")
+    held(vault, "guarded/file")
+    (back / "guarded/below").mkdir(parents=True)
+    os.chown(back / "guarded/below", 12345, 12345)
+    command = words(vault, back, "guarded")
+    done = finish(start(command, environment(tmp_path), prefix=prefix))
+    sentence = "guarded/below/file: cannot be stored here: Permission denied\n"
+    assert_failed(done, 7, sentence)
+    assert "the receiver may" not in done.err
+    assert (back / "guarded/file").read_bytes() == b"what matters\n"
+
+
 def test_the_directory_of_a_running_receiver_is_no_target(vault: Site, tmp_path: Path) -> None:
     held(vault, "file")
     done = get(vault, vault.directory, "file")

@@ -195,7 +195,10 @@ class Restored(ReceivingObserver):
 
 def _own(error: XferError) -> XferError:
     """A refusal of this side as what it is to its user: nobody else has refused anything."""
-    message = _SENTENCES.get(Code(error.code), error.message)
+    message, cause = error.message, error.__cause__
+    if isinstance(cause, OSError) and cause.strerror:
+        message = f"cannot be stored here: {cause.strerror}"
+    message = _SENTENCES.get(Code(error.code), message)
     if error.code in (Code.NO_SPACE, Code.STORAGE):
         return LocalError(message, code=error.code)
     mine = from_peer(error.code, message, retryable=error.retryable)
