@@ -121,7 +121,7 @@ def test_inputs_that_look_for_new_branches_crash_nothing() -> None:
 
 def attacked(home: Path, count: int, *, plaintext: bool) -> fuzzing.Tally:
     option = ["--insecure-plaintext"] if plaintext else []
-    with receiving_for_long(home, "--no-fsync", *option) as target:
+    with receiving_for_long(home, "--no-fsync", "--access", "read-write", *option) as target:
         return attack(target, count, seed())
 
 

@@ -1,13 +1,15 @@
-"""Fuzzing of the sender: a receiver that answers with mutated bytes, and what a sender makes of it.
+"""Fuzzing of the client: a receiver that answers with mutated bytes, and what a client makes of it.
 
-The sender is a process of its own that sends one file again and again through
-the library, and says at the end how each attempt ended.
+The client is a process of its own that sends one file again and again through
+the library, and gets one now and then; it says at the end how each attempt ended.
 """
 
 import contextlib
 import ctypes
 import gc
+import hashlib
 import secrets
+import shutil
 import socket
 import ssl
 import time
@@ -25,18 +27,26 @@ from tests.support.mutations import BODY, MD5, PAYLOADS, Mutator
 from tests.support.processes import KEY, SECRET
 from xfer.auth.identity import Identity, load_identity
 from xfer.auth.opening import transcribe
+from xfer.client.get import get
 from xfer.errors import ProtocolError, XferError
 from xfer.outcomes import Outcome
+from xfer.sending.observer import Result
 from xfer.wire import messages
 from xfer.wire.messages import (
     Challenge,
+    DirectoryHeader,
     Done,
+    FileHeader,
     Hello,
     Message,
+    Offer,
+    OfferedFile,
     Plan,
     PlannedFile,
     Proof,
     Receipt,
+    Refusal,
+    SymlinkHeader,
     Welcome,
     Working,
 )
@@ -46,6 +56,8 @@ _QUIET_SECONDS: Final = 0.05
 _OPENING_SECONDS: Final = 0.3
 _WARM: Final = 200
 _GROWTH_KIB: Final = 32 * 1024
+_GETS: Final = 3
+"""Every third session is a get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,10 @@ def defend(home: Path, count: int, seed: int, *, plaintext: bool) -> Tally:
         process.start()
         mutate = Mutator(seed, PAYLOADS)
         try:
-            earned = [_serve(listening, identity, mutate) for _ in range(count)]
+            earned = [
+                _serve(listening, identity, mutate, is_get=number % _GETS == 0)
+                for number in range(count)
+            ]
             assert mine.poll(HANG_SECONDS), "the sender does not come to an end"
             told: tuple[Tally, list[bool]] = mine.recv()
         except TimeoutError:
@@ -93,7 +108,8 @@ def _send(job: _Job, pipe: Connection) -> None:
         if number == min(_WARM, job.count // 2):
             before = _kept()
         began = time.monotonic()
-        ended.append(_send_once(job, tally))
+        once = _get_once if number % _GETS == 0 else _send_once
+        ended.append(once(job, tally))
         seconds = time.monotonic() - began
         tally.slowest = max(tally.slowest, seconds)
         tally.hangs += seconds > HANG_SECONDS / 2
@@ -112,6 +128,36 @@ def _kept() -> tuple[int, int]:
     with contextlib.suppress(AttributeError):  # a C library without it
         ctypes.CDLL(None).malloc_trim(0)
     return usage("self")
+
+
+def _get_once(job: _Job, tally: Tally) -> bool:
+    """Whether a get succeeded that came to nothing: it must not; nor touch what is beside it."""
+    home = Path(job.file).parent / "gets"
+    target = home / "to"
+    target.mkdir(parents=True)
+    (home / "beside").write_bytes(BODY)
+    succeeded: list[Result] = []
+    try:
+        succeeded += get(
+            [NAME], job.host, to=target, secret=SECRET,
+            retry_for=0, timeout=5, insecure_plaintext=job.plaintext,
+        )  # fmt: skip
+    except XferError as error:
+        if "internal error" in error.message:
+            tally.note(error, error.message)
+    except BaseException as error:  # noqa: BLE001 (it is what is looked for)
+        tally.note(error, "")
+    for result in succeeded:
+        content = target / result.name
+        if result.digest and hashlib.md5(content.read_bytes()).hexdigest() != result.digest:
+            tally.note(RuntimeError("what was got has another digest"), result)
+    if {path.name for path in home.iterdir()} != {"to", "beside"}:
+        tally.note(RuntimeError("a get has made something beside its target"), "")
+    others = {path.name for path in target.iterdir()} - {NAME, ".xfer"}
+    if (home / "beside").read_bytes() != BODY or others:
+        tally.note(RuntimeError("a get has touched what it was not asked for"), "")
+    shutil.rmtree(home)
+    return bool(succeeded)
 
 
 def _send_once(job: _Job, tally: Tally) -> bool:
@@ -133,15 +179,21 @@ def _send_once(job: _Job, tally: Tally) -> bool:
 # The hostile receiver
 
 
-def _serve(listening: socket.socket, identity: Identity | None, mutate: Mutator) -> bool:
-    """One session; whether what was said amounts to a receipt for the file."""
+def _serve(
+    listening: socket.socket, identity: Identity | None, mutate: Mutator, *, is_get: bool
+) -> bool:
+    """One session; whether what was said amounts to a receipt for the file.
+
+    Of a get, whose files are looked at by who got them, nothing is said.
+    """
     connected: socket.socket = listening.accept()[0]
     connected.settimeout(_OPENING_SECONDS)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     said = bytearray()
     try:
         with contextlib.suppress(OSError, EOFError, ProtocolError):
-            step = mutate.random.choice(["first bytes", "challenge", "welcome", *3 * ["files"]])
+            last = "gets" if is_get else "files"
+            step = mutate.random.choice(["first bytes", "challenge", "welcome", *3 * [last]])
             if step == "first bytes":
                 connected.sendall(mutate(mutate.random.choice(PAYLOADS)))
             else:
@@ -156,7 +208,7 @@ def _serve(listening: socket.socket, identity: Identity | None, mutate: Mutator)
                 read_all(connected)
     finally:
         connected.close()
-    return any(map(_pays, parsed(bytes(said))[0]))
+    return is_get or any(map(_pays, parsed(bytes(said))[0]))
 
 
 def _pays(message: Message) -> bool:
@@ -189,9 +241,11 @@ def _answer(
     proof = messages.parse(read_frame(connected))
     assert isinstance(proof, Proof)
     mac = KEY.server_proof(transcript, bytes.fromhex(proof.mac)).hex()
-    say(messages.encode(Welcome(mac, ["md5"])), harm=step == "welcome")
-    if step == "files":
-        _answer_files(connected, mutate, lambda frame, harm: said.extend(say(frame, harm=harm)))
+    welcome = Welcome(mac, ["md5"], features=("get",))
+    say(messages.encode(welcome), harm=step == "welcome")
+    if step in _CONVERSATIONS:
+        answer_all = _CONVERSATIONS[step]
+        answer_all(connected, mutate, lambda frame, harm: said.extend(say(frame, harm=harm)))
 
 
 def _answer_files(
@@ -216,6 +270,39 @@ def _answer_files(
         if number == 2 and victim != 5:
             _read_until_done(connected)
         say(frame, number == victim)
+
+
+def _give_files(
+    connected: socket.socket, mutate: Mutator, say: Callable[[bytes, bool], None]
+) -> None:
+    """What a receiver gives: one message of it, a body, or their order, harmed."""
+    read_frame(connected)
+    header = messages.encode(FileHeader(NAME, len(BODY), MD5, mode=0o644, mtime_ns=1))
+    given = [
+        messages.encode(Offer((OfferedFile(NAME, len(BODY), 1, 0o644),))),
+        header + BODY,
+        messages.encode(mutate.random.choice(_ALSO_GIVEN)),
+        messages.encode(Done()),
+    ]
+    connected.settimeout(_QUIET_SECONDS)
+    victim = mutate.random.randrange(6)
+    if victim == 5:
+        mutate.random.shuffle(given)
+    for number, frame in enumerate(given):
+        say(frame, number == victim)
+
+
+_ALSO_GIVEN: Final[list[Message]] = [
+    DirectoryHeader(NAME, 0o755, 1),
+    DirectoryHeader(f"{NAME}/below", 0o755, 1),
+    SymlinkHeader(NAME, "../beside"),
+    Refusal(NAME, "storage", "no", retryable=False),
+    Working(NAME, 1, 2),
+    Plan(()),
+]
+
+
+_CONVERSATIONS: Final = {"files": _answer_files, "gets": _give_files}
 
 
 def _read_until_done(connected: socket.socket) -> None:

@@ -16,21 +16,28 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.fuzzing import Tally, framed
-from tests.support.mutations import PAYLOADS, Mutator
+from tests.support.mutations import MD5, PAYLOADS, Mutator
 from tests.support.processes import KEY, end, environment, start, wait_until
 from xfer.auth.identity import certificate_binding, client_context
 from xfer.auth.opening import transcribe
 from xfer.errors import ProtocolError
+from xfer.outcomes import Outcome
 from xfer.wire import frames, messages
 from xfer.wire.messages import (
     DirectoryHeader,
     Done,
     FileHeader,
+    Get,
     Hello,
+    List,
     Message,
     Offer,
     OfferedFile,
+    Plan,
+    PlannedFile,
     Proof,
+    Receipt,
+    Refusal,
     SymlinkHeader,
     Working,
 )
@@ -169,7 +176,7 @@ def _open_and_say(connected: socket.socket, step: str, mutate: Mutator) -> None:
 def _mutated(mutate: Mutator) -> bytes:
     """What travels after a welcome: harmed as bytes, in one message, or in its order."""
     random = mutate.random
-    pieces = _conversation(mutate)
+    pieces = random.choice([_conversation, _conversation, _asking])(mutate)
     match random.randrange(3):
         case 0:
             return mutate(b"".join(header + body for header, body in pieces))
@@ -203,6 +210,29 @@ def _conversation(mutate: Mutator) -> list[tuple[bytes, bytes]]:
     return [(messages.encode(message), body) for message, body in said]
 
 
+def _asking(mutate: Mutator) -> list[tuple[bytes, bytes]]:
+    """The frames of a getter, whose answers come before what they answer; or a listing."""
+    random = mutate.random
+    name = f"fuzz/{random.randrange(40)}"
+    own = name.rpartition("/")[2]
+    more = random.random() < 0.3
+    said: list[Message] = [
+        Get((name, "fuzz"), digest="md5", more=more),
+        Get(("z",), share=0, shares=random.choice([1, 3])),
+        Plan((PlannedFile(own, random.choice(["send", "resume", "skip", "refuse"])),)),
+        Plan((), ("fuzz",)),
+        Receipt(own, Outcome.STORED, 13, MD5),
+        Refusal(own, "exists", "no", retryable=False),
+        Working(own, 1, 2),
+        Done(),
+    ]
+    if not more:
+        del said[1]
+    if random.random() < 0.2:
+        said = [List((name, "fuzz"), recursive=random.random() < 0.5)]
+    return [(messages.encode(message), b"") for message in said]
+
+
 def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
@@ -229,13 +259,14 @@ def read_all(connected: socket.socket) -> bytes:
 
 
 def parsed(stream: bytes) -> tuple[list[Message], bytes]:
-    """The messages that `stream` begins with, and what comes after them. Knows no bodies."""
+    """The messages that `stream` begins with, and what comes after them, without bodies."""
     found = []
     with contextlib.suppress(ProtocolError, struct.error):
         while stream:
             (length,) = struct.unpack_from("!I", stream)
-            found.append(messages.parse(stream[4 : 4 + length]))
-            stream = stream[4 + length :]
+            message = messages.parse(stream[4 : 4 + length])
+            found.append(message)
+            stream = stream[4 + length + (message.body if isinstance(message, FileHeader) else 0) :]
     return found, stream
 
 

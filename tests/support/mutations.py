@@ -14,7 +14,11 @@ from xfer.wire.messages import (
     Done,
     Error,
     FileHeader,
+    Get,
     Hello,
+    List,
+    ListedName,
+    Listing,
     Message,
     Offer,
     OfferedFile,
@@ -51,6 +55,12 @@ EVERY_MESSAGE: Final[list[Message]] = [
     Error("busy", "later", retryable=True),
     Working(NAME, 1, 2),
     Done(),
+    Get((NAME, "."), "20261123T030002.123456Z", "blake3", compare_contents=True, more=True),
+    Get(("ü/\udcff",), share=3, shares=4),
+    List((NAME,), "versions", recursive=True),
+    Listing(
+        (ListedName(NAME, "file", 12, 7, 0o600, md5=MD5), ListedName("l", "symlink", target="b"))
+    ),
 ]
 PAYLOADS: Final = [messages.encode(message)[4:] for message in EVERY_MESSAGE]
 NAMES: Final = [

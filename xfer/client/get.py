@@ -77,27 +77,27 @@ def from_directory(directory: str) -> Iterator[OpenChannel]:
 
     LocalError when the directory cannot be opened.
     """
-    with reading(directory) as reader:
+    with reading(directory):  # so that what is wrong with it is said at once
+        pass
 
-        def serve(end: socket.socket) -> None:
-            channel = Channel(end, _FOREVER)
+    def serve(end: socket.socket) -> None:
+        with contextlib.closing(Channel(end, _FOREVER)) as channel:
             try:
                 request = channel.expect(Get)
                 asked = asked_names(request, channel)
-                give(gift_for(request, asked, channel, reader), channel, Results())
+                with reading(directory) as reader:  # one for each thread: it has directories open
+                    give(gift_for(request, asked, channel, reader), channel, Results())
             except XferError as error:  # the other end has been told, or is gone
                 channel.end_with(error)
-            finally:
-                channel.close()
 
-        def open_channel() -> Channel:
-            own, others = socket.socketpair()
-            threading.Thread(target=serve, args=(others,), daemon=True).start()
-            channel = Channel(own, _FOREVER)
-            channel.mark_authenticated()
-            return channel
+    def open_channel() -> Channel:
+        own, others = socket.socketpair()
+        threading.Thread(target=serve, args=(others,), daemon=True).start()
+        channel = Channel(own, _FOREVER)
+        channel.mark_authenticated()
+        return channel
 
-        yield open_channel
+    yield open_channel
 
 
 _FOREVER = 24 * 3600.0

@@ -49,7 +49,7 @@ class Asked:
     def __init__(self, names: Sequence[str]) -> None:
         if not names:
             raise UsageError("nothing to get: name what you want, or . for everything")
-        self.names = [normalized(name) for name in names]
+        self.names = list(dict.fromkeys(map(normalized, names)))
         self._own: dict[str, str] = {}
         for name in self.names:
             own = name.rpartition("/")[2]
@@ -106,7 +106,7 @@ class Restored(ReceivingObserver):
         self._chosen: list[ListedSnapshot] = []
 
         self._awaited: set[str] = set()
-        """Names that the receiver has said, and of which nothing has come yet."""
+        """Names that the receiver has said, or has to say again, and that have not come yet."""
         self._unanswered = set(asked.own_names)
         self.made_progress = False
         self.first_failure: XferError | None = None
@@ -115,8 +115,8 @@ class Restored(ReceivingObserver):
         """Call it when no session is open."""
         self.made_progress = False
         self.first_failure = None
+        self._awaited = set(self._to_retry)
         self._to_retry.clear()
-        self._awaited.clear()
 
     def require_all(self) -> None:
         """CorruptData unless all that was asked for, or offered, has come or was refused.
@@ -195,7 +195,10 @@ class Restored(ReceivingObserver):
 
 def _own(error: XferError) -> XferError:
     """A refusal of this side as what it is to its user: nobody else has refused anything."""
-    message = _SENTENCES.get(Code(error.code), error.message)
+    message, cause = error.message, error.__cause__
+    if isinstance(cause, OSError) and cause.strerror:
+        message = f"cannot be stored here: {cause.strerror}"
+    message = _SENTENCES.get(Code(error.code), message)
     if error.code in (Code.NO_SPACE, Code.STORAGE):
         return LocalError(message, code=error.code)
     mine = from_peer(error.code, message, retryable=error.retryable)

@@ -6,7 +6,7 @@ told in a `refusal` what of the things that it asked for cannot be sent.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,26 +27,47 @@ from xfer.wire.messages.requests import EVERYTHING
 
 Opener = Callable[[Entry], Source]
 Request = TypeVar("Request", Get, List)
+_ROOM_FOR_NAMES: Final = 4 * 1024 * 1024
+"""What all names of one request may take, in characters: as much as two of the longest command
+lines that Linux has."""
+_NAME_COST: Final = 64
+_MESSAGE_COST: Final = 256
+"""Beside the characters of names, so that empty names and messages have an end as well."""
 
 
 def asked_names(request: Request, channel: Channel) -> list[str]:
     """All names that are asked for, which may take several messages; "" for everything.
 
-    Refused (bad_name) for one that no store can have.
+    Refused (bad_name) for one that no store can have, and (too_large) for more than are
+    worth the memory.
     """
-    asked: list[str] = []
+    asked: dict[str, None] = {}
+    room = _ROOM_FOR_NAMES
     while True:
+        room -= sum(map(len, request.names), _MESSAGE_COST + _NAME_COST * len(request.names))
+        if room < 0:
+            raise Refused("so many names at once: ask in several goes", code=Code.TOO_LARGE)
         for name in request.names:
-            asked.append("" if name == EVERYTHING else names.check(name))
+            asked["" if name == EVERYTHING else names.check(name)] = None
         if not request.more:
-            return asked
+            return list(asked)
         request = expected(channel.receive(), type(request))
 
 
-def require_digest(request: Get) -> None:
-    """Refused (unsupported) for a kind of digest that this side cannot make."""
+def require_possible(request: Get, asked: Sequence[str]) -> None:
+    """Refused for what this side cannot do.
+
+    That is a kind of digest that it cannot make (unsupported), and to give two things
+    under one name (bad_name): no receipt could say which of them it is for.
+    """
     if request.digest not in digests.available():
         raise Refused(f"there are no {request.digest} digests here", code=Code.UNSUPPORTED)
+    own: dict[str, str] = {}
+    for name in asked:
+        other = own.setdefault(name.rpartition("/")[2], name)
+        if other != name or (not name and len(asked) > 1):
+            sentence = f"{other or EVERYTHING} and {name or EVERYTHING} cannot be given together"
+            raise Refused(sentence, code=Code.BAD_NAME)
 
 
 class Gift(Struct, frozen=True):

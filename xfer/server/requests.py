@@ -7,6 +7,7 @@ Whether the client's key allows it was checked before.
 """
 
 import logging
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
 from xfer.sending import listing
-from xfer.sending.giving import asked_names, gift_for, give, require_digest
+from xfer.sending.giving import asked_names, gift_for, give, require_possible
 from xfer.sending.observer import Result, Results
 from xfer.storage.reading import StoreReader
 from xfer.wire.channel import Channel
@@ -36,8 +37,8 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
     if isinstance(request, List):
         _list(request, channel, reader, peer)
         return
-    require_digest(request)
     asked = asked_names(request, channel)
+    require_possible(request, asked)
     gift = gift_for(request, asked, channel, reader)
     given = _Given(peer)
     try:
@@ -47,6 +48,7 @@ def answer(request: Request, channel: Channel, reader: StoreReader, peer: Peer) 
             "%s: %s", peer, printable(error.message),
             extra=logs.about("ended", peer, code=error.code),
         )  # fmt: skip
+        _let_go(error)
     given.tell(asked)
 
 
@@ -63,6 +65,17 @@ def _list(request: List, channel: Channel, reader: StoreReader, peer: Peer) -> N
 def _in_words(asked: Sequence[str]) -> str:
     what = ", ".join(printable(name or EVERYTHING) for name in asked[:3])
     return what + (f" and {len(asked) - 3} more" if len(asked) > 3 else "")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free the session that `error` ended, and its buffers, now.
+
+    It is in a circle: both threads of the session know the error, whose traceback knows
+    what they called. A receiver would keep it until circles are looked for, which is rare.
+    """
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class _Given(Results):

@@ -1,4 +1,4 @@
-"""What a sender is told of the operating system's errors: a code and a sentence, no paths."""
+"""What the other side is told of the operating system's errors: a code and a sentence, no paths."""
 
 import errno
 
@@ -11,6 +11,15 @@ def refusal(error: OSError) -> Refused:
         error.errno or 0, (Code.STORAGE, "the receiver could not store it; its log says why")
     )
     return Refused(message, code=code)
+
+
+def reading_refusal(error: OSError) -> Refused:
+    """The refusal for a failure to read what is stored."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refused("the receiver may not read it", code=Code.STORAGE)
+    if error.errno in _REASONS:
+        return refusal(error)
+    return Refused("the receiver's disk failed", code=Code.STORAGE)
 
 
 _REASONS: dict[int, tuple[Code, str]] = {

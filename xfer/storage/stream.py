@@ -5,6 +5,7 @@ the receipt. So nothing is resumed, and a second beginning is an error.
 """
 
 import os
+import select
 from collections.abc import Sequence
 
 from xfer.errors import Code, CorruptData, LocalError, Refused
@@ -37,11 +38,19 @@ class StreamPartial:
         rest = memoryview(data)
         try:
             while rest:
-                written = os.write(self._descriptor, rest)
+                written = self._write_some(rest)
                 self.size += written
                 rest = rest[written:]
         except OSError as error:
             raise LocalError(f"standard output cannot be written: {error.strerror}") from error
+
+    def _write_some(self, data: memoryview) -> int:
+        """At least one byte; waits where whoever shares the pipe has made it non-blocking."""
+        while True:
+            try:
+                return os.write(self._descriptor, data)
+            except BlockingIOError:
+                select.select((), (self._descriptor,), ())
 
     def read_at(self, offset: int, view: memoryview) -> int:
         raise Refused("what was written to a stream cannot be read")

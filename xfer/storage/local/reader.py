@@ -13,7 +13,7 @@ from xfer.errors import Code, LocalError, Refused
 from xfer.names import STATE_DIRECTORY, from_bytes, is_safe, to_bytes
 from xfer.storage.local.contents import StoredContents
 from xfer.storage.local.past import LocalPastReader, damaged, describe
-from xfer.storage.os_errors import refusal
+from xfer.storage.os_errors import reading_refusal
 from xfer.storage.posix.access import open_for_reading, with_access
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories
 from xfer.storage.posix.files import OpenFile
@@ -251,7 +251,7 @@ def _found() -> Iterator[None]:
     except _GONE:
         pass
     except OSError as error:
-        raise refusal(error) from error
+        raise reading_refusal(error) from error
 
 
 def _names_in(directory: int) -> Iterator[bytes]:

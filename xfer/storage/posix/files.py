@@ -7,7 +7,7 @@ import stat
 from typing import Final
 
 from xfer.storage.contract import Metadata, StoredFile
-from xfer.storage.os_errors import refusal
+from xfer.storage.os_errors import reading_refusal
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _STORABLE_MODE: Final = 0o777
@@ -94,7 +94,7 @@ def read_at(descriptor: int, offset: int, view: memoryview) -> int:
     try:
         return os.preadv(descriptor, [view], offset)
     except OSError as error:
-        raise refusal(error) from error
+        raise reading_refusal(error) from error
 
 
 def replace_with_copy(directory: int, name: bytes, descriptor: int, draft: bytes) -> None:

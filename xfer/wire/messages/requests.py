@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from xfer.errors import ProtocolError
 from xfer.wire.messages.base import Message, Object
 from xfer.wire.messages.fields import Algorithm, JobName, Mode, Size, Stamp, Text, Time
 from xfer.wire.messages.offers import Names
@@ -35,6 +36,10 @@ class Get(Message, frozen=True, tag="get"):
     share: Annotated[int, Meta(ge=0, lt=MAX_SHARES)] = 0
     shares: Annotated[int, Meta(ge=1, le=MAX_SHARES)] = 1
     more: bool = False
+
+    def __post_init__(self) -> None:
+        if self.share >= self.shares:
+            raise ProtocolError("a get message whose share is none of its shares")
 
 
 class List(Message, frozen=True, tag="list"):
