@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ from xfer.wire.messages import (
 
 Script = Callable[[Channel], object]
 A = ListedName("docs/a", "file", 1)
+list_lines: Any = xfer.list  # nothing here is a snapshot
 LAST = Listing((), last=True)
 
 
@@ -58,7 +60,7 @@ def saying(*said: Message) -> Script:
 
 def listed_by(script: Script, *, itself: bool = False, versions: bool = False) -> list[xfer.Listed]:
     with fake_receiver(script) as host:
-        found = xfer.list(
+        found = list_lines(
             "docs", host, itself=itself, versions=versions,
             secret=SECRET, insecure_plaintext=True, timeout=5, retry_for=0,
         )  # fmt: skip
@@ -108,7 +110,7 @@ def test_what_could_not_be_listed_is_raised_after_the_last_line() -> None:
     gone = Refusal("docs/b", "storage", "the disk failed", retryable=False)
     lines: list[str] = []
     with fake_receiver(saying(Listing((A,)), gone, LAST, Done())) as host:
-        found = xfer.list("docs", host, secret=SECRET, insecure_plaintext=True)
+        found = list_lines("docs", host, secret=SECRET, insecure_plaintext=True)
         with pytest.raises(Incomplete, match="1 of 2 could not be listed") as raised:
             lines.extend(line.name for line in found)
     assert lines == ["docs/a"]
@@ -160,9 +162,9 @@ def test_what_nobody_reads_any_more_is_not_received(tmp_path: Path) -> None:
             ended.set()
 
     with fake_receiver(script) as host:
-        found = xfer.list("docs", host, secret=SECRET, insecure_plaintext=True)
+        found = list_lines("docs", host, secret=SECRET, insecure_plaintext=True)
         assert next(found).name == "docs/a"
-        found.close()  # type: ignore[attr-defined]  # it is a generator
+        found.close()  # it is a generator
         assert ended.wait(PATIENCE)
 
 
@@ -188,13 +190,13 @@ def in_turn(*scripts: Script) -> Iterator[str]:
 
 def test_a_session_that_failed_before_its_first_line_is_tried_again() -> None:
     with in_turn(admit_reader, saying(Listing((A,)), LAST, Done())) as host:
-        found = list(xfer.list("docs", host, secret=SECRET, insecure_plaintext=True))
+        found = list(list_lines("docs", host, secret=SECRET, insecure_plaintext=True))
     assert [line.name for line in found] == ["docs/a"]
 
 
 def test_after_its_first_line_it_is_not() -> None:
     with in_turn(saying(Listing((A,)))) as host:
-        found = xfer.list("docs", host, secret=SECRET, insecure_plaintext=True)
+        found = list_lines("docs", host, secret=SECRET, insecure_plaintext=True)
         assert next(found).name == "docs/a"
         with pytest.raises(ConnectionLost):
             next(found)
@@ -209,23 +211,23 @@ def test_xfer_list_yields_what_was_sent_and_xfer_get_takes_it_back(tmp_path: Pat
     (tmp_path / "back").mkdir()
     with serving(tmp_path, access="read-write") as (_, host):
         xfer.send(tmp_path / "docs", host, secret=SECRET)
-        there = list(xfer.list("docs", host, secret=SECRET))
-        everything = list(xfer.list(host=host, secret=SECRET, recursive=True))
+        there = list(list_lines("docs", host, secret=SECRET))
+        everything = list(list_lines(host=host, secret=SECRET, recursive=True))
         xfer.get("docs", host, to=tmp_path / "back", secret=SECRET)
         with pytest.raises(Refused, match="there is no none"):
-            list(xfer.list(["none"], host, secret=SECRET))
+            list(list_lines(["none"], host, secret=SECRET))
     assert [(line.name, line.size) for line in there] == [("docs/a", 7)]
     assert [(line.name, line.size) for line in everything] == [("docs", 7), ("docs/a", 7)]
-    assert list(xfer.list("docs", directory=tmp_path / "received")) == there
+    assert list(list_lines("docs", directory=tmp_path / "received")) == there
     assert (tmp_path / "back/docs/a").read_bytes() == b"content"
 
 
 def test_wrong_usage_is_raised_at_once(tmp_path: Path) -> None:
     with pytest.raises(xfer.UsageError, match="one host, or one directory"):
-        xfer.list("docs")
+        list_lines("docs")
     with pytest.raises(xfer.UsageError, match="one host, or one directory"):
-        xfer.list("docs", "nas", directory=tmp_path)
+        list_lines("docs", "nas", directory=tmp_path)
     with pytest.raises(xfer.UsageError, match="itself only"):
-        xfer.list("docs", "nas", recursive=True, itself=True)
+        list_lines("docs", "nas", recursive=True, itself=True)
     with pytest.raises(xfer.UsageError, match="no name on a receiver"):
-        xfer.list("../docs", directory=tmp_path)
+        list_lines("../docs", directory=tmp_path)

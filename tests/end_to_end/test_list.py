@@ -275,14 +275,6 @@ def test_each_name_gets_a_last_listing(nas: Site) -> None:
     ]  # fmt: skip
 
 
-def test_snapshots_are_refused_with_a_sentence(nas: Site) -> None:
-    for more in ({"at": "20261123T030002.123456Z"}, {"what": "snapshots"}):
-        with HandSender(nas) as client:
-            client.say({"type": "list", "names": ["."], **more})
-            (error,) = client.answers(finish=False)
-            assert getattr(error, "code", "") == "unsupported"
-
-
 def test_what_was_listed_is_in_the_receivers_log(nas: Site) -> None:
     listed(nas, "docs", "z")
     nas.log.wait_for(r"default: listed docs, z: 3 lines")
