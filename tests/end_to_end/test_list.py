@@ -1,15 +1,24 @@
 """`xfer list`, through real processes: what it prints, how it ends, and what it leaves alone."""
 
+import contextlib
 import os
+import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.hostile import Peer
 from tests.support.local_stores import MTIME
 from tests.support.processes import (
+    KEY,
+    PATIENCE,
     Finished,
     HandSender,
     Site,
@@ -19,9 +28,24 @@ from tests.support.processes import (
     receiving,
     run,
     start,
+    wait_until,
 )
+from tests.support.terminals import terminal
 from tests.support.trees import everything_below
-from xfer.wire.messages import Done, Listing, Message, Refusal
+from xfer.sending.listing import answer
+from xfer.storage.local.reader import LocalStoreReader, reading
+from xfer.storage.reading import Held
+from xfer.wire.channel import Channel
+from xfer.wire.messages import (
+    Done,
+    List,
+    ListedName,
+    Listing,
+    Message,
+    Refusal,
+    Welcome,
+    Working,
+)
 
 NS = "2001-09-09T01:46:40Z"
 
@@ -251,14 +275,89 @@ def test_each_name_gets_a_last_listing(nas: Site) -> None:
     ]  # fmt: skip
 
 
-def test_snapshots_are_refused_with_a_sentence(nas: Site) -> None:
-    for more in ({"at": "20261123T030002.123456Z"}, {"what": "snapshots"}):
-        with HandSender(nas) as client:
-            client.say({"type": "list", "names": ["."], **more})
-            (error,) = client.answers(finish=False)
-            assert getattr(error, "code", "") == "unsupported"
-
-
 def test_what_was_listed_is_in_the_receivers_log(nas: Site) -> None:
     listed(nas, "docs", "z")
     nas.log.wait_for(r"default: listed docs, z: 3 lines")
+
+
+# Adding up that takes long
+
+
+def test_adding_up_is_told_on_a_terminal_and_nowhere_else(tmp_path: Path) -> None:
+    was_seen = threading.Event()
+
+    def script(peer: Peer) -> None:
+        transcript, proof = peer.challenge()
+        mac = KEY.server_proof(transcript, bytes.fromhex(proof))
+        peer.say(Welcome(mac.hex(), ["md5"], features=("list",)))
+        peer.hear()
+        peer.say(Working("docs\x1b[2J", 3 * 1024))
+        assert was_seen.wait(PATIENCE)
+        line = ListedName("docs", "directory", 5, 0, 0o755)
+        peer.say(Listing((line,)), Listing((), last=True), Done())
+
+    shown = f"directory {5:14} 1970-01-01T00:00:00Z 0755 docs\n"
+    with terminal() as (theirs, log), hostile_receiver(script) as host:
+        words = ["list", "--insecure-plaintext", host]
+        process = start(words, environment(tmp_path), stderr=theirs)
+        told = r"adding up docs\\x1b\[2J \(3\.0 KiB so far\)"
+        wait_until(lambda: os.write(theirs, b"\n") and re.search(told, log.text))  # ends its line
+        was_seen.set()
+        done = finish(process)
+    assert (done.code, done.out) == (0, shown)
+    with hostile_receiver(script) as host:
+        done = run(tmp_path, "list", "--insecure-plaintext", host)
+    assert done == Finished(0, shown, "")
+
+
+def test_a_receiver_that_adds_up_for_longer_than_the_timeout_is_waited_for(tmp_path: Path) -> None:
+    """What is read as slowly as from a disk that sleeps: signs of life come in between."""
+    (tmp_path / "docs").mkdir()
+    for number in range(60):
+        (tmp_path / "docs" / str(number)).touch()
+    ours, theirs = socket.socketpair()
+    channel, client = Channel(theirs, PATIENCE), Channel(ours, 1.0)
+    with contextlib.closing(channel), contextlib.closing(client), reading(str(tmp_path)) as reader:
+        slow = Slow(reader)
+        answering = threading.Thread(target=answer, args=(List(("docs",)), [""], channel, slow))
+        answering.start()
+        said: list[Message] = []
+        while not said or not isinstance(said[-1], Done):
+            said.append(client.receive())
+        answering.join()
+    assert sum(isinstance(one, Working) for one in said) >= 2
+    (line,) = [line for one in said if isinstance(one, Listing) for line in one.files]
+    assert (line.file_name, line.kind) == ("docs", "directory")
+
+
+class Slow:
+    """A reader of a store on which each look takes a while."""
+
+    def __init__(self, reader: LocalStoreReader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def children(self, directory: str) -> Iterator[Held]:
+        for child in self._reader.children(directory):
+            time.sleep(0.03)
+            yield child
+
+
+@contextlib.contextmanager
+def hostile_receiver(script: Callable[[Peer], object]) -> Iterator[str]:
+    """HOST:PORT of something that does `script` for the first that connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+
+        def serve() -> None:
+            connected = listening.accept()[0]
+            with connected:
+                script(Peer(connected, bytearray()))
+                connected.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()

@@ -22,6 +22,7 @@ def serving(
     if_exists: str = "version",
     limits: xfer.Limits | None = None,
     on_receipt: Callable[[xfer.Received], object] | None = None,
+    access: str = "write",
 ) -> Iterator[tuple[xfer.Receiver, str]]:
     """A receiver that answers in a thread, and HOST:PORT to reach it at."""
     (tmp_path / "received").mkdir(exist_ok=True)
@@ -34,6 +35,7 @@ def serving(
         limits=limits,
         state_directory=str(tmp_path / "state"),
         on_receipt=on_receipt,
+        access=access,
     ) as receiver:
         thread = threading.Thread(target=receiver.serve_forever)
         thread.start()

@@ -23,6 +23,10 @@ ALL: Final = "."
 """What all that there is to see is called where it has a line itself."""
 
 
+_OFTEN: Final = 256
+"""Names that are read between two signs of life."""
+
+
 class Listed(Struct, frozen=True):
     """What has a name. `size` in bytes, of a directory that of all files below it.
 
@@ -118,8 +122,9 @@ class Lister:
             yield Unlisted(directory or ALL, error)
 
     def _scan(self, names: Callable[[str], Iterator[str]], directory: str) -> Iterator[str]:
-        for name in names(directory):
-            self._at_work(directory, 0)
+        for number, name in enumerate(names(directory)):
+            if number % _OFTEN == 0:
+                self._at_work(directory, 0)
             yield name
 
     def _line(self, held: Held) -> Generator[Found, None, None]:

@@ -111,8 +111,10 @@ class StoreReader(Protocol):
         """What is in a directory, in no order, however much that is; nothing if it is gone."""
 
     def names(self, directory: str) -> Iterator[str]:
-        """Of what is in a directory, in no order, each as `look` takes it; quick: nothing is
-        looked at."""
+        """Of what is in a directory, in no order, and quickly: nothing is looked at.
+
+        Among them may be some that are no names here: `look` finds nothing there.
+        """
 
     def open(self, name: str) -> StoredFileReader | None:
         """The file under this name; None where none is any more. Refused if it can't be read."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -31,6 +32,8 @@ _KINDS: Final = {
     stat.S_IFDIR: HeldKind.DIRECTORY,
     stat.S_IFLNK: HeldKind.SYMLINK,
 }
+_IS_UTF8: Final = sys.getfilesystemencoding() == "utf-8"
+"""Whether Python has names on disk as they are on the wire, as it has on nearly all systems."""
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 
@@ -123,11 +126,12 @@ class LocalStoreReader:
         return None
 
     def names(self, directory: str) -> Iterator[str]:
+        above = f"{directory}/" if directory else ""
         with _found():
-            for _, name in self._safe(
-                directory, _names_in(self._files.open(self._path(directory)))
-            ):
-                yield name
+            opened = self._files.open(self._path(directory))
+            with with_access(opened, lambda: os.scandir(opened)) as entries:
+                for entry in entries:
+                    yield above + (entry.name if _IS_UTF8 else from_bytes(os.fsencode(entry.name)))
 
     @staticmethod
     def _safe(directory: str, children: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
