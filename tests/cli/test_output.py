@@ -254,12 +254,18 @@ def test_what_is_terminated_says_so_like_ctrl_c(nas: Site, tmp_path: Path) -> No
     assert ended.records[-1]["exit_code"] == 130
 
 
+def _handles_sigterm(process: int) -> bool:
+    found = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{process}/status").read_text(), re.M)
+    assert found
+    return bool(int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def _interrupted(nas: Site, command: list[str | Path], number: int = signal.SIGINT) -> Finished:
     process = start(command, environment(nas.home))
     if "--bwlimit" in command:
         wait_until(nas.partials)
     else:
-        time.sleep(1)
+        wait_until(lambda: _handles_sigterm(process.pid))  # right before it connects
     process.send_signal(number)
     return finish(process)
 

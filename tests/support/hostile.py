@@ -55,7 +55,8 @@ class Peer:
         return payload
 
     def hear_all(self) -> None:
-        self.seen += read_all(self.connected)
+        with contextlib.suppress(OSError):  # it is closed while another thread reads
+            self.seen += read_all(self.connected)
 
     def challenge(self) -> tuple[bytes, str]:
         """The opening up to the sender's proof: the transcript, and the proof's mac."""

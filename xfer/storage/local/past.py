@@ -1,6 +1,7 @@
 """What a local store held at a moment, by its snapshots (`reading.PastReader`)."""
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from xfer.storage.reading import (
     StoredFileReader,
 )
 from xfer.storage.snapshots.catalog import Catalog, Snapshot
+from xfer.storage.snapshots.errors import DamagedManifest
 from xfer.storage.snapshots.lines import (
     DirectoryLine,
     FailedLine,
@@ -50,7 +52,7 @@ class LocalPastReader:
         self._at = at
         self._below = below
         try:
-            self._chosen = sorted(catalog.newest_at(at), key=lambda one: one.stamp, reverse=True)
+            self._chosen = _newest_whole(catalog, at)
             if not self._chosen:
                 raise self._too_early()
         except OSError as error:
@@ -91,6 +93,22 @@ class LocalPastReader:
             f"there is no complete snapshot at or before {self._at}: the first is of {first.stamp}",
             code=Code.NOT_FOUND,
         )
+
+
+def _newest_whole(catalog: Catalog, at: str) -> list[Snapshot]:
+    """The newest complete snapshots, the newest first, each of which was read to its end.
+
+    One that is damaged anywhere is passed over for the one before it, rather than found to
+    be so when half of it has been given.
+    """
+    while True:
+        chosen = sorted(catalog.newest_at(at), key=lambda one: one.stamp, reverse=True)
+        try:
+            for one in chosen:
+                deque(catalog.lines(one), maxlen=0)
+        except DamagedManifest:
+            continue
+        return chosen
 
 
 def _held(line: NameLine) -> Held:
