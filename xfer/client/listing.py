@@ -135,9 +135,11 @@ def _lines(channel: Channel, expects: "_Line", observer: Observer) -> Iterator[A
 
 def snapshot_info(listed: ListedSnapshot) -> SnapshotInfo:
     """A snapshot as the receiver lists it."""
-    counts = SnapshotCounts(
-        listed.names, listed.files, listed.bytes, listed.new, listed.changed, listed.gone
-    )
+    counts = None
+    if listed.names is not None:
+        counts = SnapshotCounts(
+            listed.names, listed.files, listed.bytes, listed.new, listed.changed, listed.gone
+        )
     return SnapshotInfo(
         listed.key_id,
         listed.job,

@@ -25,9 +25,8 @@ class PastLister:
     def lines(self, name: str) -> Iterator[Found]:
         """Those for one name; of the empty one, for all that there was."""
         sizes = self._sizes(name)
-        if not sizes:
-            if name:
-                yield Unlisted(name, self._missing(name))
+        if sizes is None:
+            yield Unlisted(name, self._missing(name))
             return
         numbers = iter(sizes)
         for held in self._walk(name):
@@ -46,11 +45,13 @@ class PastLister:
         below = held.name[len(name) + 1 :] if name else held.name
         return self._wanted.recursive or "/" not in below
 
-    def _sizes(self, name: str) -> "array[int]":
-        """Of each directory, in order, the sum of all files below it; one entry for a file."""
+    def _sizes(self, name: str) -> "array[int] | None":
+        """Of each directory, in order, the sum of all files below it; None if nothing is there."""
         sizes = array("Q")
+        is_there = False
         open_directories: list[tuple[str, int]] = []
         for number, held in enumerate(self._walk(name)):
+            is_there = True
             if number % 1024 == 0:
                 self._beat(0, 0)
             while open_directories and not _is_below(held.name, open_directories[-1][0]):
@@ -60,7 +61,7 @@ class PastLister:
                 sizes.append(0)
             for _, directory in open_directories:
                 sizes[directory] += held.size
-        return sizes
+        return sizes if is_there else None
 
     def _walk(self, name: str) -> Iterator[Held]:
         """All at and below a name, with the directories that have no line of their own."""
