@@ -173,6 +173,14 @@ At = Annotated[
         "time, yesterday, 3d, or a snapshot's stamp.",
     ),
 ]
+Link = Annotated[
+    bool,
+    typer.Option(
+        "--link",
+        help="With --dir and --at: hard links to the store's own files, in read-only directories. "
+        "It takes no room; do not write to the files.",
+    ),
+]
 To = Annotated[
     str,
     typer.Option(

@@ -23,15 +23,20 @@ from xfer.client.send import Path, credentials, receipts_of, target_at
 from xfer.config.addresses import parse_address
 from xfer.config.when import parse_when
 from xfer.errors import UsageError, XferError
-from xfer.sending.giving import asked_names, gift_for, give
+from xfer.outcomes import Outcome
+from xfer.sending.giving import asked_names, gift_for, give, listed_snapshot
 from xfer.sending.observer import Observer, Result, Results
+from xfer.source.stored import not_there
+from xfer.source.tree import Kind
 from xfer.storage.contract import IfExists
+from xfer.storage.local.linked import LinkedName, link_tree
 from xfer.storage.local.passing import passing_store
 from xfer.storage.local.reader import reading
 from xfer.storage.stream import StreamWriter
 from xfer.wire.cancel import CancelToken
 from xfer.wire.channel import Channel
 from xfer.wire.messages import Get
+from xfer.wire.messages.requests import EVERYTHING
 
 STDOUT = "-"
 _OWNER = "get"
@@ -98,6 +103,38 @@ def from_directory(directory: str) -> Iterator[OpenChannel]:
         return channel
 
     yield open_channel
+
+
+def link_job(job: GetJob, directory: str, to: str, observer: Observer) -> None:
+    """Make what `job` asks for in `to`, of hard links to the files of a store on this machine.
+
+    Raises UsageError for names that can't be, LocalError and Refused for what ends it early.
+    """
+    asked = Asked(job.names)
+
+    def beat(done: int, size: int) -> None:
+        observer.waiting("", done, size)
+
+    with reading(directory) as reader:
+        past = reader.past(job.at)
+        observer.chosen([*map(listed_snapshot, past.chosen)])
+        for name in asked.names:
+            wanted = "" if name == EVERYTHING else name
+            is_there = False
+            for linked in link_tree(past, wanted, to, beat):
+                is_there = True
+                observer.finished(_result_of(linked))
+            if wanted and not is_there:
+                error = not_there(reader, job.at, beat, name)
+                observer.finished(Result(name.rpartition("/")[2], Kind.FILE, error=error))
+
+
+def _result_of(linked: LinkedName) -> Result:
+    held = linked.held
+    algorithm, digest = held.digest or ("", "")
+    if linked.error:
+        return Result(linked.name, Kind(held.kind), error=linked.error)
+    return Result(linked.name, Kind(held.kind), held.size, algorithm, digest, Outcome.STORED)
 
 
 _FOREVER = 24 * 3600.0

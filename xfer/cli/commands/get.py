@@ -16,7 +16,7 @@ from xfer.cli.options import Checksum
 from xfer.cli.output.console import is_terminal
 from xfer.cli.output.report import Report
 from xfer.cli.output.summary import GOT, STREAMED
-from xfer.client.get import STDOUT, from_directory, from_receiver, get_job
+from xfer.client.get import STDOUT, from_directory, from_receiver, get_job, link_job
 from xfer.client.get_job import GetJob, OpenChannel
 from xfer.client.retries import retry_times
 from xfer.client.send import target_at
@@ -38,6 +38,7 @@ def get(
     directory: options.FromDirectory = None,
     at: options.At = None,
     to: options.To = ".",
+    link: options.Link = False,
     if_exists: Annotated[
         IfExists,
         typer.Option(
@@ -91,12 +92,21 @@ def get(
                 open_channel = from_receiver(target, checksum)
             stamp = "" if at is None else parse_when(at, datetime.now(UTC))
             job = GetJob(names, stamp, if_exists, checksum, checksum_all, patience, connections)
-            get_job(job, to, open_channel, report)
+            if link:
+                _link(job, directory, to, report)
+            else:
+                get_job(job, to, open_channel, report)
     except XferError as ended_by:
         error = ended_by
     except KeyboardInterrupt:
         error = Cancelled("interrupted; the same command continues")
     end_process(report.finish(error, "standard output" if to == STDOUT else to))
+
+
+def _link(job: GetJob, directory: str | None, to: str, report: Report) -> None:
+    if directory is None or not job.at or to == STDOUT:
+        raise UsageError("--link goes with --dir, --at and a directory --to, on the store's disk")
+    link_job(job, directory, to, report)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], str]:

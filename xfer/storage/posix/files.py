@@ -45,6 +45,11 @@ class OpenFile:
     def read_at(self, offset: int, view: memoryview) -> int:
         return read_at(self._descriptor, offset, view)
 
+    def link(self, name: bytes, directory: int) -> None:
+        """Give this very file another name, in an open directory. OSError; FileExistsError."""
+        path = f"/proc/self/fd/{self._descriptor}"
+        os.link(path, name, dst_dir_fd=directory, follow_symlinks=True)
+
     def close(self) -> None:
         os.close(self._descriptor)
 
