@@ -1,5 +1,7 @@
 """Clients that make snapshots and get them back, and what a tree is to them."""
 
+import gzip
+import json
 import os
 import stat
 from collections.abc import Sequence
@@ -76,4 +78,12 @@ def manifests(site: Site, key_id: str = "default", job: str = "nightly") -> Sequ
 
 def runs(site: Site) -> list[Path]:
     """The directories of runs that are no snapshots yet."""
-    return [path for path in (site.directory / ".xfer/runs").glob("*/*") if path.is_dir()]
+    found = (site.directory / ".xfer/runs").glob("*/[!.]*")
+    return [path for path in found if path.is_dir()]
+
+
+def lines_in(manifest: Path) -> list[dict[str, Any]]:
+    """The names of a manifest, read as anybody would."""
+    lines = [json.loads(line) for line in gzip.decompress(manifest.read_bytes()).splitlines()]
+    assert (lines[0]["type"], lines[-1]["type"]) == ("header", "footer")
+    return lines[1:-1]

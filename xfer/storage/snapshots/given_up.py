@@ -25,6 +25,7 @@ from xfer.storage.snapshots.places import (
     opened,
     remove_directory,
     remove_temporary,
+    runs_of,
 )
 from xfer.storage.snapshots.runs import read_header, sessions
 
@@ -65,7 +66,7 @@ def _give_up_stale(backing: Backing, key_id: str, run: str, seconds: float) -> N
 
 def give_up_older(backing: Backing, job: JobDirectory, began: str, pulse: Pulse) -> None:
     """Give up the other runs of a job, locked, that were begun before this stamp."""
-    for run in listed(backing.state, RUNS, job.key_id):
+    for run in runs_of(backing.state, job.key_id):
         with contextlib.suppress(OSError, Refused):  # left to `tidy`
             with opened(backing.state, RUNS, job.key_id, run) as directory:
                 described = read_header(directory)
