@@ -207,7 +207,7 @@ def killed_at(
     paths = [state / "snapshots/default/nightly", state / "runs/default"]
     below = [word for path in paths for word in ("-P", str(path))]
     options = ["-o", str(trace), *below, "-e", f"trace={calls}"]
-    command = [*PATIENT, "--json", "--snapshot", "nightly", docs]
+    command: list[str | Path] = [*PATIENT, "--json", "--snapshot", "nightly", docs]
     with ExitStack() as stack:
         site = stack.enter_context(receiving(tmp_path, *PLAINTEXT, "--port", str(port),
                                              prefix=faults.traceable()))  # fmt: skip
