@@ -42,14 +42,22 @@ def end_run(state: int, key_id: str, run: str) -> None:
 def tidy(backing: Backing, seconds: float = DAY_SECONDS) -> None:
     """Give up all runs for which nothing was recorded for so long. OSError or Refused.
 
+    One of which that can't be done keeps no other; what stands against the last is raised.
     Remove what processes that were killed left in runs/.
     """
+    failed: OSError | Refused | None = None
     for key_id, run in list(keys_and_runs(backing.state)):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # ended, or under way
+        try:
             _give_up_stale(backing, key_id, run, seconds)
+        except (FileNotFoundError, BlockingIOError):
+            pass  # ended, or under way
+        except (OSError, Refused) as error:
+            failed = error
     for key_id in listed(backing.state, RUNS):
         with contextlib.suppress(OSError), opened(backing.state, RUNS, key_id) as runs:
             remove_temporary(runs)
+    if failed:
+        raise failed
 
 
 def _give_up_stale(backing: Backing, key_id: str, run: str, seconds: float) -> None:
