@@ -50,7 +50,7 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
     else the error that ended the last attempt early: Cancelled by the target's token.
     """
     roots.check(job.paths, job.stream_name)
-    run = Run(job.snapshot, job.paths) if job.snapshot else None
+    run = None if job.snapshot is None else Run(job.snapshot, job.paths)
     sending = _Sending(target, job, observer, run)
     sending.send()
     while run and not sending.commit(run):
