@@ -88,7 +88,7 @@ def _give_up(backing: Backing, job: JobDirectory, run: str, pulse: Pulse) -> Non
         directory = stack.enter_context(opened(backing.state, RUNS, job.key_id, run))
         stack.callback(os.close, lock_in(directory))
         described = read_header(directory)
-        if described and sessions(directory) and not job.find(run):
+        if described and sessions(directory) and not job.find(run, described.after):
             digester = Digester(None, digests.DEFAULT, pulse)
             header = header_of(described, job, run, abandoned=True)
             Maker(backing, job, digester, pulse).make(directory, header, _GIVEN_UP)

@@ -137,6 +137,12 @@ def manifests(state: int, key_id: str, job: str) -> list[Placed]:
     return sorted(filter(None, found))
 
 
+def newest_stamp(state: int, key_id: str, job: str) -> str:
+    """That of the newest manifest of one job; empty where there is none. OSError."""
+    files = reversed(listed(state, SNAPSHOTS, key_id, job))
+    return next((one.stamp for file in files if (one := _placed(file, key_id, job))), "")
+
+
 def _placed(file: str, key_id: str, job: str) -> Placed | None:
     stamp, _, ending = file.partition(".jsonl")
     is_complete = not stamp.endswith(".incomplete")
