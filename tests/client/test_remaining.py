@@ -146,3 +146,22 @@ def test_standard_input_is_read_once(kept: Kept, root: Path) -> None:
     assert not work.stream_was_read
     assert names(work) == [*EVERYTHING, "stream"]
     assert work.stream_was_read
+
+
+def test_what_is_sent_once_more_is_told_once_and_a_failure_stays_one(
+    kept: Kept, root: Path
+) -> None:
+    """As when a receiver has lost what it knew of a run."""
+    work = RemainingWork([str(root)], None, kept)
+    finish(work, "top/a/1")
+    finish(work, "top/a/2", LOST)
+    finish(work, "top/b/3", LOST)
+    work.tell_failures()
+    work.send_again()
+    assert names(work) == EVERYTHING
+    finish(work, "top/a/1")
+    finish(work, "top/a/2")
+    finish(work, "top/b/3", LOST)
+    work.tell_failures()
+    assert kept.told() == {"top/a/1": "stored", "top/a/2": "gone", "top/b/3": "gone"}
+    assert (work.has_failed, work.confirmed) == (True, 2)

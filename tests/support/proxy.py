@@ -101,6 +101,10 @@ class Proxy:
     def down(self) -> int:
         return sum(connection.down.passed for connection in self._connections)
 
+    def down_of(self, connection: int) -> int:
+        """`down` of one connection, counted from 0."""
+        return self._connections[connection].down.passed
+
     @property
     def connections(self) -> int:
         return len(self._connections)

@@ -25,6 +25,7 @@ from xfer.wire.messages import SnapshotMade
 
 MAX_JOB_CONNECTIONS: Final = 64
 """For one job: by default, a receiver takes 256 in all."""
+_READ_ONCE: Final = "standard input cannot be read twice, so it was not tried again"
 
 
 class Job(Struct, frozen=True):
@@ -49,7 +50,7 @@ def send_job(target: Target, job: Job, observer: Observer) -> None:
     else the error that ended the last attempt early: Cancelled by the target's token.
     """
     roots.check(job.paths, job.stream_name)
-    run = Run(job.snapshot, job.paths) if job.snapshot else None
+    run = None if job.snapshot is None else Run(job.snapshot, job.paths)
     sending = _Sending(target, job, observer, run)
     sending.send()
     while run and not sending.commit(run):
@@ -78,7 +79,7 @@ class _Sending:
         work.tell_failures()
         if error := self._ended_by:
             if work.stream_was_read and error.retryable and not isinstance(error, Cancelled):
-                error.add("standard input cannot be read twice, so it was not tried again")
+                error.add(_READ_ONCE)
             raise error
 
     def send_again(self) -> None:
@@ -110,10 +111,12 @@ class _Sending:
 
         error = self._attempts.run(attempt, may_repeat=lambda: not self._must_send_again)
         if error:
-            if not self._must_send_again or self._has_lost_lines or self._work.stream_was_read:
-                raise error
-            self._has_lost_lines = True
-            return False
+            if self._must_send_again and self._work.stream_was_read:
+                error.add(_READ_ONCE)
+            elif self._must_send_again and not self._has_lost_lines:
+                self._has_lost_lines = True
+                return False
+            raise error
         self._observer.snapshot_made(run.job, made[0])
         if is_complete:
             require_good(made[0], run.job)

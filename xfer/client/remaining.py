@@ -58,13 +58,17 @@ class RemainingWork(Results):
     def send_again(self) -> None:
         """Let everything be left once more, but tell no result twice."""
         self._told, self._completed = self._completed, CompletedNames()
+        for name in self._to_retry:
+            self._told.add(name)
+        self._to_retry.clear()
         self.confirmed = 0
 
     def tell_failures(self) -> None:
         """There is no other attempt: tell the observer what was kept back."""
         self.has_failed |= bool(self._to_retry)
         for result in self._to_retry.values():
-            self._observer.finished(result)
+            if result.name not in self._told:
+                self._observer.finished(result)
 
     def entries(self) -> Iterator[Found]:
         """What is left to send, in the order of a walk."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from xfer import logs
 from xfer.config.addresses import format_address
+from xfer.errors import XferError
 from xfer.logs import Peer, ThrottledWarning
 from xfer.server.admission import Admission, Connection
 from xfer.server.connection import ConnectionHandler, ServerConfig
@@ -116,8 +117,8 @@ class Server(socketserver.ThreadingTCPServer):
     def _tidy(self) -> None:
         try:
             self._store.tidy()
-        except OSError as error:
-            log.warning("could not remove old partials: %s", error, extra=logs.about("untidy"))
+        except (OSError, XferError) as error:
+            log.warning("could not tidy up: %s", error, extra=logs.about("untidy"))
 
     def stop(self) -> None:
         """Accept no more connections; return at once. Any thread or signal handler may call it."""

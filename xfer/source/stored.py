@@ -124,11 +124,16 @@ def walk_stored(reader: StoreReader, name: str, missing: Missing) -> Iterator[Fo
 
 
 def walk_past(past: PastReader, name: str, missing: Missing) -> Iterator[Found]:
-    """As `walk_stored`, of what snapshots have."""
+    """As `walk_stored`, of what snapshots have.
+
+    A name that has no line, and names below it that have, is a directory that nobody sent.
+    """
     above = len(name) - len(posixpath.basename(name))
     directories: list[Held] = []
     is_there = False
     for held in past.walk([name] if name else []):
+        if name and not is_there and held.name != name:
+            directories.append(Held(name, HeldKind.DIRECTORY))
         is_there = True
         while directories and not held.name.startswith(f"{directories[-1].name}/"):
             yield _entry(directories.pop(), above)

@@ -260,6 +260,45 @@ def test_of_several_who_ask_at_once_one_makes_it(nas: Nas, where: str) -> None:
     assert path.name == f"{nas.commit(run, 200).stamp}.jsonl.gz"
 
 
+def placed_again(nas: Nas, times: int) -> None:
+    """As many more snapshots, of runs of others."""
+    path = nas.manifests()[0]
+    for number in range(times):
+        shutil.copy(path, path.with_name(f"20000101T000000.{number:06}Z.jsonl.gz"))
+
+
+def reads() -> int:
+    """How many calls of this process have read something so far."""
+    return int(Path("/proc/self/io").read_text().split("syscr:")[1].split()[0])
+
+
+def test_a_commit_reads_few_of_the_snapshots_there_are(nas: Nas) -> None:
+    nas.snapshot(nas.file("a", b"1"))
+    placed_again(nas, 1000)
+    before = reads()
+    nas.snapshot(nas.file("a", b"2"))
+    assert reads() - before < 500
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_commit_that_is_asked_for_again_much_later_is_the_same_one(
+    nas: Nas, root: Path, is_left: bool
+) -> None:
+    """Its run may still be there, of a receiver that was killed before it had removed it."""
+    nas.snapshot(nas.file("a", b"0"))
+    run = nas.record([nas.file("a", b"1")])
+    kept = root / ".xfer/runs/alice" / run
+    shutil.copytree(kept, root / "kept")
+    done = nas.commit(run, 1)
+    if is_left:
+        shutil.copytree(root / "kept", kept)
+    for number in range(50):
+        nas.snapshot(nas.file("a", b"%d" % number), complete=number % 2 == 0)
+    made = nas.manifests()
+    assert nas.commit(run, 1).stamp == done.stamp
+    assert (nas.manifests(), nas.runs()) == (made, [])
+
+
 def test_stamps_increase_whatever_the_clock_does(nas: Nas, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ["2026", "2031", "2025", "2031", "2032", "1999"]
     told = []

@@ -39,7 +39,8 @@ class PastHeld(Held, frozen=True, kw_only=True):
 class LocalPastReader:
     """The newest complete snapshot of each key and job at or before a stamp. One thread uses it.
 
-    A name that several of them have is as the newest has it.
+    A name that several of them have is as the newest has it. What is no directory there
+    has nothing below it, whatever older ones have.
     """
 
     def __init__(self, catalog: Catalog, contents: StoredContents, at: str, below: str) -> None:
@@ -67,8 +68,12 @@ class LocalPastReader:
     def walk(self, names: Sequence[str]) -> Iterator[Held]:
         each = (self._keyed(number, names) for number in range(len(self._chosen)))
         last = b""
-        for key, _, line in heapq.merge(*each, key=lambda one: one[:2]):
-            if key != last and not isinstance(line, FailedLine):
+        hiding, hidden_from = b"", 0
+        for key, number, line in heapq.merge(*each, key=lambda one: one[:2]):
+            is_hidden = bool(hiding) and number > hidden_from and key.startswith(hiding)
+            if key != last and not isinstance(line, FailedLine) and not is_hidden:
+                if not isinstance(line, DirectoryLine):
+                    hiding, hidden_from = key + b"\0", number
                 yield _held(line)
             last = key
 

@@ -72,15 +72,18 @@ class Catalog:
         this one is; what came before that is as it was written.
         """
         try:
-            manifest = open_placed(self._state, snapshot.placed)
-            if manifest is None:
-                raise DamagedManifest(snapshot.placed.path, "it was removed meanwhile")
-            with manifest:
-                seen = map(self._seen, at_or_below(manifest, self._whole(names)))
-                yield from filter(None, seen)
+            yield from self._lines(snapshot.placed, names)
         except DamagedManifest as error:
             self._note(error)
             raise
+
+    def _lines(self, placed: Placed, names: Sequence[str]) -> Iterator[Line]:
+        manifest = open_placed(self._state, placed)
+        if manifest is None:
+            raise DamagedManifest(placed.path, "it was removed meanwhile")
+        with manifest:
+            seen = map(self._seen, at_or_below(manifest, self._whole(names)))
+            yield from filter(None, seen)
 
     def last_there(self, name: str, before: str, beat: Beat) -> Snapshot | None:
         """The newest complete snapshot before this moment that has the name, or names below it.
@@ -89,10 +92,12 @@ class Catalog:
         """
         pulse = Pulse(beat)
         older = (one for one in self._placed() if one.stamp < before and one.is_complete)
-        for snapshot in self._opened(sorted(older, reverse=True)):
+        for placed in sorted(older, reverse=True):
             pulse()
-            if snapshot.is_complete and self._has(snapshot, name):
-                return snapshot
+            if self._has(placed, name):
+                found = next(self._opened([placed]), None)
+                if found and found.is_complete:
+                    return found
         return None
 
     def damaged_ones(self) -> list[Placed]:
@@ -108,10 +113,11 @@ class Catalog:
         """Whether all of its names are seen from here: else its counts and roots tell of others."""
         return is_at_or_below(snapshot.header.directory, self._directory)
 
-    def _has(self, snapshot: Snapshot, name: str) -> bool:
+    def _has(self, placed: Placed, name: str) -> bool:
         try:
-            return next(self.lines(snapshot, [name]), None) is not None
-        except DamagedManifest:
+            return next(self._lines(placed, [name]), None) is not None
+        except DamagedManifest as error:
+            self._note(error)
             return False
 
     def _placed(self) -> Iterator[Placed]:

@@ -61,7 +61,7 @@ def commit(backing: Backing, request: Request, beat: Beat) -> Committed:
     pulse = Pulse(beat)
     try:
         with JobDirectory(backing.state, request.key_id, request.job, pulse) as job:
-            if done := job.find(request.run):
+            if done := job.find(request.run, _begun_after(backing, request)):
                 job.flush_names(backing.flusher)  # whoever placed it may have been killed
                 end_run(backing.state, request.key_id, request.run)
             else:
@@ -69,6 +69,16 @@ def commit(backing: Backing, request: Request, beat: Beat) -> Committed:
     except OSError as error:
         raise refusal(error) from error
     return done
+
+
+def _begun_after(backing: Backing, request: Request) -> str:
+    """See `runs.RunHeader`; empty where the run is not there, or a power cut took that."""
+    try:
+        with opened(backing.state, RUNS, request.key_id, request.run) as run:
+            described = read_header(run)
+    except FileNotFoundError:
+        return ""
+    return described.after if described else ""
 
 
 def _made(backing: Backing, request: Request, job: JobDirectory, pulse: Pulse) -> Committed:

@@ -25,6 +25,7 @@ from xfer.storage.snapshots.places import (
     opened,
     remove_directory,
     remove_temporary,
+    runs_of,
 )
 from xfer.storage.snapshots.runs import read_header, sessions
 
@@ -41,14 +42,22 @@ def end_run(state: int, key_id: str, run: str) -> None:
 def tidy(backing: Backing, seconds: float = DAY_SECONDS) -> None:
     """Give up all runs for which nothing was recorded for so long. OSError or Refused.
 
+    One of which that can't be done keeps no other; what stands against the last is raised.
     Remove what processes that were killed left in runs/.
     """
+    failed: OSError | Refused | None = None
     for key_id, run in list(keys_and_runs(backing.state)):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # ended, or under way
+        try:
             _give_up_stale(backing, key_id, run, seconds)
+        except (FileNotFoundError, BlockingIOError):
+            pass  # ended, or under way
+        except (OSError, Refused) as error:
+            failed = error
     for key_id in listed(backing.state, RUNS):
         with contextlib.suppress(OSError), opened(backing.state, RUNS, key_id) as runs:
             remove_temporary(runs)
+    if failed:
+        raise failed
 
 
 def _give_up_stale(backing: Backing, key_id: str, run: str, seconds: float) -> None:
@@ -65,7 +74,7 @@ def _give_up_stale(backing: Backing, key_id: str, run: str, seconds: float) -> N
 
 def give_up_older(backing: Backing, job: JobDirectory, began: str, pulse: Pulse) -> None:
     """Give up the other runs of a job, locked, that were begun before this stamp."""
-    for run in listed(backing.state, RUNS, job.key_id):
+    for run in runs_of(backing.state, job.key_id):
         with contextlib.suppress(OSError, Refused):  # left to `tidy`
             with opened(backing.state, RUNS, job.key_id, run) as directory:
                 described = read_header(directory)
@@ -79,7 +88,7 @@ def _give_up(backing: Backing, job: JobDirectory, run: str, pulse: Pulse) -> Non
         directory = stack.enter_context(opened(backing.state, RUNS, job.key_id, run))
         stack.callback(os.close, lock_in(directory))
         described = read_header(directory)
-        if described and sessions(directory) and not job.find(run):
+        if described and sessions(directory) and not job.find(run, described.after):
             digester = Digester(None, digests.DEFAULT, pulse)
             header = header_of(described, job, run, abandoned=True)
             Maker(backing, job, digester, pulse).make(directory, header, _GIVEN_UP)

@@ -26,6 +26,8 @@ from xfer.storage.snapshots.places import (
 )
 
 _LOOK_SECONDS: Final = 0.1
+_LOOKED_AT: Final = 32
+"""Of the newest snapshots, for a run that has become one."""
 
 
 class Committed(Struct, frozen=True):
@@ -53,6 +55,7 @@ class JobDirectory:
         self._state = state
         self.key_id = key_id
         self.job = job
+        self._known: list[Placed] | None = None
         with contextlib.ExitStack() as opened:
             self._chain = [state]
             for component in (SNAPSHOTS, key_id, job):
@@ -70,9 +73,15 @@ class JobDirectory:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def find(self, run: str) -> Committed | None:
-        """What a run has become already. One that was given up can still become a snapshot."""
-        for placed in reversed(self._placed()):
+    def find(self, run: str, after: str = "") -> Committed | None:
+        """What a run has become already. One that was given up can still become a snapshot.
+
+        All that are newer than `after` are looked at, and some more: a session that was
+        forgotten on the way may have begun the run once more since.
+        """
+        for number, placed in enumerate(reversed(self._placed())):
+            if number >= _LOOKED_AT and placed.stamp <= after:
+                break
             with contextlib.suppress(DamagedManifest):
                 manifest = open_placed(self._state, placed)
                 if found := manifest and _committed(manifest, placed, run):
@@ -106,6 +115,7 @@ class JobDirectory:
     def place(self, draft: str, file: int, placed: Placed, flusher: Flusher) -> None:
         """Give a manifest, flushed under a temporary name, its own one, on stable storage."""
         at = NameAt(self.directory, placed.file.encode())
+        self._known = None
         link_or_rename(draft.encode(), self.directory, at)
         try:
             self.flush_names(flusher, file)
@@ -119,7 +129,10 @@ class JobDirectory:
         flusher.flush_names(self._chain, files, has_others=True)
 
     def _placed(self) -> list[Placed]:
-        return manifests(self._state, self.key_id, self.job)
+        """Nobody else places one; who removes one by hand is met where it is opened."""
+        if self._known is None:
+            self._known = manifests(self._state, self.key_id, self.job)
+        return self._known
 
 
 def _wait_for_lock(directory: int, pulse: Pulse | None) -> int:

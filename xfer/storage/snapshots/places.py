@@ -114,9 +114,12 @@ def keys_and_runs(state: int) -> Iterator[tuple[str, str]]:
     """All that have not become snapshots, sorted. OSError as above."""
     for key_id in listed(state, RUNS):
         if _KEY_ID.fullmatch(key_id):
-            for run in listed(state, RUNS, key_id):
-                if _RUN.fullmatch(run):
-                    yield key_id, run
+            yield from ((key_id, run) for run in runs_of(state, key_id))
+
+
+def runs_of(state: int, key_id: str) -> list[str]:
+    """Those of one key, sorted; what is being removed is none any more. OSError as above."""
+    return list(filter(_RUN.fullmatch, listed(state, RUNS, key_id)))
 
 
 def listed(state: int, *components: str) -> list[str]:
@@ -132,6 +135,12 @@ def manifests(state: int, key_id: str, job: str) -> list[Placed]:
     """Of one job, the oldest first. Other names in its directory are nobody's. OSError."""
     found = (_placed(file, key_id, job) for file in listed(state, SNAPSHOTS, key_id, job))
     return sorted(filter(None, found))
+
+
+def newest_stamp(state: int, key_id: str, job: str) -> str:
+    """That of the newest manifest of one job; empty where there is none. OSError."""
+    files = reversed(listed(state, SNAPSHOTS, key_id, job))
+    return next((one.stamp for file in files if (one := _placed(file, key_id, job))), "")
 
 
 def _placed(file: str, key_id: str, job: str) -> Placed | None:

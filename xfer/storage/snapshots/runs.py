@@ -16,11 +16,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Final, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from xfer.errors import Code, Refused
 from xfer.storage.os_errors import refusal
@@ -33,6 +34,7 @@ from xfer.storage.snapshots.places import (
     check_run,
     lock_in,
     new_file,
+    newest_stamp,
     open_below,
     opened,
 )
@@ -48,7 +50,11 @@ _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEX
 
 
 class RunHeader(Object, frozen=True, kw_only=True, tag="run"):
-    """What run it is: see `lines.Header`, which it becomes a part of."""
+    """What run it is: see `lines.Header`, which it becomes a part of.
+
+    `after` is the stamp of the job's newest snapshot when it began: its own will be later,
+    whatever the clock says.
+    """
 
     job: str
     directory: str = ""
@@ -56,6 +62,7 @@ class RunHeader(Object, frozen=True, kw_only=True, tag="run"):
     roots: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     began: Stamp
+    after: str = ""
 
 
 class Batch(Object, frozen=True, kw_only=True, tag="batch"):
@@ -149,17 +156,20 @@ def open_run(state: int, key_id: str, run: str, header: RunHeader) -> Recorder:
         raise Refused("the run lists too many roots or excludes", code=Code.TOO_LARGE)
     try:
         with opened(state, RUNS, key_id, create=True) as directory:
-            return _open_described(directory, run, header)
+            after = partial(newest_stamp, state, key_id, header.job)
+            return _open_described(directory, run, header, after)
     except OSError as error:
         raise refusal(error) from error
 
 
-def _open_described(directory: int, run: str, header: RunHeader) -> Recorder:
+def _open_described(
+    directory: int, run: str, header: RunHeader, after: Callable[[], str]
+) -> Recorder:
     """A recorder for the run, with its description there."""
     descriptor, lock = _open_locked(directory, run)
     recorder = Recorder(descriptor, lock)
     try:
-        there = read_header(descriptor) or _describe(descriptor, header)
+        there = read_header(descriptor) or _describe(descriptor, replace(header, after=after()))
         if (there.job, there.directory) != (header.job, header.directory):
             raise Refused("another job has a run of this id", code=Code.USAGE)
     except BaseException:
