@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from xfer import digests
-from xfer.auth.keys import derive_key
 from xfer.client.connect import Target, connect
 from xfer.client.get_job import Destination, GetJob, OpenChannel, get_with
 from xfer.client.progress import Collector, SendProgress, observer_of
 from xfer.client.restored import Asked
 from xfer.client.retries import retry_times
-from xfer.client.send import Path, credentials, receipts_of, target_at
+from xfer.client.send import Path, key_of, receipts_of, target_at
 from xfer.config.addresses import parse_address
 from xfer.config.when import parse_when
 from xfer.errors import UsageError, XferError
@@ -187,11 +186,9 @@ def get(
         if host is None:
             open_channel = opened.enter_context(from_directory(os.fspath(directory or "")))
         else:
-            secret, key_id = credentials(secret, key_id)
             target = target_at(
                 parse_address(host),
-                derive_key(secret),
-                key_id=key_id,
+                *key_of(secret, key_id),
                 timeout=timeout,
                 bwlimit=bwlimit,
                 insecure_plaintext=insecure_plaintext,

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from xfer import digests
-from xfer.auth.keys import derive_key
 from xfer.client.connect import Target, connect
 from xfer.client.listing import ListJob, list_with
 from xfer.client.restored import normalized
 from xfer.client.retries import retry_times
-from xfer.client.send import Path, credentials, target_at
+from xfer.client.send import Path, key_of, target_at
 from xfer.config.addresses import parse_address
 from xfer.config.when import parse_when
 from xfer.errors import Incomplete, UsageError
@@ -121,11 +120,9 @@ def list(  # noqa: A001 (what `xfer.list` does is what is called so)
     job = ListJob(asked, wanted, retry_times(retry_for), cancel)
     if host is None:
         return _raising(from_directory(os.fspath(directory or ""))(job, Observer()))
-    secret, key_id = credentials(secret, key_id)
     target = target_at(
         parse_address(host),
-        derive_key(secret),
-        key_id=key_id,
+        *key_of(secret, key_id),
         timeout=timeout,
         bwlimit=bwlimit,
         insecure_plaintext=insecure_plaintext,

@@ -65,11 +65,9 @@ def send(
     """
     if not 1 <= connections <= MAX_JOB_CONNECTIONS:
         raise UsageError(f"a job takes 1 to {MAX_JOB_CONNECTIONS} connections")
-    secret, key_id = credentials(secret, key_id)
     target = target_at(
         parse_address(host),
-        derive_key(secret),
-        key_id=key_id,
+        *key_of(secret, key_id),
         timeout=timeout,
         bwlimit=bwlimit,
         insecure_plaintext=insecure_plaintext,
@@ -90,8 +88,8 @@ def send(
 def target_at(
     address: Address,
     key: Key,
-    *,
     key_id: str,
+    *,
     timeout: float,
     bwlimit: int,
     insecure_plaintext: bool,
@@ -105,13 +103,14 @@ def target_at(
     return Target(address.host, address.port, key, timeout, plaintext, key_id, bandwidth, cancel)
 
 
-def credentials(secret: str | None, key_id: str | None) -> tuple[str, str]:
+def key_of(secret: str | None, key_id: str | None) -> tuple[Key, str]:
+    """The key, and its id, of a secret, or of the one that the command line would find."""
     if secret is not None:
-        return secret, key_id or DEFAULT_KEY_ID
+        return derive_key(secret), key_id or DEFAULT_KEY_ID
     found = find_secret()
     if found is None:
         raise no_secret()
-    return found, find_key_id(key_id)
+    return derive_key(found), find_key_id(key_id)
 
 
 def _texts(paths: Path | Iterable[Path]) -> list[str]:

@@ -8,19 +8,16 @@ from typing import Annotated
 
 import typer
 
-from xfer.auth.keys import derive_key
-from xfer.auth.secret_files import find_key_id, find_secret, no_secret
 from xfer.cli import options
 from xfer.cli.exits import end_process
 from xfer.cli.options import Checksum
 from xfer.cli.output.console import is_terminal
 from xfer.cli.output.report import Report
 from xfer.cli.output.summary import GOT, STREAMED
+from xfer.cli.target import target_named
 from xfer.client.get import STDOUT, from_directory, from_receiver, get_job, link_job
 from xfer.client.get_job import GetJob, OpenChannel
 from xfer.client.retries import retry_times
-from xfer.client.send import target_at
-from xfer.config.addresses import parse_address
 from xfer.config.when import parse_when
 from xfer.errors import Cancelled, UsageError, XferError
 from xfer.storage.contract import IfExists
@@ -78,15 +75,12 @@ def get(
                 open_channel: OpenChannel = opened.enter_context(from_directory(directory))
             else:
                 names, host = _split(names)
-                secret = find_secret(secret_file)
-                if secret is None:
-                    raise no_secret()
-                target = target_at(
-                    parse_address(host),
-                    derive_key(secret),
-                    key_id=find_key_id(key_id),
+                target = target_named(
+                    host,
+                    secret_file=secret_file,
+                    key_id=key_id,
                     timeout=timeout,
-                    bwlimit=options.rate("--bwlimit", bwlimit),
+                    bwlimit=bwlimit,
                     insecure_plaintext=insecure_plaintext,
                 )
                 open_channel = from_receiver(target, checksum)

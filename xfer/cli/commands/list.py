@@ -7,17 +7,14 @@ from datetime import UTC, datetime
 
 import typer
 
-from xfer.auth.keys import derive_key
-from xfer.auth.secret_files import find_key_id, find_secret, no_secret
 from xfer.cli import options
 from xfer.cli.exits import end_process
 from xfer.cli.output.console import is_terminal
 from xfer.cli.output.list_report import ListReport, NobodyReads
+from xfer.cli.target import target_named
 from xfer.client.list import FindLines, from_directory, from_receiver, wanted_names, wanted_of
 from xfer.client.listing import ListJob
 from xfer.client.retries import retry_times
-from xfer.client.send import target_at
-from xfer.config.addresses import parse_address
 from xfer.config.when import parse_when
 from xfer.errors import Cancelled, UsageError, XferError
 from xfer.source.directory_sizes import Unlisted
@@ -59,17 +56,14 @@ def list_names(
             find = from_directory(from_dir)
         else:
             *asked, host = names or [""]
-            secret = find_secret(secret_file)
             if not host:
                 raise UsageError("the last argument is the host: xfer list NAME... HOST, or --dir")
-            if secret is None:
-                raise no_secret()
-            target = target_at(
-                parse_address(host),
-                derive_key(secret),
-                key_id=find_key_id(key_id),
+            target = target_named(
+                host,
+                secret_file=secret_file,
+                key_id=key_id,
                 timeout=timeout,
-                bwlimit=options.rate("--bwlimit", bwlimit),
+                bwlimit=bwlimit,
                 insecure_plaintext=insecure_plaintext,
             )
             find = from_receiver(target)
