@@ -13,11 +13,20 @@ from typing import Literal
 from msgspec import Struct
 
 from xfer import logs
-from xfer.errors import XferError
+from xfer.errors import XferError, from_peer
 from xfer.logs import Peer
 from xfer.names import printable
 from xfer.outcomes import Outcome
-from xfer.wire.messages import ListedSnapshot
+from xfer.wire.messages import (
+    DirectoryHeader,
+    FileHeader,
+    ListedSnapshot,
+    Listing,
+    Message,
+    Offer,
+    Refusal,
+    SymlinkHeader,
+)
 
 log = logging.getLogger("xfer.receiver")
 
@@ -85,3 +94,22 @@ class Callback(ReceivingObserver):
                 "%s %s: on_receipt failed", self._peer, printable(received.name),
                 extra=logs.about("callback_failed", self._peer, file_name=received.name),
             )  # fmt: skip
+
+
+def tell_answer(observer: ReceivingObserver, message: Refusal | Listing) -> None:
+    """What the side says that was asked to send: of which snapshots, and what it cannot send."""
+    if isinstance(message, Listing):
+        observer.chosen(message.snapshots)
+    else:
+        error = from_peer(message.code, message.message, retryable=message.retryable)
+        observer.not_sent(message.file_name, error)
+
+
+def tell_names(observer: ReceivingObserver, message: Message) -> None:
+    """Every name that a message has. What the observer raises is to end the session."""
+    match message:
+        case Offer():
+            for file in message.files:
+                observer.require(file.file_name)
+        case FileHeader() | DirectoryHeader() | SymlinkHeader() | Refusal():
+            observer.require(message.file_name)

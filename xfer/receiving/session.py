@@ -37,7 +37,7 @@ from xfer.receiving.bodies import INLINE_BYTES, BodyReceiver
 from xfer.receiving.commit_queue import BATCH_ITEMS, FULL_WEIGHT, ArrivedItem, CommitQueue
 from xfer.receiving.committer import Committer
 from xfer.receiving.heartbeats import HeartbeatSender
-from xfer.receiving.observer import ReceivingObserver
+from xfer.receiving.observer import ReceivingObserver, tell_answer, tell_names
 from xfer.receiving.planner import Planner
 from xfer.receiving.receipts import ReceiptSender
 from xfer.receiving.recorder import RunRecorder
@@ -184,7 +184,7 @@ class Session:
 
     def _handle(self, message: Message) -> None:
         if self._observer:
-            self._tell_names(self._observer, message)
+            tell_names(self._observer, message)
         match message:
             case FileHeader():
                 self._receive_file(message, self._channel.body(message.body))
@@ -200,7 +200,7 @@ class Session:
             case Working():
                 pass  # the sender is alive: its arrival has ended the wait
             case Refusal() | Listing() if self._observer:  # of the one that was asked to send
-                self._tell_answer(self._observer, message)
+                tell_answer(self._observer, message)
             case Error():
                 raise from_peer(message.code, message.message, retryable=message.retryable)
             case _:
@@ -212,23 +212,6 @@ class Session:
         self._writer.begin_run(recording.Run(run.run, run.job, host, run.roots, run.excludes))
         self._recorder = RunRecorder(self._writer)
         self._planner.record_in(self._recorder)
-
-    @staticmethod
-    def _tell_answer(observer: ReceivingObserver, message: Refusal | Listing) -> None:
-        if isinstance(message, Listing):
-            observer.chosen(message.snapshots)
-        else:
-            error = from_peer(message.code, message.message, retryable=message.retryable)
-            observer.not_sent(message.file_name, error)
-
-    @staticmethod
-    def _tell_names(observer: ReceivingObserver, message: Message) -> None:
-        match message:
-            case Offer():
-                for file in message.files:
-                    observer.require(file.file_name)
-            case FileHeader() | DirectoryHeader() | SymlinkHeader() | Refusal():
-                observer.require(message.file_name)
 
     def _answer(self, offer: Offer) -> None:
         self._heartbeats.enable()  # a sender that makes offers knows them; others need not

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -13,9 +12,9 @@ from msgspec import Struct
 from xfer.errors import Code, LocalError, Refused
 from xfer.names import STATE_DIRECTORY, from_bytes, is_safe, to_bytes
 from xfer.storage.local.contents import StoredContents
+from xfer.storage.local.looking import NearDirectories, found, held_at, names_in, opened_at
 from xfer.storage.local.past import LocalPastReader, damaged, describe
-from xfer.storage.os_errors import reading_refusal
-from xfer.storage.posix.access import open_for_reading, with_access
+from xfer.storage.posix.access import with_access
 from xfer.storage.posix.directories import OPEN_DIRECTORY, Directories
 from xfer.storage.posix.files import OpenFile
 from xfer.storage.posix.links import NameAt
@@ -23,18 +22,11 @@ from xfer.storage.posix.tree import Tree
 from xfer.storage.reading import Beat, Held, HeldKind, SnapshotInfo, Version
 from xfer.storage.snapshots.catalog import Catalog
 
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAMP: Final = re.compile(rb"\d{8}T\d{6}\.\d{6}Z")
 _NEVER: Final = "99991231T235959.999999Z"
 """Later than any stamp."""
-_KINDS: Final = {
-    stat.S_IFREG: HeldKind.FILE,
-    stat.S_IFDIR: HeldKind.DIRECTORY,
-    stat.S_IFLNK: HeldKind.SYMLINK,
-}
 _IS_UTF8: Final = sys.getfilesystemencoding() == "utf-8"
 """Whether Python has names on disk as they are on the wire, as it has on nearly all systems."""
-_GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 
 class StoreParts(Struct, frozen=True):
@@ -83,9 +75,7 @@ def _open_below(opened: contextlib.ExitStack, parent: int, name: str) -> int | N
 class LocalStoreReader:
     """Reads what is below `directory`.
 
-    Every directory is opened from the root, component by component and never through
-    a link; the one that was used last stays open, since neighbours are asked for
-    one after the other.
+    Every directory is opened from the root, component by component and never through a link.
     """
 
     def __init__(self, parts: StoreParts, directory: str = "") -> None:
@@ -93,13 +83,13 @@ class LocalStoreReader:
         self._directory = directory
         self._below = to_bytes(directory)
         self._opened = contextlib.ExitStack()
-        self._files = _LastDirectory(
+        self._files = NearDirectories(
             self._opened.enter_context(Directories(parts.files, create=False))
         )
-        self._versions: _LastDirectory | None = None
+        self._versions: NearDirectories | None = None
         if parts.versions:
             older = Directories(parts.versions, create=False)
-            self._versions = _LastDirectory(self._opened.enter_context(older))
+            self._versions = NearDirectories(self._opened.enter_context(older))
 
     def close(self) -> None:
         self._opened.close()
@@ -109,25 +99,25 @@ class LocalStoreReader:
             return Held("", HeldKind.DIRECTORY)
         if not is_safe(name):
             return None
-        with _found():
-            return _held(name, self._files.at(self._path(name)))
+        with found():
+            return held_at(name, self._files.at(self._path(name)))
         return None
 
     def children(self, directory: str) -> Iterator[Held]:
         path = self._path(directory)
-        with _found():
-            for child, name in self._safe(directory, _names_in(self._files.open(path))):
+        with found():
+            for child, name in self._safe(directory, names_in(self._files.open(path))):
                 if held := self._child(name, path, child):
                     yield held
 
     def _child(self, name: str, path: bytes, child: bytes) -> Held | None:
-        with _found():
-            return _held(name, NameAt(self._files.open(path), child))
+        with found():
+            return held_at(name, NameAt(self._files.open(path), child))
         return None
 
     def names(self, directory: str) -> Iterator[str]:
         above = f"{directory}/" if directory else ""
-        with _found():
+        with found():
             opened = self._files.open(self._path(directory))
             with with_access(opened, lambda: os.scandir(opened)) as entries:
                 for entry in entries:
@@ -143,42 +133,42 @@ class LocalStoreReader:
                 yield child, name
 
     def open(self, name: str) -> OpenFile | None:
-        with _found():
-            return _opened(self._files.at(self._path(name)))
+        with found():
+            return opened_at(self._files.at(self._path(name)))
         return None
 
     def versions(self, name: str) -> Iterator[Version]:
         kept: list[bytes] = []
         if self._versions and is_safe(name):
-            with _found():
-                kept += filter(_STAMP.fullmatch, _names_in(self._versions.open(self._path(name))))
+            with found():
+                kept += filter(_STAMP.fullmatch, names_in(self._versions.open(self._path(name))))
         for stamp in sorted(kept):
             if held := self._version(name, stamp):
                 yield Version(stamp.decode(), held)
 
     def _version(self, name: str, stamp: bytes) -> Held | None:
-        with _found():
-            return _held(name, self._version_at(name, stamp))
+        with found():
+            return held_at(name, self._version_at(name, stamp))
         return None
 
     def open_version(self, name: str, replaced: str) -> OpenFile | None:
-        with _found():
-            return _opened(self._version_at(name, replaced.encode()))
+        with found():
+            return opened_at(self._version_at(name, replaced.encode()))
         return None
 
     def snapshots(self) -> Iterator[SnapshotInfo]:
         if catalog := self._catalog():
-            with _found():
+            with found():
                 for snapshot in catalog.snapshots():
                     yield describe(catalog, snapshot)
                 yield from damaged(catalog)
 
     def last_there(self, name: str, before: str, beat: Beat) -> SnapshotInfo | None:
-        found = None
-        with _found():
-            if catalog := self._catalog():
-                found = catalog.last_there(name, before or _NEVER, beat)
-        return describe(catalog, found) if catalog and found else None
+        if catalog := self._catalog():
+            with found():
+                last = catalog.last_there(name, before or _NEVER, beat)
+                return describe(catalog, last) if last else None
+        return None
 
     def past(self, at: str) -> LocalPastReader:
         catalog = self._catalog()
@@ -196,8 +186,8 @@ class LocalStoreReader:
         its sender's making, is shown as older content of its directory."""
         if self._versions is None:
             return
-        with _found():
-            names = _names_in(self._versions.open(self._path(directory)))
+        with found():
+            names = names_in(self._versions.open(self._path(directory)))
             others = (name for name in names if not _STAMP.fullmatch(name))
             for _, name in self._safe(directory, others):
                 yield name
@@ -227,60 +217,3 @@ class _OlderDirectory(LocalStoreReader):
 
     def _path(self, name: str) -> bytes:
         return super()._path(name[len(self._name) + 1 :])
-
-
-class _LastDirectory:
-    """Opens directories, and keeps open the last one only: a tree can be thousands deep."""
-
-    def __init__(self, directories: Directories) -> None:
-        self._directories = directories
-        self._path: bytes | None = None
-
-    def open(self, path: bytes) -> int:
-        if path != self._path:
-            self._directories.close_beyond(0)
-            self._path = path
-        return self._directories.open(path)
-
-    def at(self, path: bytes) -> NameAt:
-        parent, _, name = path.rpartition(b"/")
-        return NameAt(self.open(parent), name)
-
-
-@contextlib.contextmanager
-def _found() -> Iterator[None]:
-    """Pass over what is not there, or no more. Refused for what cannot be read."""
-    try:
-        yield
-    except _GONE:
-        pass
-    except OSError as error:
-        raise reading_refusal(error) from error
-
-
-def _names_in(directory: int) -> Iterator[bytes]:
-    """The names in an open directory, one after the other: there may be a million."""
-    with with_access(directory, lambda: os.scandir(directory)) as entries:
-        for entry in entries:
-            yield os.fsencode(entry.name)
-
-
-def _held(name: str, at: NameAt) -> Held:
-    """What has a name now. FileNotFoundError if nothing has."""
-    status = at.status()
-    if status is None:
-        raise FileNotFoundError
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), HeldKind.OTHER)
-    target = from_bytes(at.link_target()) if kind is HeldKind.SYMLINK else ""
-    size = status.st_size if kind is HeldKind.FILE else 0
-    mode = stat.S_IMODE(status.st_mode)
-    return Held(name, kind, size, mode, status.st_mtime_ns, status.st_ino, target)
-
-
-def _opened(at: NameAt) -> OpenFile:
-    """A plain file, open. FileNotFoundError if it is none any more."""
-    descriptor = open_for_reading(at.name, _READ, at.directory)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileNotFoundError
-    return OpenFile(descriptor)
