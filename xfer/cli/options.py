@@ -118,6 +118,10 @@ Connections = Annotated[
     int,
     typer.Option(min=1, max=64, metavar="N", help="Share the files among up to N connections."),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "-n", help="Only say what would be done; change nothing anywhere."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line for each file, then a summary.")
 ]

@@ -28,6 +28,7 @@ from xfer.sending.observer import Observer, Result, Results
 from xfer.source.stored import not_there
 from xfer.source.tree import Kind
 from xfer.storage.contract import IfExists
+from xfer.storage.local.dry_run import DryWriter
 from xfer.storage.local.linked import LinkedName, link_tree
 from xfer.storage.local.passing import passing_store
 from xfer.storage.local.reader import reading
@@ -49,11 +50,23 @@ def get_job(job: GetJob, to: str, open_channel: OpenChannel, observer: Observer)
     error that ended the last attempt early.
     """
     asked = Asked(job.names)
+    if to == STDOUT and job.dry_run:
+        raise UsageError("a dry run has nothing to write to standard output")
     if to == STDOUT:
         _get_to_standard_output(asked.only, job, open_channel, observer)
         return
+    if job.dry_run:
+        _get_in_a_dry_run(job, to, open_channel, observer)
+        return
     with passing_store(to, job.if_exists) as store:
         get_with(open_channel, job, Destination(lambda: store.open_writer(_OWNER)), observer)
+
+
+def _get_in_a_dry_run(job: GetJob, to: str, open_channel: OpenChannel, observer: Observer) -> None:
+    with reading(to) as reader:
+        writer = DryWriter(reader, to, _OWNER, job.if_exists)
+        destination = Destination(lambda: writer, would_become=writer.outcome_of)
+        get_with(open_channel, job, destination, observer)
 
 
 def _get_to_standard_output(
@@ -157,6 +170,7 @@ def get(
     bwlimit: int = 0,
     insecure_plaintext: bool = False,
     connections: int = 1,
+    dry_run: bool = False,
     progress: Observer | Callable[[SendProgress], object] | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Result]:
@@ -170,8 +184,9 @@ def get(
     each file, directory and link: verified, and on this machine's stable storage. Other
     content in the way is refused, unless `if_exists` is "version" (it is kept in
     `to`/.xfer/versions) or "replace". What is there already is "unchanged", so that
-    the same call again finishes what was interrupted. All other arguments are as of
-    `send`, and so are the errors that are raised.
+    the same call again finishes what was interrupted. A `dry_run` only says what would
+    become of each: outcomes are "would_restore", "would_version", "would_resume". All other
+    arguments are as of `send`, and so are the errors that are raised.
     """
     if (host is None) is (directory is None):
         raise UsageError("to get from: one host, or one directory")
@@ -179,7 +194,15 @@ def get(
     patience = retry_times(retry_for)
     stamp = "" if at is None else parse_when(at, datetime.now(UTC))
     job = GetJob(
-        wanted, stamp, IfExists(if_exists), checksum, checksum_all, patience, connections, cancel
+        wanted,
+        stamp,
+        IfExists(if_exists),
+        checksum,
+        checksum_all,
+        patience,
+        connections,
+        cancel,
+        dry_run,
     )
     collector = Collector(observer_of(progress))
     with contextlib.ExitStack() as opened:

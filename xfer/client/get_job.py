@@ -17,7 +17,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from xfer import digests
-from xfer.client.restored import Asked, Restored
+from xfer.client.restored import Asked, Restored, WouldBecome
 from xfer.client.retries import Attempts, RetryFor
 from xfer.errors import XferError
 from xfer.logs import Peer
@@ -48,6 +48,7 @@ class GetJob(Struct, frozen=True):
     retry_for: RetryFor = field(default_factory=RetryFor)
     connections: int = 1
     cancel: CancelToken | None = None
+    dry_run: bool = False
 
 
 class Destination(Struct, frozen=True):
@@ -57,6 +58,8 @@ class Destination(Struct, frozen=True):
     has_begun: Callable[[], bool] = lambda: False
     only: str | None = None
     """The one file that it takes, if it takes one only."""
+    would_become: WouldBecome | None = None
+    """In a dry run: see `Restored`."""
 
 
 def get_with(
@@ -67,7 +70,7 @@ def get_with(
     Raises the error that ended the last attempt early.
     """
     asked = Asked(job.names)
-    restored = Restored(asked, observer, destination.only)
+    restored = Restored(asked, observer, destination.only, destination.would_become)
     attempts = Attempts(job.retry_for, observer, job.cancel)
     ended_by: XferError | None = None
 
@@ -164,7 +167,14 @@ def _request(asked: Asked, job: GetJob, share: int, shares: int) -> Iterator[Get
     for number, names in enumerate(groups, 1):
         more = number < len(groups)
         yield Get(
-            tuple(names), job.at, job.algorithm, job.compare_contents, share, shares, more=more
+            tuple(names),
+            job.at,
+            job.algorithm,
+            job.compare_contents,
+            share,
+            shares,
+            job.dry_run,
+            more,
         )
 
 

@@ -7,7 +7,7 @@ next time is kept back until there is no next time.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from xfer.client.completed import CompletedNames
@@ -38,6 +38,17 @@ _SENTENCES = {
 
 _MOST_AWAITED: Final = 100_000
 """Names on offer at once. A receiver of ours has a few thousand."""
+
+
+WOULD: Final = {
+    Outcome.STORED: "would_restore",
+    Outcome.VERSIONED: "would_version",
+    Outcome.UNCHANGED: Outcome.UNCHANGED,
+    None: "would_resume",
+}
+"""The outcome in a dry run, by that of the real one."""
+WouldBecome = Callable[[str, int], Outcome | None]
+"""Of a name and a size (bytes); None for what would be resumed. Refused for what would be."""
 
 
 class Asked:
@@ -94,8 +105,18 @@ def normalized(name: str) -> str:
 class Restored(ReceivingObserver):
     """Receives what the sessions of one job tell; the threads of all connections call it."""
 
-    def __init__(self, asked: Asked, observer: Observer, only: str | None = None) -> None:
-        """`only` is the one file that is asked for, where nothing else can be taken."""
+    def __init__(
+        self,
+        asked: Asked,
+        observer: Observer,
+        only: str | None = None,
+        would_become: WouldBecome | None = None,
+    ) -> None:
+        """`only` is the one file that is asked for, where nothing else can be taken.
+
+        In a dry run, `would_become` says what would become of a file that is wanted.
+        """
+        self._would_become = would_become
         self._asked = asked
         self._only = only
         self._observer = observer
@@ -149,6 +170,16 @@ class Restored(ReceivingObserver):
                 raise ProtocolError("the receiver offers more than it gives")
         self._observer.sending(name)
 
+    def wanted(self, name: str, size: int) -> None:
+        if self._would_become is None:
+            return
+        try:
+            outcome = WOULD[self._would_become(name, size)]
+        except Refused as error:
+            self.refused(name, error)
+        else:
+            self._finish(Result(name, Kind.FILE, size, outcome=outcome))
+
     def resumed(self, name: str, offset: int) -> None:
         self._observer.resumed(name, offset)
 
@@ -164,7 +195,8 @@ class Restored(ReceivingObserver):
     def received(self, received: Received) -> None:
         name, kind, outcome = received.name, Kind(received.kind), received.outcome
         size, algorithm, digest = received.size, received.algorithm, received.digest
-        self._finish(Result(name, kind, size, algorithm, digest, outcome))
+        said = WOULD[outcome] if self._would_become else outcome
+        self._finish(Result(name, kind, size, algorithm, digest, said))
 
     def refused(self, name: str, error: XferError) -> None:
         self._finish(Result(name, Kind.FILE, error=_own(error)))

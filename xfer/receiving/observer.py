@@ -60,6 +60,9 @@ class ReceivingObserver:
     def unchanged(self, name: str, size: int, algorithm: str, digest: str) -> None:
         """An offered file is here, and not sent. No `digest` if only size and time agree."""
 
+    def wanted(self, name: str, size: int) -> None:
+        """A file that was offered is not here, or not all of it."""
+
     def resumed(self, name: str, offset: int) -> None:
         """So many bytes of a file that is wanted are here already."""
 

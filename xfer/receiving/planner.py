@@ -106,7 +106,9 @@ class Planner:
         name, digest = offered.file_name, offered.digest
         if planned.action == "skip":
             observer.unchanged(name, offered.file_size, algorithm if digest else "", digest or "")
-        elif planned.action == "resume":
+        elif planned.action != "refuse":
+            observer.wanted(name, offered.file_size)
+        if planned.action == "resume":
             observer.resumed(name, planned.offset)
         return planned
 

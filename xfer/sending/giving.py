@@ -93,7 +93,13 @@ def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: Store
     else:
         opener = partial(open_stored, reader)
         entries = (entry for name in asked for entry in walk_stored(reader, name, missing))
-    options = Options(request.digest, request.compare_contents, is_asked=True, open_source=opener)
+    options = Options(
+        request.digest,
+        request.compare_contents,
+        is_asked=True,
+        dry_run=request.dry_run,
+        open_source=opener,
+    )
     return Gift(_share(entries, request), options)
 
 

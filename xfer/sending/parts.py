@@ -29,12 +29,14 @@ class Options(Struct, frozen=True):
 
     With `compare_contents`, equal size and time are not enough to skip a file:
     each is read and offered with its digest. `is_asked` says that the other side has
-    asked for what is sent: it is told what cannot be. `open_source` opens what is found.
+    asked for what is sent: it is told what cannot be. In a `dry_run`, no content of a
+    file is sent. `open_source` opens what is found.
     """
 
     algorithm: str = digests.DEFAULT
     compare_contents: bool = False
     is_asked: bool = False
+    dry_run: bool = False
     open_source: Callable[[Entry], Source] = open_source
 
 

@@ -55,6 +55,7 @@ class SendSession:
         self._channel = channel
         self._algorithm = options.algorithm
         self._is_asked = options.is_asked
+        self._is_dry = options.dry_run
         self._progress = progress
         self._results = results
         self._stall_limit = StallLimit()
@@ -164,6 +165,8 @@ class SendSession:
                 self._outstanding.skip(entry, durable=self._channel.peer_flushes)
             case Kind.FILE if plan and plan.action == "refuse":
                 self._progress.skipped(entry.size)  # the refusal came before the plan
+            case Kind.FILE if self._is_dry:
+                self._outstanding.skip(entry, durable=True)
             case _:
                 with self._open_source(entry) as source:
                     self._send_content(entry, source, self._reader.begin(source, plan))

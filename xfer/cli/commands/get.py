@@ -13,7 +13,7 @@ from xfer.cli.exits import end_process
 from xfer.cli.options import Checksum
 from xfer.cli.output.console import is_terminal
 from xfer.cli.output.report import Report
-from xfer.cli.output.summary import GOT, STREAMED
+from xfer.cli.output.summary import DRY, GOT, STREAMED
 from xfer.cli.target import target_named
 from xfer.client.get import STDOUT, from_directory, from_receiver, get_job, link_job
 from xfer.client.get_job import GetJob, OpenChannel
@@ -53,6 +53,7 @@ def get(
     connections: options.Connections = 1,
     insecure_plaintext: options.Plaintext = False,
     json: options.Json = False,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Get back what a receiver holds. Exit code 0 means: verified, and on this machine's disk."""
@@ -61,7 +62,7 @@ def get(
         from xfer.cli.output.progress import Bar  # noqa: PLC0415 (scripts have none)
 
         bar = Bar(None, sys.stderr)
-    words = STREAMED if to == STDOUT else GOT
+    words = STREAMED if to == STDOUT else DRY if dry_run else GOT
     report = Report(bar=bar, as_json=json, quiet=quiet, words=words)
     error: XferError | None = None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -85,7 +86,18 @@ def get(
                 )
                 open_channel = from_receiver(target, checksum)
             stamp = "" if at is None else parse_when(at, datetime.now(UTC))
-            job = GetJob(names, stamp, if_exists, checksum, checksum_all, patience, connections)
+            job = GetJob(
+                names,
+                stamp,
+                if_exists,
+                checksum,
+                checksum_all,
+                patience,
+                connections,
+                dry_run=dry_run,
+            )
+            if link and dry_run:
+                raise UsageError("--link takes no room, and has no dry run")
             if link:
                 _link(job, directory, to, report)
             else:

@@ -22,8 +22,10 @@ _NOT_DURABLE: Final = (
     "promises nothing"
 )
 RESTORED: Final = "restored"
+WOULD: Final = ("would_restore", "would_version", "would_resume")
+"""Outcomes in a dry run."""
 _FAILED: Final = "failed"
-_SAID: Final = (*Outcome, _FAILED)
+_SAID: Final = (*Outcome, *WOULD, _FAILED)
 """What is counted of each kind, in the order in which it is said."""
 _NOUNS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.FILE: ("file", "files"),
@@ -50,6 +52,15 @@ GOT: Final = Words(
     "on disk in",
     "nothing new in",
     "nothing restored in",
+)
+DRY: Final = Words(
+    {
+        "would_restore": "would be restored",
+        "would_version": "would be restored over older content, which would be kept",
+        "would_resume": "would be resumed",
+    },
+    not_new="nothing changed in",
+    not_stored="nothing changed in",
 )
 STREAMED: Final = Words(
     {Outcome.STORED: "written"}, "verified, on", "on", "nothing for", "nothing whole on"
@@ -116,6 +127,8 @@ class Tally:
         counts = {outcome.value: files[outcome] for outcome in Outcome}
         if self._words is GOT:
             counts = {RESTORED: _stored(files), Outcome.UNCHANGED.value: files[Outcome.UNCHANGED]}
+        if self._words is DRY:
+            counts = {word: files[word] for word in (*WOULD, Outcome.UNCHANGED.value)}
         return {
             "files": files.total() - files[_FAILED],
             "bytes": self._bytes,

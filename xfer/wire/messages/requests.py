@@ -26,7 +26,8 @@ class Get(Message, frozen=True, tag="get"):
     With `at`, as the newest complete snapshots at or before that stamp have them.
     `digest` is the kind to send with; with `compare_contents`, each file is offered with
     its digest. Several connections share the files: this is number `share` of
-    `shares`, from 0. `more` names follow in another `get`.
+    `shares`, from 0. In a `dry_run` no content of a file is wanted, whatever the plan says.
+    `more` names follow in another `get`.
     """
 
     names: Names
@@ -35,6 +36,7 @@ class Get(Message, frozen=True, tag="get"):
     compare_contents: bool = False
     share: Annotated[int, Meta(ge=0, lt=MAX_SHARES)] = 0
     shares: Annotated[int, Meta(ge=1, le=MAX_SHARES)] = 1
+    dry_run: bool = False
     more: bool = False
 
     def __post_init__(self) -> None:
