@@ -63,7 +63,9 @@ def sent(site: Site, *arguments: str | Path) -> Finished:
     return finish(process, patience=200)
 
 
-@pytest.mark.parametrize("options", [(), ("--connections", "2")])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--connections", "2"), marks=pytest.mark.exhaustive)]
+)
 def test_a_tree_deeper_than_there_are_descriptors_goes_and_is_unchanged_then(
     home: Path, options: tuple[str, ...]
 ) -> None:

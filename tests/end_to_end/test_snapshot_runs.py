@@ -117,7 +117,7 @@ def held_up(client: Client, docs: Path) -> Any:
     command = client.site.command("--snapshot", "nightly", "--bwlimit", "100000", *PATIENT, docs)
     sender = start(command, environment(client.site.home))
     wait_until(lambda: any(path.stat().st_size for run in runs(client.site)
-                           for path in run.glob("0*.jsonl")))  # fmt: skip
+                           for path in run.glob("0*.lines")))  # fmt: skip
     return sender
 
 
@@ -275,7 +275,7 @@ def test_several_connections_some_of_which_break_are_one_run(
 
 
 def session_files(run: Path) -> list[Path]:
-    return sorted(run.glob("0*.jsonl"))
+    return sorted(run.glob("0*.lines"))
 
 
 def lose_all(run: Path) -> None:

@@ -69,7 +69,7 @@ def from_directory(directory: str) -> FindLines:
 def wanted_of(recursive: bool, itself: bool, older: bool, snapshots: bool, at: str) -> Wanted:
     """What these options ask for. UsageError where they exclude each other."""
     if recursive and itself:
-        raise UsageError("either all that is below a directory, or itself only")
+        raise UsageError("either --recursive or --directory: all that is below it, or itself only")
     if older + snapshots + bool(at) > 1:
         raise UsageError("either older contents, or snapshots, or what there was at a time")
     if snapshots and (recursive or itself):

@@ -140,7 +140,7 @@ def test_rubbish_that_a_power_cut_left_is_no_line(
     (file,) = files_of(state_path)
     content = file.read_bytes()
     file.write_bytes(content[:at] + rubbish + content[at + len(rubbish) :])
-    assert {line.name for line in known(state)} <= {line.name for line in lines} or b"na" in rubbish
+    assert {line.name for line in known(state)} <= {line.name for line in lines}
 
 
 def test_a_description_that_was_cut_is_written_again(state: int, state_path: Path) -> None:

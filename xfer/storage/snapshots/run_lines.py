@@ -2,7 +2,7 @@
 
     the sessions' files ──> sort keys, each with when it was confirmed ──> Sorter ──> lines
 
-A line that cannot be read is one that a power cut or a kill has taken: it is left out.
+A line that is not as it was written is one that a power cut or a kill has taken: it is left out.
 """
 
 import os
@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Final
 
 from xfer import names
+from xfer.storage.snapshots.checked_lines import whole
 from xfer.storage.snapshots.lines import MAX_LINE, Decoder, NameLine
 from xfer.storage.snapshots.runs import Batch, Session, sessions
 
@@ -66,9 +67,9 @@ def _blocks(run: int, file: str) -> Iterator[bytes]:
 
 def _decoded(block: bytes) -> Iterator[tuple[bytes, Batch | NameLine]]:
     """Each line with what it says."""
-    lines = block.split(b"\n")
+    lines = list(whole(block))
     try:
-        recorded = _RECORDED.block(block)
+        recorded = _RECORDED.block(b"\n".join(lines))
     except ValueError:
         recorded = []
     if len(recorded) == len(lines):

@@ -1,14 +1,15 @@
 """What a run has confirmed so far: kept until it is a snapshot, and seen by nobody before.
 
     DIR/.xfer/runs/KEY/RUN/run.json         what run it is, by the first session that has it
-    DIR/.xfer/runs/KEY/RUN/<…>.jsonl        what one session has confirmed, batch after batch
+    DIR/.xfer/runs/KEY/RUN/<…>.lines        what one session has confirmed, batch after batch
 
 A run is a client's, and its id is of the client's choice: its retries and its other
 connections record for the same one, whichever thread or process has them. Each session
 has a file of its own, so that none waits for another.
 
-None of it is flushed, which would take as long as the flush before a receipt. So a power
-cut may take lines; the commit compares what is left with what the client has receipts for.
+Each line has its checksum in front: a power cut may leave anything in its place. None of it
+is flushed, which would take as long as the flush before a receipt. So a power cut may take
+lines; the commit compares what is left with what the client has receipts for.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from msgspec.structs import replace
 from xfer.errors import Code, Refused
 from xfer.storage.os_errors import refusal
 from xfer.storage.posix.links import is_link_impossible
+from xfer.storage.snapshots.checked_lines import checked
 from xfer.storage.snapshots.lines import MAX_LINE, Decoder, NameLine, Object, Stamp, encode
 from xfer.storage.snapshots.places import (
     RUNS,
@@ -44,7 +46,7 @@ MOST_RUNS: Final = 1000
 _MOST_DESCRIBED: Final = MAX_LINE // 2
 """Bytes: a manifest has it in its first line, with some more."""
 _DESCRIPTION: Final = "run.json"
-_SESSION: Final = re.compile(r"([0-9]{6,})-([0-9a-f]{8})-[0-9a-f]{16}\.jsonl")
+_SESSION: Final = re.compile(r"([0-9]{6,})-([0-9a-f]{8})-[0-9a-f]{16}\.lines")
 """Its number, the machine's boot that it belongs to, and what makes its name its own."""
 _APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -109,7 +111,7 @@ class Recorder:
         """
         if not lines:
             return
-        data = encode([Batch(at=time.monotonic_ns()), *lines])
+        data = checked(encode([Batch(at=time.monotonic_ns()), *lines]))
         try:
             if self._file is None:
                 self._file = _new_session(self._directory)
@@ -239,7 +241,7 @@ def read_header(run: int) -> RunHeader | None:
 def _new_session(run: int) -> int:
     """A new file for a session. Its number says which of two came later, across a restart too."""
     number = max((session.number for session in sessions(run)), default=0) + 1
-    name = f"{number:06}-{_boot()}-{secrets.token_hex(8)}.jsonl"
+    name = f"{number:06}-{_boot()}-{secrets.token_hex(8)}.lines"
     return os.open(name, _APPEND, 0o600, dir_fd=run)
 
 
