@@ -20,6 +20,7 @@ from xfer.storage.snapshots.commit import Request, commit
 from xfer.storage.snapshots.errors import LinesLost
 from xfer.storage.snapshots.given_up import tidy
 from xfer.storage.snapshots.lines import FailedLine, FileLine, NameLine
+from xfer.storage.snapshots.places import MOST_JOBS
 from xfer.storage.snapshots.runs import RunHeader, open_run
 
 
@@ -258,6 +259,22 @@ def test_of_several_who_ask_at_once_one_makes_it(nas: Nas, where: str) -> None:
         assert all(threads.map(ask if where == "threads" else ask_elsewhere, range(4)))
     (path,) = nas.manifests()
     assert path.name == f"{nas.commit(run, 200).stamp}.jsonl.gz"
+
+
+def test_a_key_has_snapshots_of_so_many_jobs(nas: Nas, root: Path) -> None:
+    """Nobody who may only write makes them too many to be read; it is told before it sends."""
+    nas.snapshot(nas.file("a", b"1"))
+    for number in range(MOST_JOBS - 1):
+        (root / f".xfer/snapshots/alice/job{number}").mkdir()
+    with pytest.raises(Refused, match="snapshots of 1000 jobs already") as refused:
+        nas.record([nas.file("a", b"1")], job="more")
+    assert refused.value.code == Code.QUOTA
+    with pytest.raises(Refused, match="snapshots of 1000 jobs already"):
+        nas.commit(32 * "0", job="more")
+    assert not (root / ".xfer/snapshots/alice/more").exists()
+    nas.snapshot(nas.file("a", b"2"))
+    nas.key_id = "bob"
+    nas.snapshot(nas.file("b", b"2"))
 
 
 def placed_again(nas: Nas, times: int) -> None:

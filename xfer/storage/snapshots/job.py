@@ -23,6 +23,7 @@ from xfer.storage.snapshots.places import (
     manifests,
     open_below,
     remove_temporary,
+    require_job,
 )
 
 _LOOK_SECONDS: Final = 0.1
@@ -51,7 +52,9 @@ class JobDirectory:
         """Below an open DIR/.xfer; made if missing.
 
         Waits for whoever has it, with signs of life; without, it raises BlockingIOError.
+        Refused (quota) for one job too many.
         """
+        require_job(state, key_id, job)
         self._state = state
         self.key_id = key_id
         self.job = job

@@ -26,6 +26,8 @@ from xfer.storage.snapshots.stamps import is_stamp
 
 RUNS: Final = "runs"
 SNAPSHOTS: Final = "snapshots"
+MOST_JOBS: Final = 1000
+"""That one key may have snapshots of: `get --at` reads of all of them at once."""
 TEMPORARY: Final = ".tmp-"
 """Begins all names that mean nothing once their process is gone."""
 _LOCK: Final = ".lock"
@@ -99,6 +101,13 @@ def open_below(directory: int, name: str, *, create: bool = False) -> int:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _PRIVATE, dir_fd=directory)
     return os.open(name, _DIRECTORY, dir_fd=directory)
+
+
+def require_job(state: int, key_id: str, job: str) -> None:
+    """Refused (quota) for a job that would be one too many. OSError as above."""
+    there = listed(state, SNAPSHOTS, key_id)
+    if len(there) >= MOST_JOBS and job not in there:
+        raise Refused(f"this key has snapshots of {MOST_JOBS} jobs already", code=Code.QUOTA)
 
 
 def keys_and_jobs(state: int) -> Iterator[tuple[str, str]]:

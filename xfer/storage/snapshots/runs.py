@@ -39,6 +39,7 @@ from xfer.storage.snapshots.places import (
     newest_stamp,
     open_below,
     opened,
+    require_job,
 )
 
 MOST_RUNS: Final = 1000
@@ -149,7 +150,7 @@ def open_run(state: int, key_id: str, run: str, header: RunHeader) -> Recorder:
     """Begin to record for a run of this key, or go on with it, below an open DIR/.xfer.
 
     Refused for an id, a key or a job that can't be (bad_name), for a run that another job or
-    directory has (usage), for one run too many (quota), and when the disk fails.
+    directory has (usage), for one run or job too many (quota), and when the disk fails.
     """
     check_key_id(key_id)
     check_run(run)
@@ -157,6 +158,7 @@ def open_run(state: int, key_id: str, run: str, header: RunHeader) -> Recorder:
     if len(encode([header])) > _MOST_DESCRIBED:
         raise Refused("the run lists too many roots or excludes", code=Code.TOO_LARGE)
     try:
+        require_job(state, key_id, header.job)  # now: when all was sent it would be too late
         with opened(state, RUNS, key_id, create=True) as directory:
             after = partial(newest_stamp, state, key_id, header.job)
             return _open_described(directory, run, header, after)
