@@ -20,7 +20,8 @@ from xfer.storage.snapshots.commit import Request, commit
 from xfer.storage.snapshots.errors import LinesLost
 from xfer.storage.snapshots.given_up import tidy
 from xfer.storage.snapshots.lines import FailedLine, FileLine, NameLine
-from xfer.storage.snapshots.places import MOST_JOBS
+from xfer.storage.snapshots.manifest import open_placed
+from xfer.storage.snapshots.places import MOST_JOBS, Placed
 from xfer.storage.snapshots.runs import RunHeader, open_run
 
 
@@ -516,3 +517,18 @@ def test_commits_leak_no_descriptor(nas: Nas) -> None:
             nas.commit(nas.record([a_file("x"), a_directory("y")]), 3)
         tidy(nas.backing, 0)
     assert open_descriptors() == before
+
+
+def test_a_process_without_descriptors_takes_no_manifest_for_damaged(nas: Nas) -> None:
+    nas.snapshot(nas.file("a", b"1"))
+    (path,) = nas.manifests()
+    placed = Placed(path.name.partition(".jsonl")[0], path.parts[-3], path.parts[-2], True)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    state = os.open(path.parents[3], os.O_RDONLY)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (state + 1, before[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            open_placed(state, placed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        os.close(state)

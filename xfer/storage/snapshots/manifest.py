@@ -12,6 +12,7 @@ otherwise, by gzip's own checksums, or by lines that could not be there: nothing
 that a manifest says is believed before it was looked at.
 """
 
+import errno
 import io
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -121,13 +122,15 @@ class Manifest:
 def open_placed(state: int, placed: Placed) -> Manifest | None:
     """A manifest below an open DIR/.xfer; None if it is gone.
 
-    DamagedManifest when it can't be opened.
+    DamagedManifest when it can't be opened. OSError when this process has no room to open it.
     """
     try:
         return Manifest(open_manifest(state, placed), placed.path)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         raise DamagedManifest(placed.path, _reason(error)) from error
 
 
