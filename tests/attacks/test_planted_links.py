@@ -70,7 +70,9 @@ def test_a_link_that_an_earlier_send_made_is_no_way_out(plain: Site, outside: Pa
     with HandSender(plain) as sender:  # in one batch, whichever of them comes first there
         sender.say({"type": "symlink", "file_name": "batch", "target": str(outside)})
         sender.file("batch/victim", b"from the sender")
-        assert sorted(codes(sender.answers())) == [("receipt", "stored"), ("refusal", "exists")]
+        first, second = sorted(codes(sender.answers()))
+        # Where the batch ended between them, the link is a version, as above.
+        assert (first, second[1] in ("exists", "versioned")) == (("receipt", "stored"), True)
 
 
 def swap(path: Path, outside: Path, enough: threading.Event) -> None:

@@ -81,6 +81,7 @@ def test_a_tree_deeper_than_there_are_descriptors_goes_and_is_unchanged_then(
     assert list(levels_of(site.stored(top), "d")) == list(levels_of(top, "d"))
 
 
+@pytest.mark.exhaustive
 def test_older_content_is_kept_at_any_depth(home: Path) -> None:
     top = home / "deep"
     make_tree(top, "d", LEVELS)

@@ -11,10 +11,11 @@ from tests.support.faults import PLAINTEXT
 from tests.support.processes import SECRET, Finished, Site, assert_failed, receiving, run
 
 
-@pytest.fixture
-def nas(tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """It has two snapshots of docs: in the first a.txt, b/c and b/d; in the second a.txt is longer,
     b/d is gone, and e is new."""
+    tmp_path = tmp_path_factory.mktemp("nas")
     docs = tmp_path / "docs"
     (docs / "b").mkdir(parents=True)
     for name, size in (("a.txt", 3), ("b/c", 5), ("b/d", 7)):
@@ -90,17 +91,19 @@ def test_what_there_was_is_listed_as_what_there_is(nas: Site, there: bool) -> No
     assert (link["type"], link["target"]) == ("symlink", "a.txt")
 
 
-def test_directories_without_a_line_of_their_own_are_listed_too(nas: Site) -> None:
-    done = nas.send("--snapshot", "dump", "--name", "deep/er/dump", "-", stdin=b"dump")
-    assert done.code == 0, done
-    assert sizes(listed(nas, "--at", "now"))["deep"] == 4
-    assert sizes(listed(nas, "--at", "now", "deep")) == {"deep/er": 4}
-    assert sizes(listed(nas, "--at", "now", "-R", "deep")) == {"deep/er": 4, "deep/er/dump": 4}
+@pytest.fixture
+def newest(nas: Site) -> Iterator[Path]:
+    """The newest manifest, which is as it was afterwards."""
+    path = manifests(nas)[-1]
+    content = path.read_bytes()
+    yield path
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("where", [-40, 200])
-def test_a_damaged_snapshot_is_named_and_passed_over(nas: Site, where: int, tmp_path: Path) -> None:
-    newest = manifests(nas)[-1]
+def test_a_damaged_snapshot_is_named_and_passed_over(
+    nas: Site, newest: Path, where: int, tmp_path: Path
+) -> None:
     first, second = stamps(nas)
     data = bytearray(newest.read_bytes())
     data[where] ^= 0x55
@@ -119,8 +122,9 @@ def test_a_damaged_snapshot_is_named_and_passed_over(nas: Site, where: int, tmp_
     assert (tmp_path / "out/a.txt").read_bytes() == bytes(3)
 
 
-def test_of_a_snapshot_of_which_only_the_end_is_gone_nothing_is_believed(nas: Site) -> None:
-    newest = manifests(nas)[-1]
+def test_of_a_snapshot_of_which_only_the_end_is_gone_nothing_is_believed(
+    nas: Site, newest: Path
+) -> None:
     os.truncate(newest, newest.stat().st_size - 30)
     lines = listed(nas, "--snapshots").out.splitlines()
     assert [line.split()[1] for line in lines] == ["complete", "damaged"]
@@ -169,3 +173,12 @@ def test_who_sees_a_part_sees_no_counts_of_the_whole(tmp_path: Path) -> None:
         (line,) = snapshots.out.splitlines()
         assert line.split()[1:] == ["complete", "nightly", "whole"]
         assert sizes(run(site.home, "list", "--at", "now", *mine, secret=part)) == {"c": 2}
+
+
+def test_directories_without_a_line_of_their_own_are_listed_too(nas: Site) -> None:
+    """The last one here: it makes a snapshot of another job."""
+    done = nas.send("--snapshot", "dump", "--name", "deep/er/dump", "-", stdin=b"dump")
+    assert done.code == 0, done
+    assert sizes(listed(nas, "--at", "now"))["deep"] == 4
+    assert sizes(listed(nas, "--at", "now", "deep")) == {"deep/er": 4}
+    assert sizes(listed(nas, "--at", "now", "-R", "deep")) == {"deep/er": 4, "deep/er/dump": 4}

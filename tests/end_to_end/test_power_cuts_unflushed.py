@@ -42,8 +42,10 @@ def is_same(one: Path, other: Path) -> bool:
     return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("options", [(), ("--checksum-all",)])
-@pytest.mark.parametrize("files", [1, 60])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--checksum-all",), marks=pytest.mark.exhaustive)]
+)
+@pytest.mark.parametrize("files", [pytest.param(1, marks=pytest.mark.exhaustive), 60])
 def test_what_another_program_stored_is_flushed_before_it_is_called_unchanged(
     disk: Disk, tmp_path: Path, files: int, options: tuple[str, ...]
 ) -> None:
@@ -121,7 +123,9 @@ def test_what_another_flush_was_told_of_is_remembered_by_the_next_receiver(
         assert_all_there(site.send("--json", source), source, thin_disk)
 
 
-@pytest.mark.parametrize("options", [(), ("--checksum-all",)])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--checksum-all",), marks=pytest.mark.exhaustive)]
+)
 def test_what_was_stored_in_vain_is_stored_again_by_the_next_receiver(
     thin_disk: Disk, tmp_path: Path, options: tuple[str, ...]
 ) -> None:

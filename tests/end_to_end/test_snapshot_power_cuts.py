@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cut_disks import Disk
+from tests.support.cut_disks import MAKERS, Disk, in_sample
 from tests.support.processes import SECRET, Site, environment, finish, free_port, receiving, start
 from tests.support.proxy import Link, Proxy
 from tests.support.snapshots import Client, State, manifests, runs, state_of
+
+
+@pytest.fixture(params=[in_sample(name) for name in MAKERS])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    with MAKERS[request.param](tmp_path) as made:
+        os.sync()  # what the test itself has made
+        yield made
 
 
 @pytest.fixture

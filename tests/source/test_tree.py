@@ -190,7 +190,7 @@ def _as_walk_finds_it(top: str) -> Iterator[tuple[str, _Tree]]:
                 yield entry.name, {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(_TREES)
 def test_walk_finds_exactly_what_is_there(tree: _Tree) -> None:
     with TemporaryDirectory() as directory:

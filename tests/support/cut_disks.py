@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support.mounts import MIB, Device, device, mounted, mounted_by, overlaid, tool
 
@@ -71,6 +74,12 @@ MAKERS: dict[str, Maker] = {
     "bindfs": fuse("bindfs"),
     "overlayfs": overlay,
 }
+
+
+def in_sample(name: str) -> Any:
+    """A parameter of a test that every kind takes in the long run, and two by default."""
+    marks = () if name in ("ext4", "mergerfs") else pytest.mark.exhaustive
+    return pytest.param(name, marks=marks)
 
 
 # A disk that fails to write: an image that is thin, on a volume that runs full

@@ -14,6 +14,7 @@ from tests.storage.snapshots.making import RUN, a_directory, a_file, in_order
 from tests.storage.snapshots.nas import Nas, lines_of, opened
 from tests.support.forks import elsewhere
 from tests.support.local_stores import open_descriptors
+from tests.support.snapshots import age
 from xfer.errors import Cancelled, Code, Refused
 from xfer.storage.snapshots import stamps
 from xfer.storage.snapshots.commit import Request, commit
@@ -482,9 +483,12 @@ def test_a_later_run_of_the_job_ends_those_before_it(nas: Nas) -> None:
     other = nas.record([nas.file("a", b"1")], job="weekly")
     run = nas.record([nas.file("b", b"1")])
     later = nas.record([nas.file("c", b"1")])
+    nas.commit(nas.record([nas.file("d", b"1")]), 1)
+    assert set(nas.runs()) == {older, other, run, later}, "their clients may come back"
+    age(nas.root / ".xfer/runs/alice" / older, 4000)
     nas.commit(run, 1)
     assert set(nas.runs()) == {other, later}
-    _, given_up = nas.manifests()
+    (given_up,) = (path for path in nas.manifests() if ".incomplete" in path.name)
     with opened(given_up) as manifest:
         assert (manifest.header().run, manifest.footer().complete) == (older, False)
 

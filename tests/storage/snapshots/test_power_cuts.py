@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.storage.snapshots.nas import Nas, lines_of
-from tests.support.cut_disks import MAKERS, Disk
+from tests.support.cut_disks import MAKERS, Disk, in_sample
 from xfer.storage.snapshots.errors import LinesLost
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[in_sample(name) for name in MAKERS])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     with MAKERS[request.param](tmp_path) as made:
         os.sync()  # what the test itself has made

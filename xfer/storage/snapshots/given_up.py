@@ -1,8 +1,9 @@
 """Runs whose client did not come back: kept as incomplete snapshots, shown, never good ones.
 
-A run is given up after a day in which nothing was recorded for it, and when a later run of
-its job has become a snapshot; never while a session of it is open. Should its client come
-back all the same, it finds a new run under its old id, and sends what that lacks.
+A run is given up after a day in which nothing was recorded for it, or an hour if a later run
+of its job has become a snapshot: a client tries again for a quarter of one. Never while a
+session of it is open. Should its client come back all the same, it finds a new run under its
+old id, and sends what that lacks.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ from xfer.storage.snapshots.places import (
 from xfer.storage.snapshots.runs import read_header, sessions
 
 DAY_SECONDS: Final = 86_400.0
+_AWAY_SECONDS: Final = 3600.0
 _GIVEN_UP: Final = Rules(complete=False)
 
 
@@ -73,12 +75,13 @@ def _give_up_stale(backing: Backing, key_id: str, run: str, seconds: float) -> N
 
 
 def give_up_older(backing: Backing, job: JobDirectory, began: str, pulse: Pulse) -> None:
-    """Give up the other runs of a job, locked, that were begun before this stamp."""
+    """Give up the other runs of a job, locked, begun before this stamp and left for an hour."""
     for run in runs_of(backing.state, job.key_id):
         with contextlib.suppress(OSError, Refused):  # left to `tidy`
             with opened(backing.state, RUNS, job.key_id, run) as directory:
                 described = read_header(directory)
-            if described and described.job == job.job and described.began < began:
+                is_left = time.time() - _changed_at(directory) > _AWAY_SECONDS
+            if is_left and described and described.job == job.job and described.began < began:
                 _give_up(backing, job, run, pulse)
 
 
