@@ -63,7 +63,7 @@ class Commit:
         self._new_bytes: set[int] = set()
         self._taken: list[PendingItem] = []
         self._obstructed: list[PendingItem] = []
-        self._has_made_way = False
+        self._has_made_way = self._is_recorded = False
 
     @property
     def freed(self) -> list[int]:
@@ -87,7 +87,8 @@ class Commit:
                     yield self._make_way
                 if self._directories.changed:
                     yield self._flush_names
-                each(self._batch, _note_stored)
+                if self._is_recorded:
+                    each(self._batch, _note_stored)
         finally:
             for pending in self._batch:
                 if isinstance(pending.item, NewFile):
@@ -126,6 +127,7 @@ class Commit:
             return
         if isinstance(pending.item, NewFile) and isinstance(pending.item.partial, LocalPartial):
             pending.partial = pending.item.partial
+            self._is_recorded |= pending.partial.is_recorded
             self._new_bytes.add(pending.partial.descriptor)
 
     def _flush_bytes(self) -> None:
