@@ -208,7 +208,7 @@ def killed_at(
     calls = ",".join(f"?{one}" for one in call.split("/"))
     state = tmp_path / "received/.xfer"
     trace = tmp_path / "trace"
-    paths = [state / "snapshots/default/nightly", state / "runs/default"]
+    paths = [state / "snapshots/default/nightly", state / "runs"]
     below = [word for path in paths for word in ("-P", str(path))]
     options = ["-o", str(trace), *below, "-e", f"trace={calls}"]
     command: list[str | Path] = [*PATIENT, "--json", "--snapshot", "nightly", docs]

@@ -22,7 +22,7 @@ def abandoned_run(root: Path, job: str, run: str) -> Path:
         writer.begin_run(Run(run, job))
         writer.record([Confirmed("a", "directory")])
         writer.close()
-    path = root / ".xfer/runs/default" / run
+    path = root / f".xfer/runs/default.{run}"
     for changed in (*path.iterdir(), path):
         time = changed.stat().st_mtime - TWO_DAYS
         os.utime(changed, (time, time))

@@ -78,7 +78,7 @@ def manifests(site: Site, key_id: str = "default", job: str = "nightly") -> Sequ
 
 def runs(site: Site) -> list[Path]:
     """The directories of runs that are no snapshots yet."""
-    found = (site.directory / ".xfer/runs").glob("*/[!.]*")
+    found = (site.directory / ".xfer/runs").glob("[!.]*")
     return [path for path in found if path.is_dir()]
 
 

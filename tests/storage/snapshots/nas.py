@@ -90,7 +90,8 @@ class Nas:
         return sorted((self.root / ".xfer/snapshots" / self.key_id / job).glob("*.gz"))
 
     def runs(self) -> list[str]:
-        return os.listdir(self.root / ".xfer/runs" / self.key_id)
+        """The ids of those that have not become snapshots, of any key."""
+        return [name.rpartition(".")[2] for name in os.listdir(self.root / ".xfer/runs")]
 
     def versions(self, name: str) -> list[bytes]:
         kept = self.root / ".xfer/versions" / name

@@ -207,7 +207,7 @@ def test_lines_that_were_lost_are_missed_and_the_run_can_be_sent_once_more(
 ) -> None:
     lines = [nas.file("a", b"1"), nas.file("b", b"2")]
     run = nas.record(lines)
-    (session,) = (root / ".xfer/runs/alice" / run).glob("0*")
+    (session,) = (root / f".xfer/runs/alice.{run}").glob("0*")
     os.truncate(session, session.stat().st_size - 3)
     with pytest.raises(LinesLost) as caught:
         nas.commit(run, 2)
@@ -221,7 +221,7 @@ def test_a_run_of_which_nothing_is_known_is_missed_too(nas: Nas, root: Path) -> 
     with pytest.raises(LinesLost):
         nas.commit(RUN, 0)
     run = nas.record([nas.file("a", b"1")])
-    (root / ".xfer/runs/alice" / run / "run.json").unlink()
+    (root / f".xfer/runs/alice.{run}/run.json").unlink()
     with pytest.raises(LinesLost):
         nas.commit(run, 1)
 
@@ -306,7 +306,7 @@ def test_a_commit_that_is_asked_for_again_much_later_is_the_same_one(
     """Its run may still be there, of a receiver that was killed before it had removed it."""
     nas.snapshot(nas.file("a", b"0"))
     run = nas.record([nas.file("a", b"1")])
-    kept = root / ".xfer/runs/alice" / run
+    kept = root / f".xfer/runs/alice.{run}"
     shutil.copytree(kept, root / "kept")
     done = nas.commit(run, 1)
     if is_left:
@@ -485,7 +485,7 @@ def test_a_later_run_of_the_job_ends_those_before_it(nas: Nas) -> None:
     later = nas.record([nas.file("c", b"1")])
     nas.commit(nas.record([nas.file("d", b"1")]), 1)
     assert set(nas.runs()) == {older, other, run, later}, "their clients may come back"
-    age(nas.root / ".xfer/runs/alice" / older, 4000)
+    age(nas.root / f".xfer/runs/alice.{older}", 4000)
     nas.commit(run, 1)
     assert set(nas.runs()) == {other, later}
     (given_up,) = (path for path in nas.manifests() if ".incomplete" in path.name)
@@ -495,7 +495,7 @@ def test_a_later_run_of_the_job_ends_those_before_it(nas: Nas) -> None:
 
 def test_what_killed_processes_left_is_removed(nas: Nas, root: Path) -> None:
     nas.snapshot(nas.file("a", b"1"))
-    for left in ("snapshots/alice/nightly/.tmp-1", "runs/alice/.tmp-1", "runs/alice/.tmp-2/x"):
+    for left in ("snapshots/alice/nightly/.tmp-1", "runs/.tmp-1", "runs/.tmp-2/x"):
         path = root / ".xfer" / left
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")

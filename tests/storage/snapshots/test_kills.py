@@ -134,7 +134,7 @@ def require_whole_or_nothing(root: Path) -> int:
     placed = committed(root)
     assert len(placed) <= 1
     if not placed:
-        assert list((root / f".xfer/runs/alice/{RUN}").glob("0*"))
+        assert list((root / f".xfer/runs/alice.{RUN}").glob("0*"))
     for name in ("d/gone", "also gone"):
         kept = [path.read_bytes() for path in (root / ".xfer/versions" / name).glob("*Z")]
         is_there = (root / name).exists()
@@ -176,7 +176,7 @@ def events(root: Path, trace: Path) -> list[str]:
         rf"linkat\(.*<{state}/versions": "keep version",
         rf"fsync\(\d+<{state}/versions": "flush version",
         rf"unlinkat\(\d+<{re.escape(str(root))}[^.]*>": "remove gone",
-        rf"rename.*<{state}/runs/": "remove run",
+        rf"rename.*<{state}/runs>": "remove run",
         r'write\(1<.*"20': "answer",
     }
     lines = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]

@@ -34,12 +34,12 @@ def record(state: int, *batches: Sequence[NameLine], run: str = RUN) -> None:
 
 
 def known(state: int, run: str = RUN) -> list[NameLine]:
-    with opened(state, "runs", "alice", run) as directory:
+    with opened(state, "runs", f"alice.{run}") as directory:
         return list(latest(sorted(sortable(directory))))
 
 
 def files_of(state_path: Path) -> list[Path]:
-    return sorted((state_path / "runs/alice" / RUN).glob("0*"))
+    return sorted((state_path / f"runs/alice.{RUN}").glob("0*"))
 
 
 def test_what_was_recorded_is_known_in_the_order_of_a_manifest(
@@ -54,7 +54,7 @@ def test_what_was_recorded_is_known_in_the_order_of_a_manifest(
     ]
     record(state, lines[:3], [], lines[3:])
     assert known(state) == in_order(lines)
-    with opened(state, "runs", "alice", RUN) as directory:
+    with opened(state, "runs", f"alice.{RUN}") as directory:
         assert read_header(directory) == DESCRIBED
     for path in [state_path / "runs", *(state_path / "runs").rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
@@ -64,7 +64,7 @@ def test_what_it_is_a_run_of_may_be_any_text(state: int) -> None:
     header = RunHeader(job="j", roots=("a\udcff", "ä\n"), excludes=("*\udc80",), began=STAMP)
     for _ in range(2):
         open_run(state, "alice", RUN, header).close()
-        with opened(state, "runs", "alice", RUN) as directory:
+        with opened(state, "runs", f"alice.{RUN}") as directory:
             assert read_header(directory) == header
 
 
@@ -145,11 +145,11 @@ def test_rubbish_that_a_power_cut_left_is_no_line(
 
 def test_a_description_that_was_cut_is_written_again(state: int, state_path: Path) -> None:
     record(state, [a_file("a")])
-    (state_path / "runs/alice" / RUN / "run.json").write_bytes(b"")
-    with opened(state, "runs", "alice", RUN) as directory:
+    (state_path / f"runs/alice.{RUN}/run.json").write_bytes(b"")
+    with opened(state, "runs", f"alice.{RUN}") as directory:
         assert read_header(directory) is None
     record(state, [a_file("b")])
-    with opened(state, "runs", "alice", RUN) as directory:
+    with opened(state, "runs", f"alice.{RUN}") as directory:
         assert read_header(directory) == DESCRIBED
     assert known(state) == [a_file("a"), a_file("b")]
 
@@ -183,7 +183,7 @@ def test_a_run_of_another_job_or_directory_is_not_gone_on_with(state: int) -> No
 
 def test_a_run_that_is_being_given_up_is_busy(state: int) -> None:
     record(state, [a_file("a")])
-    with opened(state, "runs", "alice", RUN) as directory:
+    with opened(state, "runs", f"alice.{RUN}") as directory:
         lock = lock_in(directory)
         _refused(lambda: recorder(state), Code.BUSY)
         os.close(lock)
@@ -194,7 +194,7 @@ def test_a_run_that_is_being_given_up_is_busy(state: int) -> None:
 def test_a_key_begins_so_many_runs_and_no_more(state: int, state_path: Path) -> None:
     record(state, [a_file("a")])
     for number in range(MOST_RUNS - 1):
-        (state_path / f"runs/alice/{number:032x}").mkdir()
+        (state_path / f"runs/alice.{number:032x}").mkdir()
     _refused(lambda: recorder(state, "f" * 32), Code.QUOTA)
     record(state, [a_file("b")])  # one that it has goes on
     open_run(state, "bob", RUN, DESCRIBED).close()

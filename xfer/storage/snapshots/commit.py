@@ -29,7 +29,14 @@ from xfer.storage.snapshots.given_up import end_run, give_up_older
 from xfer.storage.snapshots.hashing import Beat, Pulse
 from xfer.storage.snapshots.job import Committed, JobDirectory
 from xfer.storage.snapshots.making import Backing, Maker, header_of
-from xfer.storage.snapshots.places import RUNS, check_job, check_key_id, check_run, opened
+from xfer.storage.snapshots.places import (
+    RUNS,
+    check_job,
+    check_key_id,
+    check_run,
+    opened,
+    run_directory,
+)
 from xfer.storage.snapshots.runs import RunHeader, read_header
 
 
@@ -74,7 +81,7 @@ def commit(backing: Backing, request: Request, beat: Beat) -> Committed:
 def _begun_after(backing: Backing, request: Request) -> str:
     """See `runs.RunHeader`; empty where the run is not there, or a power cut took that."""
     try:
-        with opened(backing.state, RUNS, request.key_id, request.run) as run:
+        with _opened_run(backing, request) as run:
             described = read_header(run)
     except FileNotFoundError:
         return ""
@@ -84,7 +91,7 @@ def _begun_after(backing: Backing, request: Request) -> str:
 def _made(backing: Backing, request: Request, job: JobDirectory, pulse: Pulse) -> Committed:
     with contextlib.ExitStack() as stack:
         try:
-            run = stack.enter_context(opened(backing.state, RUNS, request.key_id, request.run))
+            run = stack.enter_context(_opened_run(backing, request))
         except FileNotFoundError as error:
             raise LinesLost(0, request.names) from error
         described = _described(run, request)
@@ -94,6 +101,10 @@ def _made(backing: Backing, request: Request, job: JobDirectory, pulse: Pulse) -
     end_run(backing.state, request.key_id, request.run)
     give_up_older(backing, job, described.began, pulse)
     return made
+
+
+def _opened_run(backing: Backing, request: Request) -> contextlib.AbstractContextManager[int]:
+    return opened(backing.state, RUNS, run_directory(request.key_id, request.run))
 
 
 def _described(run: int, request: Request) -> RunHeader:

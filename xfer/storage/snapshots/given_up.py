@@ -21,11 +21,11 @@ from xfer.storage.snapshots.making import Backing, Maker, header_of
 from xfer.storage.snapshots.places import (
     RUNS,
     keys_and_runs,
-    listed,
     lock_in,
     opened,
     remove_directory,
     remove_temporary,
+    run_directory,
     runs_of,
 )
 from xfer.storage.snapshots.runs import read_header, sessions
@@ -37,8 +37,8 @@ _GIVEN_UP: Final = Rules(complete=False)
 
 def end_run(state: int, key_id: str, run: str) -> None:
     """Remove what was recorded: it is a snapshot. What can't be removed now goes with `tidy`."""
-    with contextlib.suppress(OSError), opened(state, RUNS, key_id) as runs:
-        remove_directory(runs, run)
+    with contextlib.suppress(OSError), opened(state, RUNS) as runs:
+        remove_directory(runs, run_directory(key_id, run))
 
 
 def tidy(backing: Backing, seconds: float = DAY_SECONDS) -> None:
@@ -55,15 +55,14 @@ def tidy(backing: Backing, seconds: float = DAY_SECONDS) -> None:
             pass  # ended, or under way
         except (OSError, Refused) as error:
             failed = error
-    for key_id in listed(backing.state, RUNS):
-        with contextlib.suppress(OSError), opened(backing.state, RUNS, key_id) as runs:
-            remove_temporary(runs)
+    with contextlib.suppress(OSError), opened(backing.state, RUNS) as runs:
+        remove_temporary(runs)
     if failed:
         raise failed
 
 
 def _give_up_stale(backing: Backing, key_id: str, run: str, seconds: float) -> None:
-    with opened(backing.state, RUNS, key_id, run) as directory:
+    with opened(backing.state, RUNS, run_directory(key_id, run)) as directory:
         if time.time() - _changed_at(directory) < seconds:
             return
         described = read_header(directory)
@@ -78,7 +77,7 @@ def give_up_older(backing: Backing, job: JobDirectory, began: str, pulse: Pulse)
     """Give up the other runs of a job, locked, begun before this stamp and left for an hour."""
     for run in runs_of(backing.state, job.key_id):
         with contextlib.suppress(OSError, Refused):  # left to `tidy`
-            with opened(backing.state, RUNS, job.key_id, run) as directory:
+            with opened(backing.state, RUNS, run_directory(job.key_id, run)) as directory:
                 described = read_header(directory)
                 is_left = time.time() - _changed_at(directory) > _AWAY_SECONDS
             if is_left and described and described.job == job.job and described.began < began:
@@ -88,7 +87,7 @@ def give_up_older(backing: Backing, job: JobDirectory, began: str, pulse: Pulse)
 def _give_up(backing: Backing, job: JobDirectory, run: str, pulse: Pulse) -> None:
     """BlockingIOError while a session of it is open."""
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(opened(backing.state, RUNS, job.key_id, run))
+        directory = stack.enter_context(opened(backing.state, RUNS, run_directory(job.key_id, run)))
         stack.callback(os.close, lock_in(directory))
         described = read_header(directory)
         if described and sessions(directory) and not job.find(run, described.after):

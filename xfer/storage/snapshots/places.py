@@ -1,6 +1,6 @@
 """Where runs and snapshots are, below an open DIR/.xfer, and how their directories are opened.
 
-    runs/KEY/RUN/                                     see `runs`
+    runs/KEY.RUN/                                     see `runs`
     snapshots/KEY/JOB/STAMP.jsonl.gz                  a complete snapshot
     snapshots/KEY/JOB/STAMP.incomplete.jsonl.gz       one that ended, and of which something failed
 
@@ -119,16 +119,22 @@ def keys_and_jobs(state: int) -> Iterator[tuple[str, str]]:
                     yield key_id, job
 
 
+def run_directory(key_id: str, run: str) -> str:
+    """The name in runs/ of what a key's run has confirmed; no key id has a dot."""
+    return f"{key_id}.{run}"
+
+
 def keys_and_runs(state: int) -> Iterator[tuple[str, str]]:
     """All that have not become snapshots, sorted. OSError as above."""
-    for key_id in listed(state, RUNS):
-        if _KEY_ID.fullmatch(key_id):
-            yield from ((key_id, run) for run in runs_of(state, key_id))
+    for name in listed(state, RUNS):
+        key_id, _, run = name.rpartition(".")
+        if _KEY_ID.fullmatch(key_id) and _RUN.fullmatch(run):
+            yield key_id, run
 
 
 def runs_of(state: int, key_id: str) -> list[str]:
     """Those of one key, sorted; what is being removed is none any more. OSError as above."""
-    return list(filter(_RUN.fullmatch, listed(state, RUNS, key_id)))
+    return [run for key, run in keys_and_runs(state) if key == key_id]
 
 
 def listed(state: int, *components: str) -> list[str]:

@@ -1,7 +1,7 @@
 """What a run has confirmed so far: kept until it is a snapshot, and seen by nobody before.
 
-    DIR/.xfer/runs/KEY/RUN/run.json         what run it is, by the first session that has it
-    DIR/.xfer/runs/KEY/RUN/<…>.lines        what one session has confirmed, batch after batch
+    DIR/.xfer/runs/KEY.RUN/run.json         what run it is, by the first session that has it
+    DIR/.xfer/runs/KEY.RUN/<…>.lines        what one session has confirmed, batch after batch
 
 A run is a client's, and its id is of the client's choice: its retries and its other
 connections record for the same one, whichever thread or process has them. Each session
@@ -40,6 +40,8 @@ from xfer.storage.snapshots.places import (
     open_below,
     opened,
     require_job,
+    run_directory,
+    runs_of,
 )
 
 MOST_RUNS: Final = 1000
@@ -159,9 +161,13 @@ def open_run(state: int, key_id: str, run: str, header: RunHeader) -> Recorder:
         raise Refused("the run lists too many roots or excludes", code=Code.TOO_LARGE)
     try:
         require_job(state, key_id, header.job)  # now: when all was sent it would be too late
-        with opened(state, RUNS, key_id, create=True) as directory:
+        name = run_directory(key_id, run)
+        there = runs_of(state, key_id)
+        if run not in there and len(there) >= MOST_RUNS:
+            raise Refused(f"{MOST_RUNS} runs of this key have not ended", code=Code.QUOTA)
+        with opened(state, RUNS, create=True) as directory:
             after = partial(newest_stamp, state, key_id, header.job)
-            return _open_described(directory, run, header, after)
+            return _open_described(directory, name, header, after)
     except OSError as error:
         raise refusal(error) from error
 
@@ -185,8 +191,6 @@ def _open_described(
 def _open_locked(directory: int, run: str) -> tuple[int, int]:
     """The descriptors of the run's directory and of its lock, which sessions share."""
     while True:
-        if not _is_there(directory, run) and len(os.listdir(directory)) >= MOST_RUNS:
-            raise Refused(f"{MOST_RUNS} runs of this key have not ended", code=Code.QUOTA)
         with contextlib.ExitStack() as unless_there:
             descriptor = open_below(directory, run, create=True)
             unless_there.callback(os.close, descriptor)
