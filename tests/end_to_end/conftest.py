@@ -1,19 +1,17 @@
 """Disks for receivers: ones whose power is cut, and ones that fail to write."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import cut_disks
-from tests.support.cut_disks import MAKERS, THIN, Disk
+from tests.support.cut_disks import MAKERS, THIN, Disk, disk_of
 
 
 @pytest.fixture(params=MAKERS)
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    with MAKERS[request.param](tmp_path) as made:
-        os.sync()  # what the test itself has made
+    with disk_of(request.param, tmp_path) as made:
         yield made
 
 

@@ -8,29 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cut_disks import MAKERS, Disk, in_sample
+from tests.support.cut_disks import MAKERS, Disk, disk_of, in_sample
 from tests.support.processes import SECRET, Site, environment, finish, free_port, receiving, start
 from tests.support.proxy import Link, Proxy
-from tests.support.snapshots import Client, State, manifests, runs, state_of
+from tests.support.snapshots import Client, State, manifests, runs, state_of, tree_of
 
 
 @pytest.fixture(params=[in_sample(name) for name in MAKERS])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    with MAKERS[request.param](tmp_path) as made:
-        os.sync()  # what the test itself has made
+    with disk_of(request.param, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    docs = tmp_path / "source" / "docs"
-    for number in range(60):
-        file = docs / f"{number % 5}" / f"{number:02}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(os.urandom(3000))
-    (docs / "link").symlink_to("0/00")
-    (docs / "empty").mkdir()
-    return docs
+    return tree_of(tmp_path / "source" / "docs", 60, 5, 3000)
 
 
 def next_night(docs: Path, night: int) -> None:

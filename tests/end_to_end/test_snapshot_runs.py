@@ -24,7 +24,16 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.proxy import Link, Proxy, Trouble
-from tests.support.snapshots import Client, age, lines_in, made_by, manifests, runs, state_of
+from tests.support.snapshots import (
+    Client,
+    age,
+    lines_in,
+    made_by,
+    manifests,
+    runs,
+    state_of,
+    tree_of,
+)
 from xfer.storage.local.store import LocalStore
 from xfer.wire.messages import Message, Plan, SnapshotMade, Working
 
@@ -47,14 +56,7 @@ def client(nas: Site) -> Client:
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    docs = tmp_path / "source" / "docs"
-    for number in range(40):
-        file = docs / f"{number % 4}" / f"{number:02}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(os.urandom(20_000))
-    (docs / "link").symlink_to("0/00")
-    (docs / "empty").mkdir()
-    return docs
+    return tree_of(tmp_path / "source" / "docs", 40, 4, 20_000)
 
 
 def names_below(root: Path) -> set[str]:

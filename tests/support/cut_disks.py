@@ -76,6 +76,14 @@ MAKERS: dict[str, Maker] = {
 }
 
 
+@contextlib.contextmanager
+def disk_of(name: str, home: Path) -> Iterator[Disk]:
+    """One of MAKERS, with what the test itself has made on it already on stable storage."""
+    with MAKERS[name](home) as made:
+        os.sync()
+        yield made
+
+
 def in_sample(name: str) -> Any:
     """A parameter of a test that every kind takes in the long run, and two by default."""
     marks = () if name in ("ext4", "mergerfs") else pytest.mark.exhaustive

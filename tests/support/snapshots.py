@@ -17,6 +17,17 @@ State = dict[str, tuple[object, ...]]
 _WITHOUT_RETRY: Final = ("--retry-for", "0")
 
 
+def tree_of(docs: Path, files: int, directories: int, size: int) -> Path:
+    """So many files of so many bytes in so many directories, a link, an empty directory."""
+    for number in range(files):
+        file = docs / f"{number % directories}" / f"{number:02}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(os.urandom(size))
+    (docs / "link").symlink_to("0/00")
+    (docs / "empty").mkdir()
+    return docs
+
+
 def state_of(root: Path) -> State:
     """What is below `root`, which a snapshot has to give back: a link's time is not kept."""
     found: State = {}

@@ -82,7 +82,7 @@ def gift_for(request: Get, asked: Sequence[str], channel: Channel, reader: Store
 
     Refused (not_found) where there is no snapshot of the moment that it asks for.
     """
-    beat = partial(_beat, channel)
+    beat = partial(tell_at_work, channel)
     missing = partial(not_there, reader, request.at, beat)
     if request.at:
         past = reader.past(request.at)
@@ -130,7 +130,8 @@ def listed_snapshot(info: SnapshotInfo) -> ListedSnapshot:
     )
 
 
-def _beat(channel: Channel, done: int, size: int) -> None:
+def tell_at_work(channel: Channel, done: int, size: int) -> None:
+    """Tell the other side that something is read for it: so many bytes of so many."""
     channel.send(Working("", done, size))
     channel.flush()
 

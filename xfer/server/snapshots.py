@@ -1,14 +1,16 @@
 """The end of a run: what all its sessions have recorded becomes a snapshot."""
 
 import logging
+from functools import partial
 
 from xfer import logs
 from xfer.errors import Code, Refused
 from xfer.logs import Peer
+from xfer.sending.giving import tell_at_work
 from xfer.storage.contract import Access, Store
 from xfer.storage.recording import EndedRun, Snapshot
 from xfer.wire.channel import Channel
-from xfer.wire.messages import Commit, Done, SnapshotMade, Working
+from xfer.wire.messages import Commit, Done, SnapshotMade
 from xfer.wire.messages.snapshots import MAX_LISTED
 
 log = logging.getLogger("xfer.receiver")
@@ -18,13 +20,8 @@ def commit(request: Commit, channel: Channel, store: Store, peer: Peer, access: 
     """Make a snapshot of the run, answer, and end the session. Raises Refused, ConnectionLost."""
     if access.adds:
         raise Refused("a key that only adds has no snapshots", code=Code.ACCESS)
-
-    def beat(done: int, size: int) -> None:
-        channel.send(Working("", done, size))
-        channel.flush()
-
     ended = EndedRun(request.run, request.job, request.names, request.complete, request.digest)
-    made = store.commit_run(peer.key_id, access, ended, beat)
+    made = store.commit_run(peer.key_id, access, ended, partial(tell_at_work, channel))
     _log(made, request.job, peer)
     channel.send(_answer(made, access))
     channel.send(Done())

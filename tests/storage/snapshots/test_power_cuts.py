@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.storage.snapshots.nas import Nas, lines_of
-from tests.support.cut_disks import MAKERS, Disk, in_sample
+from tests.support.cut_disks import MAKERS, Disk, disk_of, in_sample
 from xfer.storage.snapshots.errors import LinesLost
 
 
 @pytest.fixture(params=[in_sample(name) for name in MAKERS])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    with MAKERS[request.param](tmp_path) as made:
-        os.sync()  # what the test itself has made
+    with disk_of(request.param, tmp_path) as made:
         yield made
 
 

@@ -68,8 +68,7 @@ def get(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as opened:
-            if json and to == STDOUT:
-                raise UsageError("standard output is either the file or --json")
+            _check(directory, at, to, link=link, json=json, dry_run=dry_run)
             allow_many_descriptors()
             patience = retry_times(retry_for, on_terminal=is_terminal())
             if directory is not None:
@@ -96,10 +95,8 @@ def get(
                 connections,
                 dry_run=dry_run,
             )
-            if link and dry_run:
-                raise UsageError("--link takes no room, and has no dry run")
-            if link:
-                _link(job, directory, to, report)
+            if link and directory is not None:
+                link_job(job, directory, to, report)
             else:
                 get_job(job, to, open_channel, report)
     except XferError as ended_by:
@@ -109,10 +106,16 @@ def get(
     end_process(report.finish(error, "standard output" if to == STDOUT else to))
 
 
-def _link(job: GetJob, directory: str | None, to: str, report: Report) -> None:
-    if directory is None or not job.at or to == STDOUT:
+def _check(
+    directory: str | None, at: str | None, to: str, *, link: bool, json: bool, dry_run: bool
+) -> None:
+    """UsageError for options that exclude, or need, each other."""
+    if json and to == STDOUT:
+        raise UsageError("standard output is either the file or --json")
+    if link and (directory is None or at is None or to == STDOUT):
         raise UsageError("--link goes with --dir, --at and a directory --to, on the store's disk")
-    link_job(job, directory, to, report)
+    if link and dry_run:
+        raise UsageError("--link takes no room, and has no dry run")
 
 
 def _split(arguments: list[str]) -> tuple[list[str], str]:
